@@ -1,0 +1,14 @@
+//! userferry carries a large users CSV into an identity provider.
+
+pub mod cli;
+pub mod coordinator;
+pub mod ledger;
+pub mod model;
+pub mod pace;
+pub mod protocol;
+pub mod report;
+pub mod sandbox;
+pub mod source;
+pub mod supervise;
+pub mod target;
+pub mod worker;

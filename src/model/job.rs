@@ -1,0 +1,90 @@
+//! What a job is: the options that are stored with it and may not change on resume.
+
+use super::OrgKey;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where users go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetKind {
+    /// The embedded rehearsal directory: nothing leaves the machine.
+    Sandbox,
+    /// `WorkOS` User Management, or a server that speaks its API.
+    Workos,
+}
+
+impl TargetKind {
+    /// Returns the word of `--target`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Workos => "workos",
+        }
+    }
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What happens to a row whose user existed before this job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExistingPolicy {
+    /// Attributes untouched, membership added.
+    Link,
+    /// No write.
+    Skip,
+    /// The row fails `user_exists`.
+    Fail,
+}
+
+impl ExistingPolicy {
+    /// Returns the word of `--on-existing`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Skip => "skip",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// Where a row's organization comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrgMode {
+    /// From the columns `org_id`, `org_external_id`, `org_name`; a file without them has none.
+    Columns,
+    /// One organization for every row.
+    Single {
+        /// Which one.
+        key: OrgKey,
+        /// Its name when it has to be created; its external id otherwise.
+        name: Option<String>,
+    },
+}
+
+/// The options that make a job what it is. Stored in the ledger; a different value on resume is
+/// refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOptions {
+    /// Where users go.
+    pub target: TargetKind,
+    /// The API's origin; `None` for the automatic sandbox, whose port changes with every run.
+    pub base_url: Option<String>,
+    /// Where organizations come from.
+    pub org_mode: OrgMode,
+    /// Whether a missing organization is created.
+    pub create_orgs: bool,
+    /// What happens to users that were there before.
+    pub on_existing: ExistingPolicy,
+    /// Whether an inactive membership is re-activated.
+    pub reactivate: bool,
+    /// Whether a row without an organization fails validation.
+    pub require_membership: bool,
+    /// Rows per chunk, 1 to 1000.
+    pub chunk_size: u32,
+}

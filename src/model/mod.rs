@@ -1,0 +1,163 @@
+//! The dictionary: every word the other rooms share, and nothing that does I/O.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | job | one CSV going into one target; a folder `checkpoints/<job>/` with a ledger in it |
+//! | row | one CSV record, numbered from 1; the header and blank lines are not rows |
+//! | chunk | consecutive rows, known by their byte range |
+//! | lease | the durable intent to send requests for rows of one chunk |
+//! | leader / follower | rows with one email: the lowest row creates the user, the others add memberships |
+//! | origin | did this job make an entity, or was it there before? |
+//! | slot | the permission to start one request at or after an instant |
+//! | suspect | a leased row without an outcome after its owner died |
+//!
+//! # Owns
+//! Ids, row states, outcomes, organization keys, times, rates, the secret, words for people.
+//! # Never
+//! Reads a file, a clock, the environment or a socket (except [`clock`], the one door to the clocks).
+//! # See
+//! `docs/ARCHITECTURE.md`.
+
+pub mod clock;
+pub mod escape;
+pub mod job;
+pub mod outcome;
+pub mod rate;
+pub mod tally;
+
+pub use clock::{Mono, ServerMs};
+pub use job::{ExistingPolicy, JobOptions, OrgMode, TargetKind};
+pub use outcome::{
+    Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowOutcome, RowState, Step,
+    UserOutcome,
+};
+pub use rate::{RateLimit, RateLimits};
+pub use tally::{MembershipTally, OrgTally, RequestTally, RowTally};
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$meta:meta])* $name:ident, $inner:ty) => {
+        $(#[$meta])*
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// The number of a CSV record, from 1. A file holds at most `u32::MAX` rows.
+    RowNumber,
+    u32
+);
+number!(
+    /// The number of a chunk, from 0, ascending with its rows.
+    ChunkId,
+    u32
+);
+number!(
+    /// The number of a lease within its job, from 1, never used twice.
+    LeaseId,
+    u64
+);
+number!(
+    /// One incarnation of a worker subprocess within a run; a restarted worker gets a new one.
+    WorkerId,
+    u32
+);
+
+/// How a row names an organization.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OrgKey {
+    /// The target's own id (`org_…`): looked up, never created.
+    Id(String),
+    /// The id the organization has in the source system; may be created when missing.
+    External(String),
+}
+
+impl OrgKey {
+    /// Returns the identifier without its kind.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Id(id) | Self::External(id) => id,
+        }
+    }
+}
+
+impl fmt::Display for OrgKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "id {id}"),
+            Self::External(id) => write!(f, "external_id {id}"),
+        }
+    }
+}
+
+/// A 128-bit content hash (BLAKE3, truncated) that binds a chunk's bytes to the index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChunkHash(pub [u8; 16]);
+
+impl fmt::Debug for ChunkHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where one chunk lies in the source file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkSpec {
+    /// Its number.
+    pub id: ChunkId,
+    /// Byte offset of its first record.
+    pub offset: u64,
+    /// Length in bytes up to the start of the next chunk's first record (or the end of the file).
+    pub length: u32,
+    /// The number of its first row.
+    pub first_row: RowNumber,
+    /// How many rows it holds, at least one.
+    pub rows: u32,
+    /// The physical line (from 1) on which its first record starts.
+    pub first_line: u64,
+    /// The hash of exactly `length` bytes at `offset`.
+    pub hash: ChunkHash,
+}
+
+impl ChunkSpec {
+    /// Returns whether `row` lies in this chunk.
+    pub fn contains(&self, row: RowNumber) -> bool {
+        row >= self.first_row && row.0 - self.first_row.0 < self.rows
+    }
+}
+
+/// A row that repeats the email of a lower one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follower {
+    /// The row itself.
+    pub row: RowNumber,
+    /// The lowest row with this email: it creates the user.
+    pub leader: RowNumber,
+    /// The nearest lower row with the same email *and* the same organization key, if any:
+    /// this row waits for that one, so that which of them made the membership is deterministic.
+    pub previous_pair: Option<RowNumber>,
+}
+
+/// A row whose `external_id` a lower row with another email already uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalIdConflict {
+    /// The row that fails `external_id_conflict_in_file`.
+    pub row: RowNumber,
+    /// The lowest row with that `external_id`: it keeps it.
+    pub winner: RowNumber,
+}

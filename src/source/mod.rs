@@ -1,0 +1,24 @@
+//! The source file: what it holds, where each chunk lies, and what a record means.
+//!
+//! # Owns
+//! The CSV dialect, the index pass, header mapping, reading one chunk, the rules of a row.
+//! # Never
+//! Sends a request, writes a ledger, prints. Keeps a whole file in memory.
+//! # Invariants
+//! I15: a chunk's bytes hash to what the index says, or nothing of it is used.
+//! # See
+//! [`index`](mod@index) for the one pass, [`rules`] for what makes a row fail.
+
+pub mod chunk;
+pub mod error;
+pub mod header;
+pub mod index;
+pub mod row;
+pub mod rules;
+
+pub use chunk::{CsvRecord, read_chunk};
+pub use error::SourceError;
+pub use header::Columns;
+pub use index::{Index, IndexOptions, build, file_hash};
+pub use row::{Credential, SourceRow};
+pub use rules::{RowRules, parse_row};

@@ -1,0 +1,47 @@
+//! One record of the source as the steps of a row need it: typed, trimmed, checked.
+
+use crate::model::{OrgKey, RowNumber};
+use secrecy::SecretString;
+
+/// A row that passed every local rule.
+#[derive(Clone, Debug)]
+pub struct SourceRow {
+    /// Its number.
+    pub number: RowNumber,
+    /// The email as written, trimmed.
+    pub email: String,
+    /// The email by which rows and users are compared: trimmed and lower-cased.
+    pub email_norm: String,
+    /// `first_name`, absent when blank.
+    pub first_name: Option<String>,
+    /// `last_name`, absent when blank.
+    pub last_name: Option<String>,
+    /// `email_verified`, absent when blank.
+    pub email_verified: Option<bool>,
+    /// `external_id`, absent when blank.
+    pub external_id: Option<String>,
+    /// `password`, or `password_hash` with its type.
+    pub credential: Option<Credential>,
+    /// `metadata` as string pairs in the order of the file; numbers and booleans become strings.
+    pub metadata: Vec<(String, String)>,
+    /// The organization it names, if any.
+    pub org: Option<OrgKey>,
+    /// `org_name`, absent when blank.
+    pub org_name: Option<String>,
+    /// `role_slugs` in the order of the file; empty means the target's default role.
+    pub role_slugs: Vec<String>,
+}
+
+/// What lets the user sign in.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A plain password.
+    Plain(SecretString),
+    /// A hash in one of the formats of [`super::rules::HASH_TYPES`].
+    Hash {
+        /// The hash string.
+        hash: SecretString,
+        /// Its type, one of [`super::rules::HASH_TYPES`].
+        kind: String,
+    },
+}

@@ -1,0 +1,132 @@
+//! Everything that can be asked of a target, and everything it can tell us about an entity.
+
+use crate::model::ServerMs;
+use crate::source::Credential;
+use serde::{Deserialize, Serialize};
+
+/// Which budget a request draws on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RequestClass {
+    /// Not a GET.
+    Write,
+    /// A GET.
+    Read,
+}
+
+/// One request, free of HTTP.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Lists one user: checks the key, the environment and the clock.
+    Probe,
+    /// Makes a user.
+    CreateUser(Box<NewUser>),
+    /// Finds a user by the id it has in the source system.
+    FindUserByExternalId(String),
+    /// Finds users by exact email.
+    FindUserByEmail(String),
+    /// Reads one user by its id.
+    GetUser(String),
+    /// Lists a user's memberships in one organization, in every status.
+    FindMembership {
+        /// The user.
+        user_id: String,
+        /// The organization.
+        org_id: String,
+    },
+    /// Makes (or re-activates) a membership.
+    CreateMembership {
+        /// The user.
+        user_id: String,
+        /// The organization.
+        org_id: String,
+        /// The roles, empty for the target's default.
+        role_slugs: Vec<String>,
+    },
+    /// Finds an organization by the target's id.
+    GetOrg(String),
+    /// Finds an organization by the id it has in the source system.
+    FindOrgByExternalId(String),
+    /// Makes an organization.
+    CreateOrg {
+        /// The id it has in the source system: what makes the creation unique.
+        external_id: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Op {
+    /// Returns which budget it draws on.
+    pub const fn class(&self) -> RequestClass {
+        match self {
+            Self::CreateUser(_) | Self::CreateMembership { .. } | Self::CreateOrg { .. } => {
+                RequestClass::Write
+            }
+            Self::Probe
+            | Self::FindUserByExternalId(_)
+            | Self::FindUserByEmail(_)
+            | Self::GetUser(_)
+            | Self::FindMembership { .. }
+            | Self::GetOrg(_)
+            | Self::FindOrgByExternalId(_) => RequestClass::Read,
+        }
+    }
+
+    /// Returns the stable word used in events.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::CreateUser(_) => "create_user",
+            Self::FindUserByExternalId(_) => "find_user_by_external_id",
+            Self::FindUserByEmail(_) => "find_user_by_email",
+            Self::GetUser(_) => "get_user",
+            Self::FindMembership { .. } => "find_membership",
+            Self::CreateMembership { .. } => "create_membership",
+            Self::GetOrg(_) => "get_org",
+            Self::FindOrgByExternalId(_) => "find_org_by_external_id",
+            Self::CreateOrg { .. } => "create_org",
+        }
+    }
+}
+
+/// The fields of a user to make.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// As written in the file, trimmed.
+    pub email: String,
+    /// Absent when blank.
+    pub first_name: Option<String>,
+    /// Absent when blank.
+    pub last_name: Option<String>,
+    /// Absent when blank.
+    pub email_verified: Option<bool>,
+    /// Absent when blank.
+    pub external_id: Option<String>,
+    /// A password or a hash.
+    pub credential: Option<Credential>,
+    /// Never sent when empty: an empty object would delete everything.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// What an answer said about one entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entity {
+    /// The target's id.
+    pub id: String,
+    /// A user's email.
+    pub email: Option<String>,
+    /// The id in the source system.
+    pub external_id: Option<String>,
+    /// A user's first name.
+    pub first_name: Option<String>,
+    /// A user's last name.
+    pub last_name: Option<String>,
+    /// Whether a user's email is verified.
+    pub email_verified: Option<bool>,
+    /// A membership's status: `active`, `inactive`, `pending`.
+    pub status: Option<String>,
+    /// A membership's role slugs.
+    pub role_slugs: Vec<String>,
+    /// When it was made, by the target's clock.
+    pub created_at: Option<ServerMs>,
+}
