@@ -17,3 +17,6 @@ pub use types::{
     Carry, Change, CommitReply, Fate, FollowerAsk, FollowerFacts, FollowerImage, JobImage,
     JobRecord, LeaseImage, OrgImage, OrgRecord, OrgState, RunSnapshot, RunState,
 };
+
+pub mod error;
+pub use error::LedgerError;

@@ -20,6 +20,7 @@
 
 pub mod clock;
 pub mod escape;
+pub mod event;
 pub mod job;
 pub mod outcome;
 pub mod rate;
