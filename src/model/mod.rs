@@ -24,6 +24,7 @@ pub mod event;
 pub mod job;
 pub mod outcome;
 pub mod rate;
+pub mod rng;
 pub mod tally;
 
 pub use clock::{Mono, ServerMs};
