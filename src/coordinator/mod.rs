@@ -10,5 +10,9 @@
 //! I9 at most one outstanding creation per organization. I14 see the ledger.
 
 pub mod config;
+pub mod core;
+pub mod driver;
+mod signals;
 
 pub use config::{EndReason, RunConfig, RunEnd, StopSignal, Tuning};
+pub use driver::run;

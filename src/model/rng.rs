@@ -24,3 +24,13 @@ impl Rng {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
+
+/// Returns 64 bits from the kernel: seeds of runs, nonces, keys. Never called by a decision.
+pub fn entropy() -> u64 {
+    let mut bytes = [0; 8];
+    // Eight bytes come whole or not at all; without them a nonce is merely guessable.
+    if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
+        return super::Mono::now().0;
+    }
+    u64::from_le_bytes(bytes)
+}

@@ -38,6 +38,11 @@ impl Throttle {
         Some(until)
     }
 
+    /// Returns when the last pause ends; an instant in the past when none is in force.
+    pub const fn until(&self) -> Mono {
+        self.until
+    }
+
     /// Notes a success: the next silent 429 starts over at one second.
     pub fn on_success(&mut self) {
         self.tries = 0;

@@ -107,6 +107,15 @@ pub struct HelloToWorker {
     pub api_key: String,
 }
 
+impl std::fmt::Debug for HelloToWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HelloToWorker")
+            .field("worker", &self.worker)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a worker needs to know for its whole life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerConfig {
