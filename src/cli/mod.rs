@@ -1,8 +1,32 @@
 //! The command line.
 
+use crate::sandbox::{SandboxArgs, run};
+use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
+
+/// Carries a large users CSV into an identity provider.
+#[derive(Debug, Parser)]
+#[command(name = "userferry", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the rehearsal directory as a server of its own.
+    Sandbox(SandboxArgs),
+}
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let Command::Sandbox(args) = Cli::parse().command;
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let printed = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(if printed.is_ok() { 1 } else { 70 })
+        }
+    }
 }
