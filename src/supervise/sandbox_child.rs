@@ -1,5 +1,8 @@
 //! The automatic sandbox: a child server on a port and a key of its own, ended by its input.
-#![expect(clippy::disallowed_methods, reason = "this room is the door to processes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this room is the door to processes"
+)]
 
 use crate::model::RateLimits;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -61,7 +64,12 @@ impl SandboxChild {
         writeln!(input, "{}", key.expose_secret())?;
         input.flush()?;
         let base_url = listening_line(output)?;
-        Ok(Self { child, input: Some(input), base_url, key })
+        Ok(Self {
+            child,
+            input: Some(input),
+            base_url,
+            key,
+        })
     }
 }
 
@@ -100,7 +108,9 @@ fn listening_line(output: impl io::Read) -> Result<String, SandboxChildError> {
     BufReader::new(output.take(LINE_BYTES_MAX)).read_line(&mut line)?;
     match line.trim_end().strip_prefix(LISTENING) {
         Some(url) => Ok(url.to_owned()),
-        None => Err(SandboxChildError::Ended(crate::model::escape::shown(line.trim_end()))),
+        None => Err(SandboxChildError::Ended(crate::model::escape::shown(
+            line.trim_end(),
+        ))),
     }
 }
 

@@ -1,5 +1,8 @@
 //! One worker process: spawned with the job lock, spoken to in frames, listened to until its end.
-#![expect(clippy::disallowed_methods, reason = "this room is the door to processes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this room is the door to processes"
+)]
 
 use crate::model::WorkerId;
 use crate::protocol::{
@@ -95,7 +98,9 @@ impl Process {
 impl WorkerHandle {
     /// Queues a message; returns whether there was room.
     pub fn send(&self, message: ToWorker) -> bool {
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.try_send(message).is_ok())
+        self.outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.try_send(message).is_ok())
     }
 
     /// Ends its input once what is queued was written: it exits within a second.
@@ -121,8 +126,13 @@ impl Spawner {
     /// When the process cannot be started; nothing arrives then.
     pub fn spawn(&self, worker: WorkerId, hello: HelloToWorker) -> io::Result<WorkerHandle> {
         let mut child = self.start()?;
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let process = Rc::new(Process { pid: Cell::new(pid) });
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::from_raw);
+        let process = Rc::new(Process {
+            pid: Cell::new(pid),
+        });
         let missing = || io::Error::other("a pipe to the worker is missing");
         let input = child.stdin.take().ok_or_else(missing)?;
         let output = child.stdout.take().ok_or_else(missing)?;
@@ -132,12 +142,22 @@ impl Spawner {
         if outgoing.try_send(ToWorker::Hello(Box::new(hello))).is_err() {
             return Err(missing());
         }
-        let mouth = Mouth { worker, inbox: self.inbox.clone() };
+        let mouth = Mouth {
+            worker,
+            inbox: self.inbox.clone(),
+        };
         let last_words = tokio::task::spawn_local(last_words(errors));
         tokio::task::spawn_local(write(input, queue, mouth.clone()));
-        let listener = Listener { mouth, process: Rc::clone(&process), expected };
+        let listener = Listener {
+            mouth,
+            process: Rc::clone(&process),
+            expected,
+        };
         tokio::task::spawn_local(listener.run(child, output, last_words));
-        Ok(WorkerHandle { outgoing: Some(outgoing), process })
+        Ok(WorkerHandle {
+            outgoing: Some(outgoing),
+            process,
+        })
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -162,7 +182,11 @@ impl Spawner {
     }
 
     fn let_inherit(&self, inherit: bool) -> io::Result<()> {
-        let flags = if inherit { FdFlags::empty() } else { FdFlags::CLOEXEC };
+        let flags = if inherit {
+            FdFlags::empty()
+        } else {
+            FdFlags::CLOEXEC
+        };
         match &self.lock {
             Some(lock) => Ok(fcntl_setfd(lock.as_fd(), flags)?),
             None => Ok(()),
@@ -184,7 +208,11 @@ impl Mouth {
     }
 
     async fn broken(&self, reason: impl ToString, stranger: bool) {
-        self.report(Input::Broken { reason: reason.to_string(), stranger }).await;
+        self.report(Input::Broken {
+            reason: reason.to_string(),
+            stranger,
+        })
+        .await;
     }
 }
 
@@ -199,7 +227,11 @@ async fn write(mut input: ChildStdin, mut queue: mpsc::Receiver<ToWorker>, mouth
             Ok(Ok(())) => bytes.clear(),
             // It is dying; its death is reported by whoever listens to it.
             Ok(Err(_)) => return,
-            Err(_) => return mouth.broken("it does not read what it is told", false).await,
+            Err(_) => {
+                return mouth
+                    .broken("it does not read what it is told", false)
+                    .await;
+            }
         }
     }
 }
@@ -228,7 +260,11 @@ impl Listener {
         };
         self.process.pid.set(None);
         let words = last_words.await.unwrap_or_default();
-        self.mouth.report(Input::Gone { how: describe(status, &words) }).await;
+        self.mouth
+            .report(Input::Gone {
+                how: describe(status, &words),
+            })
+            .await;
     }
 
     async fn listen(&self, output: &mut ChildStdout) {
@@ -247,7 +283,10 @@ impl Listener {
             }
         }
         if trusted && decoder.finish().is_err() {
-            tracing::debug!(worker = self.mouth.worker.0, "a worker ended inside a frame");
+            tracing::debug!(
+                worker = self.mouth.worker.0,
+                "a worker ended inside a frame"
+            );
         }
     }
 
@@ -258,11 +297,17 @@ impl Listener {
                 Ok(Some(message)) if *greeted => self.mouth.report(Input::Said(message)).await,
                 Ok(Some(message)) => {
                     if !self.is_our_hello(&message) {
-                        self.mouth.broken("its first words were not ours", true).await;
+                        self.mouth
+                            .broken("its first words were not ours", true)
+                            .await;
                         return false;
                     }
                     *greeted = true;
-                    self.mouth.report(Input::Ready { pid: self.expected.1 }).await;
+                    self.mouth
+                        .report(Input::Ready {
+                            pid: self.expected.1,
+                        })
+                        .await;
                 }
                 Err(error) => {
                     self.tell_defect(&error, !*greeted).await;

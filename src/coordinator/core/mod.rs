@@ -9,6 +9,8 @@ mod meter;
 mod orgs;
 mod probe;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use crate::ledger::{Change, CommitReply, Fate, JobImage, OrgState, RunState};
@@ -29,6 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::Stage;
+pub use stop::state_of;
 use work::{Draft, Work};
 
 use super::config::{EndReason, StopSignal};

@@ -126,7 +126,8 @@ impl Core {
     pub(super) fn run_probes(&mut self, now: Mono) {
         self.give_up_on_probe(now);
         self.check_outage(now);
-        if matches!(self.stage, Stage::Connecting { .. }) && !self.probes.is_planned() {
+        let connecting = matches!(self.stage, Stage::Connecting { .. });
+        if connecting && !self.probes.is_planned() && !self.breaker.is_open() {
             if self.config.dry_run {
                 self.stage = Stage::Running;
                 self.emit(RunEvent::Connected);
@@ -183,7 +184,8 @@ impl Core {
         }
         match result {
             ProbeResult::Ok { date } => {
-                if let Some(date) = date.filter(|_| why == ProbeWhy::First) {
+                let connecting = matches!(self.stage, Stage::Connecting { .. });
+                if let Some(date) = date.filter(|_| connecting) {
                     self.server_base = (now, date);
                 }
                 self.on_alive(now);
