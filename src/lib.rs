@@ -11,4 +11,4 @@ pub mod sandbox;
 pub mod source;
 pub mod supervise;
 pub mod target;
-//pub mod worker;
+pub mod worker;

@@ -3,7 +3,8 @@
 use super::config::{EndReason, RunConfig, RunEnd};
 use super::core::{Core, CoreConfig, Effect, Event, state_of};
 use super::signals::Signals;
-use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError, LedgerWriter};
+use crate::ledger::writer::{Request, Writer, WriterError};
+use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
 use crate::model::clock::wall_ms;
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
@@ -84,7 +85,7 @@ struct Driver<'a> {
     spawner: Spawner,
     inbox: mpsc::Receiver<(WorkerId, Input)>,
     replies: mpsc::UnboundedReceiver<Reply>,
-    writer: Option<LedgerWriter>,
+    writer: Option<Writer>,
     /// Events that performing effects gave rise to.
     own: Vec<Event>,
     paced: (bool, bool),
@@ -99,15 +100,12 @@ impl<'a> Driver<'a> {
     ) -> Self {
         let (mouth, inbox) = mpsc::channel(INBOX_MAX);
         let (replied, replies) = mpsc::unbounded_channel();
-        let writer = LedgerWriter::start(
-            ledger,
-            Box::new(move |batch| {
-                for reply in batch {
-                    // The driver ends after the last reply; a late one changes nothing.
-                    drop(replied.send(reply));
-                }
-            }),
-        );
+        let on_replies = Box::new(move |batch| {
+            for reply in batch {
+                // The driver ends after the last reply; a late one changes nothing.
+                drop(replied.send(reply));
+            }
+        });
         let now = Mono::now();
         let pacer = Pacer::new(config.tuning.limits, now);
         // A dry run sends nothing, so nothing has to wait.
@@ -119,7 +117,9 @@ impl<'a> Driver<'a> {
             spawner: Spawner { program: config.program.clone(), lock, inbox: mouth },
             inbox,
             replies,
-            writer: Some(writer),
+            writer: Writer::start(ledger, on_replies).map_err(|error| {
+                tracing::error!(%error, "the ledger's writer could not be started");
+            }).ok(),
             own: Vec::new(),
             config,
         }
@@ -191,10 +191,11 @@ impl<'a> Driver<'a> {
             Effect::Terminate { worker } => self.with(worker, WorkerHandle::terminate),
             Effect::Kill { worker } => self.with(worker, WorkerHandle::kill),
             Effect::Commit { ticket, changes } => {
-                if let Some(writer) = &self.writer
-                    && let Err(error) = writer.submit(ticket, changes)
-                {
-                    self.own.push(Event::CommitFailed { ticket, error });
+                let request = Request { ticket, changes };
+                let sent = self.writer.as_ref().is_some_and(|writer| writer.send(request).is_ok());
+                if !sent {
+                    let error = LedgerError::Panicked("its thread is gone".into());
+                    self.own.push(Event::CommitFailed { ticket, error: Arc::new(error) });
                 }
             }
             Effect::Emit(event) => {
@@ -259,10 +260,14 @@ impl<'a> Driver<'a> {
 
     /// Joins the writer; a failure of its last act is why the run ended, unless one was known.
     fn finish(mut self, mut why: EndReason) -> RunEnd {
-        if let Some(Err(error)) = self.writer.take().map(LedgerWriter::finish)
+        if let Some(Err(error)) = self.writer.take().map(Writer::finish)
             && !matches!(why, EndReason::Ledger(_))
         {
-            why = EndReason::Ledger(error);
+            let error = match error {
+                WriterError::Ledger(error) => error,
+                WriterError::Panicked(words) => LedgerError::Panicked(words),
+            };
+            why = EndReason::Ledger(Arc::new(error));
         }
         let (rows, memberships, organizations) = self.core.tallies();
         let snapshot = self.core.snapshot(Mono::now(), state_of(&why));

@@ -46,6 +46,17 @@ impl Timeouts {
     };
 }
 
+impl Timeouts {
+    /// Returns these multiplied by `scale`, for tests of what happens when they pass.
+    #[must_use]
+    pub fn scaled(self, scale: f64) -> Self {
+        Self {
+            connect: self.connect.mul_f64(scale),
+            total: self.total.mul_f64(scale),
+        }
+    }
+}
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

@@ -70,7 +70,12 @@ impl OrgCache {
     }
 
     /// The coordinator answered: everybody who waits is told.
-    pub(super) fn on_answer(&mut self, key: &OrgKey, answer: &OrgAnswer, tally: &mut OrgCacheTally) {
+    pub(super) fn on_answer(
+        &mut self,
+        key: &OrgKey,
+        answer: &OrgAnswer,
+        tally: &mut OrgCacheTally,
+    ) {
         let own = self.own.remove(key);
         if let OrgAnswer::Ready { id } = answer {
             tally.merged += u64::from(!own);
@@ -123,10 +128,17 @@ mod tests {
     #[test]
     fn rows_of_one_worker_share_one_question() {
         let (mut cache, mut tally) = (OrgCache::new(2), OrgCacheTally::default());
-        let Asked::Wait { answer: mut first, ask: true } = cache.ask(&key("a"), &mut tally) else {
+        let Asked::Wait {
+            answer: mut first,
+            ask: true,
+        } = cache.ask(&key("a"), &mut tally)
+        else {
             panic!("the first one asks")
         };
-        let Asked::Wait { answer: mut second, ask: false } = cache.ask(&key("a"), &mut tally)
+        let Asked::Wait {
+            answer: mut second,
+            ask: false,
+        } = cache.ask(&key("a"), &mut tally)
         else {
             panic!("the second one waits")
         };
@@ -145,8 +157,14 @@ mod tests {
         }
         cache.on_hints(vec![(key("d"), "d".into())], &mut tally);
         assert_eq!((tally.evicted, tally.merged), (1, 3));
-        assert!(matches!(cache.ask(&key("a"), &mut tally), Asked::Wait { .. }));
-        assert!(matches!(cache.ask(&key("d"), &mut tally), Asked::Wait { .. }));
+        assert!(matches!(
+            cache.ask(&key("a"), &mut tally),
+            Asked::Wait { .. }
+        ));
+        assert!(matches!(
+            cache.ask(&key("d"), &mut tally),
+            Asked::Wait { .. }
+        ));
         assert!(matches!(cache.ask(&key("c"), &mut tally), Asked::Hit(_)));
     }
 
@@ -161,6 +179,9 @@ mod tests {
             parked: false,
         };
         cache.on_answer(&key("a"), &failed, &mut tally);
-        assert!(matches!(cache.ask(&key("a"), &mut tally), Asked::Wait { ask: true, .. }));
+        assert!(matches!(
+            cache.ask(&key("a"), &mut tally),
+            Asked::Wait { ask: true, .. }
+        ));
     }
 }

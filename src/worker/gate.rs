@@ -59,8 +59,14 @@ impl Gate {
     /// Makes a gate; classes that are not paced pass whenever there is no pause.
     pub fn new(paced_writes: bool, paced_reads: bool) -> Self {
         Self {
-            writes: Line { paced: paced_writes, ..Line::default() },
-            reads: Line { paced: paced_reads, ..Line::default() },
+            writes: Line {
+                paced: paced_writes,
+                ..Line::default()
+            },
+            reads: Line {
+                paced: paced_reads,
+                ..Line::default()
+            },
             generation: 0,
             paused_until: Mono(0),
             draining: false,
@@ -97,7 +103,10 @@ impl Gate {
         for n in 0..u64::from(lease.count) {
             let offset = Duration::from_nanos(lease.interval_ns.saturating_mul(n));
             let at = lease.first.after(offset);
-            line.slots.push_back(Slot { at, dead_at: at.after(expiry) });
+            line.slots.push_back(Slot {
+                at,
+                dead_at: at.after(expiry),
+            });
         }
     }
 
@@ -146,7 +155,8 @@ impl Gate {
             let missing = line.waiting().saturating_sub(line.asked);
             if line.paced && missing > 0 {
                 line.asked += missing;
-                look.wants.push((class, u32::try_from(missing).unwrap_or(u32::MAX)));
+                look.wants
+                    .push((class, u32::try_from(missing).unwrap_or(u32::MAX)));
             }
         }
         look

@@ -62,7 +62,11 @@ impl Outbox {
         let enough = letters.outcomes.len() >= OUTCOMES_PER_FRAME;
         letters.urgent |= enough;
         drop(letters);
-        if enough { self.wake_now() } else { self.any.notify_one() }
+        if enough {
+            self.wake_now()
+        } else {
+            self.any.notify_one()
+        }
     }
 
     /// Adds to the counters.
@@ -114,7 +118,11 @@ impl Outbox {
         }
         if !letters.calls.is_empty() {
             let calls = std::mem::take(&mut letters.calls);
-            out.extend(calls.chunks(512).map(|calls| FromWorker::Calls(calls.to_vec())));
+            out.extend(
+                calls
+                    .chunks(512)
+                    .map(|calls| FromWorker::Calls(calls.to_vec())),
+            );
         }
         if last || now.since(letters.reported_at) >= STATS_EVERY {
             letters.reported_at = now;
@@ -152,7 +160,11 @@ mod tests {
         assert!(outbox.is_urgent());
         let out = outbox.take(Mono(0), WorkerGauge::default(), false);
         assert!(matches!(&out[..], [FromWorker::Outcomes(outcomes)] if outcomes.len() == 64));
-        assert!(outbox.take(Mono(0), WorkerGauge::default(), false).is_empty());
+        assert!(
+            outbox
+                .take(Mono(0), WorkerGauge::default(), false)
+                .is_empty()
+        );
     }
 
     #[test]

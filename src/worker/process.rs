@@ -1,5 +1,8 @@
 //! A worker as a process: its descriptors, its runtime, its exit code.
-#![expect(clippy::print_stderr, reason = "a worker's stderr is its log; the coordinator reads it")]
+#![expect(
+    clippy::print_stderr,
+    reason = "a worker's stderr is its log; the coordinator reads it"
+)]
 
 use super::serve::serve;
 use rustix::stdio::{dup2_stdout, stderr, stdin, stdout};
@@ -24,7 +27,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (input, output) = take_pipes().map_err(|error| {
         format!("stdin and stdout are no pipes ({error}); `userferry worker` is started by import")
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let served = LocalSet::new().block_on(&runtime, async {
         let input = Receiver::from_owned_fd(input)?;
         let output = Sender::from_owned_fd(output)?;

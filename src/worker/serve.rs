@@ -85,8 +85,12 @@ where
     W: AsyncWrite + Unpin + 'static,
 {
     let mut decoder = Decoder::default();
-    let Some(first) = next_message(&mut input, &mut decoder).await? else { return Ok(()) };
-    let ToWorker::Hello(hello) = first else { return Err(ServeError::Stranger) };
+    let Some(first) = next_message(&mut input, &mut decoder).await? else {
+        return Ok(());
+    };
+    let ToWorker::Hello(hello) = first else {
+        return Err(ServeError::Stranger);
+    };
     if hello.protocol != PROTOCOL_VERSION || hello.build != BUILD {
         return Err(ServeError::Stranger);
     }
@@ -156,7 +160,10 @@ impl Server {
                 org_mode: config.org_mode.clone(),
                 require_membership: config.require_membership,
             },
-            policy: RowPolicy { on_existing: config.on_existing, reactivate: config.reactivate },
+            policy: RowPolicy {
+                on_existing: config.on_existing,
+                reactivate: config.reactivate,
+            },
             shell: Shell::new(config, client),
             queue: RefCell::default(),
             active: Cell::new(0),
@@ -193,7 +200,12 @@ impl Server {
             ToWorker::LookUpOrg { key } => {
                 self.fly(key.clone(), OrgMachine::lookup(key));
             }
-            ToWorker::CreateOrg { key, name_at, intent, suspect } => {
+            ToWorker::CreateOrg {
+                key,
+                name_at,
+                intent,
+                suspect,
+            } => {
                 self.create_org(key, name_at.as_ref(), intent, suspect);
             }
             ToWorker::Alive => shell.on_alive(),
@@ -207,21 +219,31 @@ impl Server {
         let records = match read_chunk(&self.file, &grant.chunk, &self.shell.config.columns) {
             Ok(records) => records,
             Err(error) => {
-                self.shell.outbox.say(FromWorker::SourceChanged(error.to_string()));
+                self.shell
+                    .outbox
+                    .say(FromWorker::SourceChanged(error.to_string()));
                 return;
             }
         };
         let mut contexts: BTreeMap<RowNumber, RowContext> = grant.contexts.into_iter().collect();
         let wanted = |row: RowNumber| {
-            grant.rows.as_ref().is_none_or(|rows| rows.binary_search(&row).is_ok())
+            grant
+                .rows
+                .as_ref()
+                .is_none_or(|rows| rows.binary_search(&row).is_ok())
         };
         let mut queue = self.queue.borrow_mut();
         let before = queue.len();
         for record in records.into_iter().filter(|record| wanted(record.number)) {
-            let context = contexts
-                .remove(&record.number)
-                .unwrap_or(RowContext { t_lo: grant.t_lo, ..RowContext::default() });
-            queue.push_back(Job { lease: grant.lease, record, context });
+            let context = contexts.remove(&record.number).unwrap_or(RowContext {
+                t_lo: grant.t_lo,
+                ..RowContext::default()
+            });
+            queue.push_back(Job {
+                lease: grant.lease,
+                record,
+                context,
+            });
         }
         self.grant_rows.set((queue.len() - before).max(1));
         drop(queue);
@@ -231,7 +253,9 @@ impl Server {
     /// Starts rows up to the concurrency, and asks for more before it runs dry.
     fn start_rows(self: &Rc<Self>) {
         while self.active.get() < self.shell.config.concurrency && !self.draining.get() {
-            let Some(job) = self.queue.borrow_mut().pop_front() else { break };
+            let Some(job) = self.queue.borrow_mut().pop_front() else {
+                break;
+            };
             self.active.set(self.active.get() + 1);
             let server = Rc::clone(self);
             tokio::task::spawn_local(async move {
@@ -318,24 +342,34 @@ impl Server {
         if let OrgMode::Single { name, .. } = &self.rules.org_mode {
             return Ok(name.clone().unwrap_or(default));
         }
-        let Some(NameAt { chunk, row }) = name_at else { return Ok(default) };
+        let Some(NameAt { chunk, row }) = name_at else {
+            return Ok(default);
+        };
         let columns = &self.shell.config.columns;
-        let records =
-            read_chunk(&self.file, chunk, columns).map_err(|error| error.to_string())?;
+        let records = read_chunk(&self.file, chunk, columns).map_err(|error| error.to_string())?;
         let cell = |column: Option<usize>| {
             let record = records.iter().find(|record| record.number == *row)?;
-            record.fields.get(column?).map(str::trim).filter(|cell| !cell.is_empty())
+            record
+                .fields
+                .get(column?)
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
         };
         // Two keys with one hash are not worth a wrong name.
         let is_it = cell(columns.org_external_id) == Some(key.as_str());
-        Ok(cell(columns.org_name).filter(|_| is_it).map_or(default, str::to_owned))
+        Ok(cell(columns.org_name)
+            .filter(|_| is_it)
+            .map_or(default, str::to_owned))
     }
 
     fn fly(self: &Rc<Self>, key: OrgKey, machine: OrgMachine) {
         self.shell.with_cache(|cache, _| cache.on_flight(&key));
         self.spawn_flight(async move |server| {
             if let Some(verdict) = server.run_flight(machine).await {
-                server.shell.outbox.say(FromWorker::OrgDone { key, verdict });
+                server
+                    .shell
+                    .outbox
+                    .say(FromWorker::OrgDone { key, verdict });
             }
         });
     }
@@ -366,9 +400,9 @@ impl Server {
     async fn probe(&self, probe: u32) {
         let (exchange, verdict) = self.shell.probe().await;
         let result = match verdict {
-            Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => {
-                ProbeResult::Ok { date: exchange.server_time() }
-            }
+            Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
+                date: exchange.server_time(),
+            },
             Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
             Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
             Verdict::NotApplied(NotApplied::Connect(words)) => ProbeResult::Connect(words),

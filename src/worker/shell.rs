@@ -100,7 +100,8 @@ impl Shell {
         work: impl FnOnce(&mut OrgCache, &mut StatsDelta) -> T,
     ) -> T {
         let mut result = None;
-        self.outbox.count(|delta| result = Some(work(&mut self.cache.borrow_mut(), delta)));
+        self.outbox
+            .count(|delta| result = Some(work(&mut self.cache.borrow_mut(), delta)));
         result.unwrap_or_else(|| unreachable!("count calls its argument once"))
     }
 
@@ -118,7 +119,11 @@ impl Shell {
             let look = self.gate.borrow_mut().look(now);
             let generation = self.gate.borrow().generation();
             for (class, count) in look.wants {
-                self.outbox.say(FromWorker::Want { generation, class, count });
+                self.outbox.say(FromWorker::Want {
+                    generation,
+                    class,
+                    count,
+                });
             }
             match look.again_at {
                 Some(at) => {
