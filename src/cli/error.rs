@@ -140,7 +140,17 @@ impl CliError {
 /// Returns the exit code of a ledger's refusal or failure.
 pub fn ledger_exit(error: &LedgerError) -> Exit {
     match error {
-        LedgerError::Full => Exit::Disk,
+        LedgerError::Missing { .. } | LedgerError::Exists { .. } => Exit::Usage,
+        LedgerError::Full { .. }
+        | LedgerError::Io { .. }
+        | LedgerError::Busy { .. }
+        | LedgerError::Corrupt { .. }
+        | LedgerError::NotALedger { .. }
+        | LedgerError::Newer { .. }
+        | LedgerError::Poisoned { .. } => Exit::Disk,
+        LedgerError::Invariant { .. } | LedgerError::Reopened | LedgerError::Panicked(_) => {
+            Exit::Internal
+        }
     }
 }
 
