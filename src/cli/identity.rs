@@ -1,4 +1,4 @@
-//! What makes a job this job: its name, and the options that may not change.
+//! What makes a job this job: the file and the options that may not change.
 
 use super::args::IdentityArgs;
 use super::error::{CliError, CliResult};
@@ -7,42 +7,6 @@ use crate::model::escape::shown;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
 use std::fmt::Display;
 use std::path::Path;
-
-/// Hex digits of the hash in a name: enough that two files of one stem rarely meet.
-const HASH_DIGITS: usize = 6;
-
-/// Longest stem in a name: with hash and number it stays a legal job name.
-const STEM_MAX: usize = 48;
-
-/// Returns the name of the job that imports `source` with these options: the file's stem and a
-/// hash of the absolute path, the target and the base URL.
-pub fn job_name(source: &Path, options: &JobOptions) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let path = source.as_os_str().as_encoded_bytes();
-    let base_url = options.base_url.as_deref().unwrap_or_default();
-    for part in [path, options.target.as_str().as_bytes(), base_url.as_bytes()] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let hash = hasher.finalize().to_hex();
-    format!("{}-{}", stem(source), hash.get(..HASH_DIGITS).unwrap_or_default())
-}
-
-/// Returns the file's stem with every character that a job name may not hold replaced by `_`.
-fn stem(source: &Path) -> String {
-    let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-    let legal = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }
-    };
-    let stem: String = stem.chars().take(STEM_MAX).map(legal).collect();
-    let stem = stem.trim_start_matches(['.', '-']);
-    if stem.is_empty() { "users".to_owned() } else { stem.to_owned() }
-}
-
-/// Returns the name of the `n`-th job of this name: itself, then `<name>-2`, …
-pub fn numbered(name: &str, n: u32) -> String {
-    if n <= 1 { name.to_owned() } else { format!("{name}-{n}") }
-}
 
 /// Refuses options that differ from the stored ones. What is not given is not compared.
 pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
@@ -130,9 +94,8 @@ fn differs(option: &str, given: &str, stored: &str) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{ExistingArg, TargetArg, parse_job_name};
+    use super::super::args::{ExistingArg, TargetArg};
     use super::*;
-    use proptest::prelude::*;
 
     fn stored() -> JobOptions {
         resolve::job_options(&IdentityArgs {
@@ -206,30 +169,5 @@ mod tests {
         assert!(check_destination(&stored(), &elsewhere).is_err());
         assert!(check_destination(&stored(), &stored()).is_ok());
         assert!(check_file(Path::new("/a.csv"), Path::new("/b.csv")).is_err());
-    }
-
-    #[test]
-    fn a_name_tells_path_target_and_url_apart() {
-        let options = stored();
-        let name = job_name(Path::new("/data/users.csv"), &options);
-        assert!(name.starts_with("users-") && name.len() == 12, "{name}");
-        assert_eq!(name, job_name(Path::new("/data/users.csv"), &options));
-        let workos = JobOptions { target: TargetKind::Workos, ..stored() };
-        let elsewhere = JobOptions { base_url: Some("https://x.org".to_owned()), ..stored() };
-        for other in [
-            job_name(Path::new("/other/users.csv"), &options),
-            job_name(Path::new("/data/users.csv"), &workos),
-            job_name(Path::new("/data/users.csv"), &elsewhere),
-        ] {
-            assert_ne!(name, other);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_file_name_gives_a_legal_job_name(name in "[^/\0]{1,80}", n in 1_u32..100_000) {
-            let job = numbered(&job_name(&Path::new("/d").join(name), &stored()), n);
-            prop_assert_eq!(parse_job_name(&job), Ok(job.clone()));
-        }
     }
 }
