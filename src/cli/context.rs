@@ -23,7 +23,12 @@ impl Context {
     /// Makes the context of a command without progress.
     pub fn quiet(env: Env, started: Mono) -> Self {
         let (screen, display) = Display::off();
-        Self { env, screen, display, started }
+        Self {
+            env,
+            screen,
+            display,
+            started,
+        }
     }
 
     /// Makes the context of a command that runs a job, and starts its diagnostics.
@@ -36,7 +41,12 @@ impl Context {
             ProgressMode::Off => Display::off(),
         };
         logging::start(tuning.log_level, &screen);
-        Self { env, screen, display, started }
+        Self {
+            env,
+            screen,
+            display,
+            started,
+        }
     }
 
     /// Says what is worth knowing, unless progress was switched off.

@@ -52,9 +52,15 @@ pub fn read(folder: JobFolder) -> CliResult<Listed> {
     let summary = LedgerReader::open(&folder.ledger_path())
         .and_then(|reader| reader.summary())
         .map_err(|error| CliError::from(error).job(folder.name()))?;
-    let held = JobLock::holder(folder.path()).map_err(CliError::from)?.is_some();
+    let held = JobLock::holder(folder.path())
+        .map_err(CliError::from)?
+        .is_some();
     let state = state_of(&summary, held);
-    Ok(Listed { folder, summary, state })
+    Ok(Listed {
+        folder,
+        summary,
+        state,
+    })
 }
 
 /// Returns every readable job, oldest first, and what is wrong with the others.
@@ -111,7 +117,10 @@ pub fn newest_of(checkpoints: &Checkpoints, name: &str) -> CliResult<Option<List
     for folder in checkpoints.list()? {
         if is_of_family(folder.name(), name) {
             let job = read(folder)?;
-            if newest.as_ref().is_none_or(|newest| newest.age() < job.age()) {
+            if newest
+                .as_ref()
+                .is_none_or(|newest| newest.age() < job.age())
+            {
                 newest = Some(job);
             }
         }
@@ -170,7 +179,11 @@ impl Listed {
 
     /// Returns what `--json` prints for it.
     pub fn to_summary(&self, place: &Place) -> Summary {
-        let stored = self.summary.run.as_ref().and_then(|run| run.snapshot.clone());
+        let stored = self
+            .summary
+            .run
+            .as_ref()
+            .and_then(|run| run.snapshot.clone());
         let snapshot = stored.unwrap_or_else(nothing_done);
         let totals = self.summary.totals;
         Summary::new(SummaryFacts {

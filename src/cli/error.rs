@@ -182,13 +182,22 @@ impl CliError {
 
     /// Words a failure to write to stdout.
     pub fn stdout(error: std::io::Error) -> Self {
-        Self::new(Exit::Disk, "stdout", format!("stdout cannot be written: {error}"))
+        Self::new(
+            Exit::Disk,
+            "stdout",
+            format!("stdout cannot be written: {error}"),
+        )
     }
 
     /// Words a failure to write data.
     pub fn output(error: std::io::Error) -> Self {
         let hint = "make room, or name another place with --out";
-        Self::new(Exit::Disk, "output", format!("the output cannot be written: {error}")).hint(hint)
+        Self::new(
+            Exit::Disk,
+            "output",
+            format!("the output cannot be written: {error}"),
+        )
+        .hint(hint)
     }
 }
 
@@ -205,7 +214,9 @@ impl From<LockError> for CliError {
             LockError::Removed { .. } => (Exit::Usage, "no_job"),
             LockError::Io { .. } => (Exit::Disk, "lock_io"),
         };
-        Self::new(exit, code, error.to_string()).hint(error.hint()).caused_by(&error)
+        Self::new(exit, code, error.to_string())
+            .hint(error.hint())
+            .caused_by(&error)
     }
 }
 
@@ -221,7 +232,9 @@ impl From<FolderError> for CliError {
             FolderError::Io { .. } => (Exit::Disk, "folder_io"),
             FolderError::Lock(error) => return error.into(),
         };
-        Self::new(exit, code, error.to_string()).hint(error.hint()).caused_by(&error)
+        Self::new(exit, code, error.to_string())
+            .hint(error.hint())
+            .caused_by(&error)
     }
 }
 
@@ -238,7 +251,9 @@ impl From<SourceError> for CliError {
             line: Some(place.line),
             column: place.column,
         });
-        let worded = Self::new(exit, error.code(), error.to_string()).at(at).caused_by(&error);
+        let worded = Self::new(exit, error.code(), error.to_string())
+            .at(at)
+            .caused_by(&error);
         match error.hint() {
             Some(hint) => worded.hint(hint),
             None => worded,
@@ -249,7 +264,9 @@ impl From<SourceError> for CliError {
 impl From<SandboxChildError> for CliError {
     fn from(error: SandboxChildError) -> Self {
         let hint = "try `userferry sandbox` by itself: it says what is wrong";
-        Self::new(Exit::Internal, "sandbox", error.to_string()).hint(hint).caused_by(&error)
+        Self::new(Exit::Internal, "sandbox", error.to_string())
+            .hint(hint)
+            .caused_by(&error)
     }
 }
 

@@ -18,10 +18,20 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
     }
     check_organizations(args, stored)?;
     flag("--create-orgs", args.create_orgs, stored.create_orgs)?;
-    let on_existing = args.on_existing.map(|arg| ExistingPolicy::from(arg).as_str());
-    same("--on-existing", on_existing.as_ref(), &stored.on_existing.as_str())?;
+    let on_existing = args
+        .on_existing
+        .map(|arg| ExistingPolicy::from(arg).as_str());
+    same(
+        "--on-existing",
+        on_existing.as_ref(),
+        &stored.on_existing.as_str(),
+    )?;
     flag("--reactivate", args.reactivate, stored.reactivate)?;
-    flag("--require-membership", args.require_membership, stored.require_membership)?;
+    flag(
+        "--require-membership",
+        args.require_membership,
+        stored.require_membership,
+    )?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
 }
 
@@ -29,7 +39,11 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
 /// without `--target` nothing may leave the machine.
 pub fn check_destination(resolved: &JobOptions, stored: &JobOptions) -> CliResult<()> {
     same("--target", Some(&resolved.target), &stored.target)?;
-    same("--base-url", Some(&stored_url(resolved)), &stored_url(stored))
+    same(
+        "--base-url",
+        Some(&stored_url(resolved)),
+        &stored_url(stored),
+    )
 }
 
 /// Refuses to continue a job with another file.
@@ -51,7 +65,10 @@ fn check_organizations(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()
     };
     match &stored.org_mode {
         OrgMode::Columns => Err(differs(option, key.as_str(), "the file's own columns")),
-        OrgMode::Single { key: stored_key, name: stored_name } => {
+        OrgMode::Single {
+            key: stored_key,
+            name: stored_name,
+        } => {
             same(option, Some(&key.to_string()), &stored_key.to_string())?;
             let words = stored_name.as_deref().unwrap_or("not given");
             match name {
@@ -63,7 +80,10 @@ fn check_organizations(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()
 }
 
 fn stored_url(options: &JobOptions) -> String {
-    options.base_url.clone().unwrap_or_else(|| "the automatic sandbox".to_owned())
+    options
+        .base_url
+        .clone()
+        .unwrap_or_else(|| "the automatic sandbox".to_owned())
 }
 
 fn flag(option: &str, given: bool, stored: bool) -> CliResult<()> {
@@ -89,7 +109,9 @@ fn differs(option: &str, given: &str, stored: &str) -> CliError {
             shown(stored)
         ),
     )
-    .hint(format!("leave {option} as it was, or start another job with `import --fresh`"))
+    .hint(format!(
+        "leave {option} as it was, or start another job with `import --fresh`"
+    ))
 }
 
 #[cfg(test)]
@@ -124,19 +146,31 @@ mod tests {
         let none = IdentityArgs::default;
         let table = [
             (
-                IdentityArgs { target: Some(TargetArg::Workos), ..none() },
+                IdentityArgs {
+                    target: Some(TargetArg::Workos),
+                    ..none()
+                },
                 ["--target", "workos", "sandbox"],
             ),
             (
-                IdentityArgs { base_url: Some("http://127.0.0.1:1".to_owned()), ..none() },
+                IdentityArgs {
+                    base_url: Some("http://127.0.0.1:1".to_owned()),
+                    ..none()
+                },
                 ["--base-url", "http://127.0.0.1:1", "automatic sandbox"],
             ),
             (
-                IdentityArgs { org_id: Some("org_1".to_owned()), ..none() },
+                IdentityArgs {
+                    org_id: Some("org_1".to_owned()),
+                    ..none()
+                },
                 ["--org-id", "org_1", "acme"],
             ),
             (
-                IdentityArgs { org_external_id: Some("other".to_owned()), ..none() },
+                IdentityArgs {
+                    org_external_id: Some("other".to_owned()),
+                    ..none()
+                },
                 ["--org-external-id", "other", "acme"],
             ),
             (
@@ -148,24 +182,49 @@ mod tests {
                 ["--org-name", "Acme", "not given"],
             ),
             (
-                IdentityArgs { on_existing: Some(ExistingArg::Skip), ..none() },
+                IdentityArgs {
+                    on_existing: Some(ExistingArg::Skip),
+                    ..none()
+                },
                 ["--on-existing", "skip", "link"],
             ),
-            (IdentityArgs { reactivate: true, ..none() }, ["--reactivate", "on", "off"]),
             (
-                IdentityArgs { require_membership: true, ..none() },
+                IdentityArgs {
+                    reactivate: true,
+                    ..none()
+                },
+                ["--reactivate", "on", "off"],
+            ),
+            (
+                IdentityArgs {
+                    require_membership: true,
+                    ..none()
+                },
                 ["--require-membership", "on", "off"],
             ),
-            (IdentityArgs { chunk_size: Some(5), ..none() }, ["--chunk-size", "`5`", "`250`"]),
+            (
+                IdentityArgs {
+                    chunk_size: Some(5),
+                    ..none()
+                },
+                ["--chunk-size", "`5`", "`250`"],
+            ),
         ];
         for (args, words) in table {
             let error = check(&args, &stored()).unwrap_err();
             assert_eq!(error.exit().as_u8(), 2);
             for word in words {
-                assert!(error.rendered().contains(word), "{word}: {}", error.rendered());
+                assert!(
+                    error.rendered().contains(word),
+                    "{word}: {}",
+                    error.rendered()
+                );
             }
         }
-        let elsewhere = JobOptions { base_url: Some("https://x.org".to_owned()), ..stored() };
+        let elsewhere = JobOptions {
+            base_url: Some("https://x.org".to_owned()),
+            ..stored()
+        };
         assert!(check_destination(&stored(), &elsewhere).is_err());
         assert!(check_destination(&stored(), &stored()).is_ok());
         assert!(check_file(Path::new("/a.csv"), Path::new("/b.csv")).is_err());

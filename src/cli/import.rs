@@ -25,9 +25,10 @@ pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
     if let Some(warning) = checkpoints.warning() {
         ctx.note(&args.tuning, &format!("warning: {warning}"));
     }
-    let name = args.job.clone().unwrap_or_else(|| {
-        job_name_for(&file, options.target, options.base_url.as_deref())
-    });
+    let name = args
+        .job
+        .clone()
+        .unwrap_or_else(|| job_name_for(&file, options.target, options.base_url.as_deref()));
     match desk::newest_of(&checkpoints, &name)? {
         Some(job) if args.fresh => ctx.note(
             &args.tuning,
@@ -62,7 +63,10 @@ fn continue_job(
     resume::continue_job(ctx, place, &args.tuning, job)
 }
 
-#[expect(clippy::too_many_arguments, reason = "every one of them is a thing of its own")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "every one of them is a thing of its own"
+)]
 fn new_job(
     ctx: &mut Context,
     args: &ImportArgs,
@@ -87,7 +91,8 @@ fn new_job(
 fn announce(ctx: &Context, args: &ImportArgs, name: &str, options: &JobOptions) {
     let words = match (options.target, &options.base_url) {
         (TargetKind::Sandbox, None) => {
-            "the built-in sandbox: nothing leaves this machine; for real: --target workos".to_owned()
+            "the built-in sandbox: nothing leaves this machine; for real: --target workos"
+                .to_owned()
         }
         (_, Some(url)) => url.clone(),
         (TargetKind::Workos, None) => resolve::WORKOS_ORIGIN.to_owned(),

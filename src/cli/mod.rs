@@ -49,7 +49,11 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to stdout, mistakes to stderr; a closed one is no error.
             let _nobody_reads = error.print();
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
             return ExitCode::from(code.as_u8());
         }
     };
@@ -73,9 +77,9 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         Command::Jobs(args) => jobs::run(&quiet(), &args),
         Command::Results(args) => outcomes::results(&quiet(), &args),
         Command::Rejects(args) => outcomes::rejects(&quiet(), &args),
-        Command::Sandbox(args) => {
-            sandbox::run(args).map(|()| Exit::Success).map_err(CliError::from)
-        }
+        Command::Sandbox(args) => sandbox::run(args)
+            .map(|()| Exit::Success)
+            .map_err(CliError::from),
         Command::Generate(args) => generate::run(&args),
     };
     exit.map(ExitCode::from)
@@ -90,7 +94,10 @@ fn show(error: &CliError, command: &str, json: bool) {
         let mut cli = Cli::command();
         cli.build();
         if let Some(command) = cli.find_subcommand_mut(command) {
-            screen.say(&format!("\n{}\n\nFor more information, try '--help'.", command.render_usage()));
+            screen.say(&format!(
+                "\n{}\n\nFor more information, try '--help'.",
+                command.render_usage()
+            ));
         }
     } else if json && let Err(failure) = screen::print_json(&error.json()) {
         screen.say(&CliError::stdout(failure).rendered());

@@ -27,7 +27,8 @@ pub fn results(ctx: &Context, args: &ResultsArgs) -> CliResult<Exit> {
     let out = Output::open(args.out.as_deref(), Some(&job.summary.record.source))?;
     let done = write_results(&job, &file, out, args.jsonl).map_err(of_job)?;
     if args.out.is_some() {
-        ctx.screen.say(&format!("{} written", words::counted(done, "row")));
+        ctx.screen
+            .say(&format!("{} written", words::counted(done, "row")));
     }
     Ok(Exit::Success)
 }
@@ -43,16 +44,20 @@ fn write_results(job: &Listed, file: &File, out: Output, jsonl: bool) -> CliResu
     };
     let columns = &job.summary.record.columns;
     let mut rows = 0;
-    let result = each_row(job, &mut ChunkRecords { file, columns }, &mut |record, outcome| {
-        rows += 1;
-        writer.write(&ResultRow {
-            row: record.number,
-            line: record.line,
-            email: cell(record, Some(columns.email)),
-            external_id: cell(record, columns.external_id),
-            outcome,
-        })
-    });
+    let result = each_row(
+        job,
+        &mut ChunkRecords { file, columns },
+        &mut |record, outcome| {
+            rows += 1;
+            writer.write(&ResultRow {
+                row: record.number,
+                line: record.line,
+                email: cell(record, Some(columns.email)),
+                external_id: cell(record, columns.external_id),
+                outcome,
+            })
+        },
+    );
     match result {
         Err(Stopped::Writing(error)) => stopped(error)?,
         Err(Stopped::Reading(error)) => return Err(error),
@@ -65,7 +70,10 @@ fn write_results(job: &Listed, file: &File, out: Output, jsonl: bool) -> CliResu
 }
 
 fn cell<'a>(record: &'a CsvRecord, column: Option<usize>) -> &'a str {
-    column.and_then(|column| record.fields.get(column)).unwrap_or_default().trim()
+    column
+        .and_then(|column| record.fields.get(column))
+        .unwrap_or_default()
+        .trim()
 }
 
 /// Runs `rejects`.
@@ -78,7 +86,9 @@ pub fn rejects(ctx: &Context, args: &RejectsArgs) -> CliResult<Exit> {
     let records = write_rejects(&job, &file, out).map_err(of_job)?;
     if args.out.is_some() {
         let count = words::counted(records, "row");
-        ctx.screen.say(&format!("{count} written, unchanged; import the corrected file as it is"));
+        ctx.screen.say(&format!(
+            "{count} written, unchanged; import the corrected file as it is"
+        ));
     }
     Ok(Exit::Success)
 }
@@ -92,14 +102,22 @@ fn write_rejects(job: &Listed, file: &File, out: Output) -> CliResult<u64> {
         Ok(writer) => writer,
         Err(error) => return stopped(error).map(|()| 0),
     };
-    let mut copier = Copier { file, chunks: chunks.into_iter(), open: None };
+    let mut copier = Copier {
+        file,
+        chunks: chunks.into_iter(),
+        open: None,
+    };
     let mut result = Ok(());
     reader.for_each_outcome(RowNumber(1), |outcome| {
         if !matches!(outcome.state, RowState::Failed | RowState::Parked) {
             return ControlFlow::Continue(());
         }
         result = copier.copy(outcome.row, &mut writer);
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if result.is_ok() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     })?;
     match result {
         Err(Stopped::Writing(error)) => stopped(error).map(|()| 0),
@@ -152,11 +170,19 @@ fn each_row(
 ) -> Result<(), Stopped> {
     let reader = LedgerReader::open(&job.folder.ledger_path()).map_err(CliError::from)?;
     let chunks = reader.chunks().map_err(CliError::from)?;
-    let mut rows = Rows { source, chunks: chunks.into_iter(), open: Vec::new().into_iter() };
+    let mut rows = Rows {
+        source,
+        chunks: chunks.into_iter(),
+        open: Vec::new().into_iter(),
+    };
     let mut result = Ok(());
     let read = reader.for_each_outcome(RowNumber(1), |outcome| {
         result = rows.up_to(outcome, visit);
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if result.is_ok() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     });
     result?;
     read.map_err(CliError::from)?;
@@ -201,7 +227,10 @@ impl Rows<'_, '_> {
                 return Ok(());
             }
         }
-        let message = format!("the ledger has an outcome for row {}, the file has no such row", outcome.row);
+        let message = format!(
+            "the ledger has an outcome for row {}, the file has no such row",
+            outcome.row
+        );
         Err(CliError::new(Exit::Internal, "row_unknown", message).into())
     }
 }
@@ -216,20 +245,26 @@ struct Copier<'a> {
 impl Copier<'_> {
     fn copy(&mut self, row: RowNumber, writer: &mut RejectsWriter<Output>) -> Result<(), Stopped> {
         self.open_chunk_of(row)?;
-        let found = self.open.as_ref().and_then(|(spec, bytes)| {
-            records(bytes, spec).find(|record| record.number == row)
-        });
+        let found = self
+            .open
+            .as_ref()
+            .and_then(|(spec, bytes)| records(bytes, spec).find(|record| record.number == row));
         match found {
             Some(record) => writer.write(record.bytes).map_err(Stopped::Writing),
             None => {
-                let message = format!("the ledger has an outcome for row {row}, the file has no such row");
+                let message =
+                    format!("the ledger has an outcome for row {row}, the file has no such row");
                 Err(CliError::new(Exit::Internal, "row_unknown", message).into())
             }
         }
     }
 
     fn open_chunk_of(&mut self, row: RowNumber) -> Result<(), Stopped> {
-        if self.open.as_ref().is_some_and(|(spec, _)| spec.contains(row)) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|(spec, _)| spec.contains(row))
+        {
             return Ok(());
         }
         self.open = None;

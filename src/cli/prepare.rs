@@ -91,7 +91,12 @@ pub fn publish(checkpoints: &Checkpoints, name: &str, job: &NewJob) -> CliResult
     Ledger::create(&folder.ledger_path(), job)?;
     let (folder, lock) = folder.publish(name)?;
     let ledger = Ledger::open(&folder.ledger_path())?;
-    Ok(Job { folder, record: job.record.clone(), ledger, lock })
+    Ok(Job {
+        folder,
+        record: job.record.clone(),
+        ledger,
+        lock,
+    })
 }
 
 /// Takes the lock of an existing job and checks that its file is the one that was indexed.
@@ -103,7 +108,12 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
         Ledger::open(&listed.folder.ledger_path()).map_err(|error| of_job(error.into()))?;
     let record = ledger.record().map_err(|error| of_job(error.into()))?;
     check_bytes(ctx, &record).map_err(of_job)?;
-    Ok(Job { folder: listed.folder.clone(), record, ledger, lock })
+    Ok(Job {
+        folder: listed.folder.clone(),
+        record,
+        ledger,
+        lock,
+    })
 }
 
 fn check_bytes(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {

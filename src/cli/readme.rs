@@ -10,7 +10,12 @@ const README: &str = include_str!("../../README.md");
 /// Options of other programs that the README shows, and those every command has.
 const FOREIGN: [&str; 4] = ["--release", "--path", "--help", "--version"];
 
-fn collect(command: &clap::Command, path: &str, options: &mut BTreeSet<String>, commands: &mut BTreeSet<String>) {
+fn collect(
+    command: &clap::Command,
+    path: &str,
+    options: &mut BTreeSet<String>,
+    commands: &mut BTreeSet<String>,
+) {
     for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
         if let Some(long) = arg.get_long() {
             options.insert(format!("--{long}"));
@@ -35,7 +40,9 @@ fn options_told() -> BTreeSet<String> {
     for (at, _) in README.match_indices("--") {
         let before = README[..at].chars().next_back();
         let rest = &README[at + 2..];
-        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_lowercase() && c != '-')
+            .unwrap_or(rest.len());
         let word = &rest[..end];
         let starts = before.is_none_or(|c| !c.is_ascii_alphanumeric() && c != '-' && c != '|');
         if starts && word.starts_with(|c: char| c.is_ascii_lowercase()) {
@@ -84,8 +91,10 @@ fn the_table_of_exit_codes_is_the_programs() {
             Some((cells.next()?.parse().ok()?, cells.next()?.to_owned()))
         })
         .collect();
-    let built: Vec<(u8, String)> =
-        Exit::ALL.iter().map(|exit| (exit.as_u8(), exit.meaning().to_owned())).collect();
+    let built: Vec<(u8, String)> = Exit::ALL
+        .iter()
+        .map(|exit| (exit.as_u8(), exit.meaning().to_owned()))
+        .collect();
     assert_eq!(told, built);
 }
 

@@ -148,10 +148,17 @@ pub fn program() -> CliResult<PathBuf> {
 
 /// Makes a private folder that vanishes with the value.
 pub fn temporary_folder() -> CliResult<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("userferry-").tempdir().map_err(|error| {
-        CliError::new(Exit::Disk, "temporary", format!("no temporary folder: {error}"))
+    tempfile::Builder::new()
+        .prefix("userferry-")
+        .tempdir()
+        .map_err(|error| {
+            CliError::new(
+                Exit::Disk,
+                "temporary",
+                format!("no temporary folder: {error}"),
+            )
             .hint("make room, or name another place in TMPDIR")
-    })
+        })
 }
 
 /// Finds the source file: absolute, links resolved, and a regular file.

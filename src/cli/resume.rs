@@ -50,18 +50,30 @@ pub fn retry(ctx: &mut Context, args: &ContinueArgs) -> CliResult<Exit> {
     // The key comes before the change: a retry that cannot run opens nothing.
     let rows = *listed.rows();
     let open = rows.pending + rows.failed + rows.parked;
-    let admission = run::admit(ctx, &args.tuning, &job.record.options, open, false)
-        .map_err(of_job)?;
+    let admission =
+        run::admit(ctx, &args.tuning, &job.record.options, open, false).map_err(of_job)?;
     let reopened = job.ledger.retry().map_err(|error| of_job(error.into()))?;
     let again = reopened.failed + reopened.parked;
     if job.ledger.totals().rows.pending == 0 {
-        ctx.note(&args.tuning, "no row can be tried again: what failed is decided by the file");
+        ctx.note(
+            &args.tuning,
+            "no row can be tried again: what failed is decided by the file",
+        );
         drop(job);
-        return show_finished(ctx, &place, &args.tuning, &desk::read(listed.folder.clone())?);
+        return show_finished(
+            ctx,
+            &place,
+            &args.tuning,
+            &desk::read(listed.folder.clone())?,
+        );
     }
     ctx.note(
         &args.tuning,
-        &format!("job {}: {} pending again", listed.name(), words::counted(again, "row")),
+        &format!(
+            "job {}: {} pending again",
+            listed.name(),
+            words::counted(again, "row")
+        ),
     );
     run::run_job(ctx, &place, &args.tuning, job, admission)
 }
@@ -81,7 +93,10 @@ fn show_finished(
     if tuning.json {
         screen::print_json(&summary).map_err(CliError::stdout)?;
     }
-    ctx.note(tuning, &format!("job {} is finished; nothing was sent", listed.name()));
+    ctx.note(
+        tuning,
+        &format!("job {} is finished; nothing was sent", listed.name()),
+    );
     ctx.note(tuning, &summary.table());
     for line in stop::next_steps(place, listed.name(), listed.state, listed.rows()) {
         ctx.note(tuning, &line);

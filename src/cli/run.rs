@@ -104,7 +104,11 @@ fn run_locked(
     let config = config(args, &job.record, (base_url, key), admission.tuning, false)?;
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
-        CliError::new(Exit::Internal, "lock", format!("the job lock cannot be handed on: {error}"))
+        CliError::new(
+            Exit::Internal,
+            "lock",
+            format!("the job lock cannot be handed on: {error}"),
+        )
     })?;
     let (end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
     let exit = exit_of(&end, &written);
@@ -130,13 +134,21 @@ pub fn rehearse(
 ) -> CliResult<Exit> {
     let events = open_events(args)?;
     let image = ledger.load()?;
-    let origin = record.options.base_url.clone().unwrap_or_else(|| NOWHERE.to_owned());
+    let origin = record
+        .options
+        .base_url
+        .clone()
+        .unwrap_or_else(|| NOWHERE.to_owned());
     let to = (origin, SecretString::default());
     let config = config(args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
-    let shown = Shown { job: None, resume: None, target: record.options.target };
+    let shown = Shown {
+        job: None,
+        resume: None,
+        target: record.options.target,
+    };
     conclude(ctx, args, &shown, &end, written, None)?;
     Ok(exit)
 }
@@ -165,7 +177,10 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
         return Ok(None);
     };
     EventLog::start(path).map(Some).map_err(|error| {
-        let message = format!("the events file {} cannot be opened: {error}", path.display());
+        let message = format!(
+            "the events file {} cannot be opened: {error}",
+            path.display()
+        );
         CliError::new(Exit::Disk, "events_file", message)
     })
 }

@@ -44,9 +44,16 @@ fn describe(place: &Place, job: &Listed) -> String {
     let record = &job.summary.record;
     let mut text = job.to_summary(place).table();
     let _infallible = writeln!(text, "  {:<14} {}", "file", record.source.display());
-    let _infallible = writeln!(text, "  {:<14} {}", "made", words::wall_time(record.created_ms));
+    let _infallible = writeln!(
+        text,
+        "  {:<14} {}",
+        "made",
+        words::wall_time(record.created_ms)
+    );
     if let Ok(Some(lock)) = JobLock::holder(job.folder.path()) {
-        let holder = lock.holder.map_or_else(|| "a process".to_owned(), |who| who.to_string());
+        let holder = lock
+            .holder
+            .map_or_else(|| "a process".to_owned(), |who| who.to_string());
         let _infallible = writeln!(text, "  {:<14} {holder}", "held by");
     }
     for line in stop::next_steps(place, job.name(), job.state, job.rows()) {

@@ -20,8 +20,10 @@ pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
         ),
         EndReason::Refused(reason) => refused(reason),
         EndReason::Ledger(error) => CliError::of_ledger(error),
-        EndReason::SourceChanged(words) => CliError::new(Exit::Input, "file_changed", words.clone())
-            .hint("put the file back as it was, or start over with `import --fresh`"),
+        EndReason::SourceChanged(words) => {
+            CliError::new(Exit::Input, "file_changed", words.clone())
+                .hint("put the file back as it was, or start over with `import --fresh`")
+        }
         EndReason::Internal(words) => CliError::new(Exit::Internal, "internal", words.clone()),
     };
     Some(match resume {
@@ -68,10 +70,16 @@ pub fn next_steps(place: &Place, job: &str, state: RunState, rows: &RowTally) ->
             | RunState::Failed => vec![format!("continue:    {}", command("resume"))],
         };
     }
-    let mut lines = vec![format!("every row:   {} --out results.csv", command("results"))];
+    let mut lines = vec![format!(
+        "every row:   {} --out results.csv",
+        command("results")
+    )];
     if rows.has_problems() {
         let count = words::counted(rows.failed + rows.parked, "row");
-        lines.push(format!("correct {count}: {} --out rejects.csv", command("rejects")));
+        lines.push(format!(
+            "correct {count}: {} --out rejects.csv",
+            command("rejects")
+        ));
         lines.push(format!("try again:   {}", command("retry")));
     }
     lines
@@ -84,7 +92,10 @@ mod tests {
     use std::path::PathBuf;
 
     fn place() -> Place {
-        Place { checkpoints: PathBuf::from("/c"), flag: String::new() }
+        Place {
+            checkpoints: PathBuf::from("/c"),
+            flag: String::new(),
+        }
     }
 
     #[test]
@@ -92,19 +103,38 @@ mod tests {
         let table = [
             (EndReason::Outage("timeout".to_owned()), 75),
             (EndReason::Refused(StopReason::Unauthorized), 77),
-            (EndReason::Refused(StopReason::Forbidden("x".to_owned())), 69),
-            (EndReason::Refused(StopReason::NotThisApi("x".to_owned())), 69),
-            (EndReason::Refused(StopReason::Certificate("x".to_owned())), 69),
-            (EndReason::SourceChanged("chunk 3 reads differently".to_owned()), 65),
+            (
+                EndReason::Refused(StopReason::Forbidden("x".to_owned())),
+                69,
+            ),
+            (
+                EndReason::Refused(StopReason::NotThisApi("x".to_owned())),
+                69,
+            ),
+            (
+                EndReason::Refused(StopReason::Certificate("x".to_owned())),
+                69,
+            ),
+            (
+                EndReason::SourceChanged("chunk 3 reads differently".to_owned()),
+                65,
+            ),
             (EndReason::Internal("x".to_owned()), 70),
         ];
         for (why, exit) in table {
             let error = error_of(&why, Some("userferry resume j")).unwrap();
             assert_eq!(error.exit().as_u8(), exit, "{why:?}");
-            assert_eq!(error.exit(), Exit::of_run(&why, &RowTally::of(1)), "{why:?}");
+            assert_eq!(
+                error.exit(),
+                Exit::of_run(&why, &RowTally::of(1)),
+                "{why:?}"
+            );
             assert!(error.rendered().contains("hint: "), "{}", error.rendered());
         }
-        for calm in [EndReason::Completed, EndReason::Interrupted(StopSignal::Interrupt)] {
+        for calm in [
+            EndReason::Completed,
+            EndReason::Interrupted(StopSignal::Interrupt),
+        ] {
             assert!(error_of(&calm, None).is_none());
         }
     }
