@@ -71,6 +71,11 @@ fn chunks(conn: &Connection) -> Result<Vec<Counted>, Fault> {
     Ok(chunks)
 }
 
+/// Returns where every chunk lies, ascending.
+pub(super) fn specs(conn: &Connection) -> Result<Vec<ChunkSpec>, Fault> {
+    Ok(chunks(conn)?.into_iter().map(|chunk| chunk.spec).collect())
+}
+
 fn spec(row: &Row<'_>) -> Result<ChunkSpec, Fault> {
     let (offset, first_line): (i64, i64) = (row.get(1)?, row.get(5)?);
     Ok(ChunkSpec {

@@ -2,12 +2,13 @@
 
 use super::error::{Fault, LedgerError};
 use super::holder::Holder;
+use super::image;
 use super::rows::{self, OUTCOME};
 use super::schema;
 use super::store::read_job;
 use super::totals::Totals;
 use super::types::{JobRecord, RunSnapshot};
-use crate::model::{RowNumber, RowOutcome};
+use crate::model::{ChunkSpec, RowNumber, RowOutcome};
 use rusqlite::{Connection, OptionalExtension, Row};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,11 @@ impl LedgerReader {
                 run: last_run(conn)?,
             })
         })
+    }
+
+    /// Returns where every chunk of the file lies, ascending.
+    pub fn chunks(&self) -> Result<Vec<ChunkSpec>, LedgerError> {
+        self.snapshot(image::specs)
     }
 
     /// Calls `visit` with every outcome from row `from` on, ascending; rows that are pending are

@@ -16,7 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Its name in the job folder.
-pub const LEDGER_FILE: &str = "ledger.sqlite3";
+pub const LEDGER_FILE: &str = "ledger.sqlite";
 
 /// The code of rows that lost their `external_id` to a lower row of the file. The file decides it
 /// and cannot change, so a retry does not open such a row again.
