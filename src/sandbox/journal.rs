@@ -94,7 +94,7 @@ impl Journal {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)
             .map_err(failed("open"))?;
-        lock(&file, path).await?;
+        lock(&file, path, LOCK_WAIT).await?;
         let scan = scan(BufReader::with_capacity(1 << 20, &file), apply);
         let length = match scan {
             Ok(length) => length,
@@ -154,9 +154,8 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> JournalErro
     }
 }
 
-async fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
-    // Counted in polls rather than by a clock, so that a paused test does not wait.
-    let polls = LOCK_WAIT.as_millis() / LOCK_POLL.as_millis();
+async fn lock(file: &File, path: &Path, wait: Duration) -> Result<(), JournalError> {
+    let polls = wait.as_millis() / LOCK_POLL.as_millis();
     for _ in 0..=polls {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
@@ -318,7 +317,7 @@ mod tests {
         ));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_file_is_private_and_held_by_one() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
@@ -328,7 +327,7 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let second = Journal::open(&path, |_| Ok(())).await;
+        let second = lock(&File::open(&path).unwrap(), &path, Duration::ZERO).await;
         assert!(matches!(second, Err(JournalError::Held(held)) if held == path));
         drop(journal);
 
