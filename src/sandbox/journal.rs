@@ -76,6 +76,8 @@ pub struct Journal {
     /// Bytes of complete records, the magic included.
     length: u64,
     frame: Vec<u8>,
+    /// Half a record could not be cut off: nothing may follow it.
+    is_broken: bool,
 }
 
 impl Journal {
@@ -94,6 +96,9 @@ impl Journal {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)
             .map_err(failed("open"))?;
+        if !file.metadata().map_err(failed("read"))?.is_file() {
+            return Err(JournalError::Foreign(path.to_owned()));
+        }
         lock(&file, path, LOCK_WAIT).await?;
         let scan = scan(BufReader::with_capacity(1 << 20, &file), apply);
         let length = match scan {
@@ -115,6 +120,7 @@ impl Journal {
             path: path.to_owned(),
             length,
             frame: Vec::new(),
+            is_broken: false,
         };
         if length == 0 {
             journal.write(MAGIC)?;
@@ -133,13 +139,14 @@ impl Journal {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        if self.is_broken {
+            let why = io::Error::other("an earlier write failed half-way");
+            return Err(io_error("write", &self.path, why));
+        }
         if let Err(source) = self.file.write_all(bytes) {
             // Half a record in the middle would be damage; at the end it is only torn.
-            let error = io_error("write", &self.path, source);
-            self.file
-                .set_len(self.length)
-                .map_err(|source| io_error("shorten", &self.path, source))?;
-            return Err(error);
+            self.is_broken = self.file.set_len(self.length).is_err();
+            return Err(io_error("write", &self.path, source));
         }
         self.length += u64::try_from(bytes.len()).unwrap_or_default();
         Ok(())
