@@ -25,7 +25,13 @@ pub fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let printed = writeln!(std::io::stderr(), "error: {error}");
+            let mut text = format!("error: {error}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                text = format!("{text}\n  caused by: {error}");
+                cause = error.source();
+            }
+            let printed = writeln!(std::io::stderr(), "{text}");
             ExitCode::from(if printed.is_ok() { 1 } else { 70 })
         }
     }

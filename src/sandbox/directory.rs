@@ -208,24 +208,42 @@ mod tests {
             .unwrap_or_else(|| "none".to_owned())
     }
 
+    fn ids(directory: &Directory, object: &str) -> Vec<String> {
+        let all = image(directory)
+            .into_iter()
+            .filter(|found| found["object"] == object);
+        all.map(|found| found["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
     fn perform(directory: &mut Directory, step: &Step) -> (u16, Value) {
-        let ids = |directory: &Directory, object| -> Vec<String> {
-            let all = image(directory)
-                .into_iter()
-                .filter(|found| found["object"] == object);
-            all.map(|found| found["id"].as_str().unwrap().to_owned())
-                .collect()
+        let (method, path, body) = request(directory, step);
+        send(directory, &method, &path, &body)
+    }
+
+    fn request(directory: &Directory, step: &Step) -> (Method, String, Value) {
+        let user = |at| {
+            format!(
+                "/user_management/users/{}",
+                pick(&ids(directory, "user"), at)
+            )
         };
-        let users = ids(directory, "user");
-        let organizations = ids(directory, "organization");
-        let memberships = ids(directory, "organization_membership");
-        let base = "/user_management";
+        let organization = |at| {
+            format!(
+                "/organizations/{}",
+                pick(&ids(directory, "organization"), at)
+            )
+        };
+        let membership = |at| {
+            let id = pick(&ids(directory, "organization_membership"), at);
+            format!("/user_management/organization_memberships/{id}")
+        };
         let nothing = json!({});
         match step {
             Step::CreateUser(n, id) => {
                 let body = json!({"email": email(*n, n % 2 == 0), "external_id": id.map(|id| format!("x{id}")),
                     "metadata": {"n": n.to_string()}, "first_name": "Ä"});
-                send(directory, &Method::POST, &format!("{base}/users"), &body)
+                (Method::POST, "/user_management/users".to_owned(), body)
             }
             Step::UpdateUser(at, n, id) => {
                 let mut body = json!({"metadata": {"updated": "yes"}});
@@ -235,52 +253,27 @@ mod tests {
                 if let Some(id) = id {
                     body["external_id"] = format!("x{id}").into();
                 }
-                send(
-                    directory,
-                    &Method::PUT,
-                    &format!("{base}/users/{}", pick(&users, *at)),
-                    &body,
-                )
+                (Method::PUT, user(*at), body)
             }
-            Step::DeleteUser(at) => send(
-                directory,
-                &Method::DELETE,
-                &format!("{base}/users/{}", pick(&users, *at)),
-                &nothing,
-            ),
+            Step::DeleteUser(at) => (Method::DELETE, user(*at), nothing),
             Step::CreateOrganization(id) => {
                 let body = json!({"name": "Org", "external_id": id.map(|id| format!("o{id}"))});
-                send(directory, &Method::POST, "/organizations", &body)
+                (Method::POST, "/organizations".to_owned(), body)
             }
-            Step::DeleteOrganization(at) => send(
-                directory,
-                &Method::DELETE,
-                &format!("/organizations/{}", pick(&organizations, *at)),
-                &nothing,
-            ),
+            Step::DeleteOrganization(at) => (Method::DELETE, organization(*at), nothing),
             Step::CreateMembership(user, organization) => {
-                let body = json!({"user_id": pick(&users, *user), "organization_id": pick(&organizations, *organization)});
-                send(
-                    directory,
-                    &Method::POST,
-                    &format!("{base}/organization_memberships"),
-                    &body,
+                let body = json!({"user_id": pick(&ids(directory, "user"), *user),
+                    "organization_id": pick(&ids(directory, "organization"), *organization)});
+                (
+                    Method::POST,
+                    "/user_management/organization_memberships".to_owned(),
+                    body,
                 )
             }
             Step::ChangeMembership(at, word) => {
-                let path = format!(
-                    "{base}/organization_memberships/{}/{word}",
-                    pick(&memberships, *at)
-                );
-                send(directory, &Method::PUT, &path, &nothing)
+                (Method::PUT, format!("{}/{word}", membership(*at)), nothing)
             }
-            Step::DeleteMembership(at) => {
-                let path = format!(
-                    "{base}/organization_memberships/{}",
-                    pick(&memberships, *at)
-                );
-                send(directory, &Method::DELETE, &path, &nothing)
-            }
+            Step::DeleteMembership(at) => (Method::DELETE, membership(*at), nothing),
         }
     }
 

@@ -361,4 +361,40 @@ mod tests {
         let (all, _) = read(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(all, [vec![1; 5], b"next".to_vec()]);
     }
+
+    #[test]
+    fn after_half_a_record_that_cannot_be_cut_off_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sandbox.log");
+        std::fs::write(&path, MAGIC).unwrap();
+        // Neither writing nor shortening works on a file opened for reading.
+        let mut journal = Journal {
+            file: File::open(&path).unwrap(),
+            path: path.clone(),
+            length: 0,
+            frame: Vec::new(),
+            is_broken: false,
+        };
+        let first = journal.append(b"one").unwrap_err().to_string();
+        assert!(first.contains("cannot write the sandbox log"), "{first}");
+        journal.file = OpenOptions::new().append(true).open(&path).unwrap();
+        assert!(journal.append(b"two").is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), MAGIC);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_regular_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let null = Journal::open(Path::new("/dev/null"), |_| Ok(())).await;
+        assert!(matches!(null, Err(JournalError::Foreign(_))));
+        let target = folder.path().join("target");
+        std::fs::write(&target, "").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let linked = Journal::open(&link, |_| Ok(())).await;
+        assert!(matches!(
+            linked,
+            Err(JournalError::Io { action: "open", .. })
+        ));
+    }
 }

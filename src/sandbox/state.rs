@@ -102,7 +102,7 @@ impl State {
             scope: route.scope,
             is_write: head.method != hyper::Method::GET,
             fault,
-            is_refused: matches!(plan, Plan::Throttle { .. }),
+            is_refused: !matches!(plan, Plan::Serve(_)),
         });
         let mut latency = self.config.latency.draw(self.config.seed, sequence);
         if fault == Some(Fault::Slow) {
