@@ -335,11 +335,13 @@ fn transport_error(error: &reqwest::Error) -> TransportError {
     let words = root_cause(error);
     if is_certificate(error) {
         TransportError::Certificate(words)
-    } else if error.is_connect() || error.is_builder() {
+    } else if error.is_connect() {
         TransportError::Connect(words)
     } else if error.is_timeout() {
         TransportError::Lost("no complete answer in time".to_owned())
     } else {
+        // A request that could not be built was never sent, but calling it an outage would let one
+        // row stop all the others: as unclear it ends parked.
         TransportError::Lost(words)
     }
 }

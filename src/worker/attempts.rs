@@ -29,8 +29,27 @@ pub enum Why {
     },
     /// The answer of a send was lost: send again.
     Unclear,
-    /// The target refuses it, but an earlier send may have been applied: fail with this.
-    BeforeFailing(Rejection),
+    /// The target refuses it, but an earlier send may have been applied: re-read after
+    /// [`READ_LAG`], then fail.
+    BeforeFailing {
+        /// Why it fails then.
+        rejection: Rejection,
+        /// Re-reads so far.
+        reread: usize,
+    },
+}
+
+impl Why {
+    /// Returns the next look and the wait before it, if finding nothing may only be read lag.
+    pub fn look_again(&self) -> Option<(Duration, Self)> {
+        let mut next = self.clone();
+        let (Self::Exists { reread } | Self::BeforeFailing { reread, .. }) = &mut next else {
+            return None;
+        };
+        let wait = *READ_LAG.get(*reread)?;
+        *reread += 1;
+        Some((wait, next))
+    }
 }
 
 /// The attempts of the current step of one row or organization.

@@ -9,7 +9,7 @@
 //! I5, I7 for organizations: found after our own unclear create, and not older than its intent, it
 //! is ours; otherwise it was there before.
 
-use super::attempts::{Attempts, READ_LAG, Why};
+use super::attempts::{Attempts, Why};
 use super::reconcile::Standing;
 use crate::model::{Evidence, OrgKey, Origin, ServerMs, escape};
 pub use crate::protocol::OrgVerdict;
@@ -161,7 +161,8 @@ impl OrgMachine {
                 self.send(Ask::Find(Why::Exists { reread: 0 }))
             }
             Verdict::Rejected(rejection) if self.standing().maybe_ours => {
-                self.send(Ask::Find(Why::BeforeFailing(rejection)))
+                let reread = 0;
+                self.send(Ask::Find(Why::BeforeFailing { rejection, reread }))
             }
             Verdict::Rejected(rejection) => self.fail(&rejection),
             Verdict::Ambiguous(rejection) => self.create_unclear(rejection, alive),
@@ -221,12 +222,11 @@ impl OrgMachine {
         if self.creation.is_none() {
             return self.done(OrgVerdict::Absent);
         }
+        if let Some((wait, why)) = why.look_again() {
+            return self.send_after(wait, Ask::Find(why));
+        }
         match why {
-            Why::Exists { reread } => {
-                if let Some(wait) = READ_LAG.get(reread) {
-                    let why = Why::Exists { reread: reread + 1 };
-                    return self.send_after(*wait, Ask::Find(why));
-                }
+            Why::Exists { .. } => {
                 self.attempts.note_invisible();
                 if self.attempts.are_spent() {
                     let why = "the target says that it exists already, but no look-up finds it";
@@ -238,7 +238,7 @@ impl OrgMachine {
                 self.park("server_error", "the target's answers did not settle it")
             }
             Why::First | Why::Unclear => self.send(Ask::Create),
-            Why::BeforeFailing(rejection) => self.fail(&rejection),
+            Why::BeforeFailing { rejection, .. } => self.fail(&rejection),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The organization machine against scripts.
 
 use super::*;
+use proptest::prelude::*;
 
 const INTENT: ServerMs = ServerMs(1_000);
 
@@ -212,13 +213,12 @@ fn a_refusal_fails_in_clean_words_and_is_checked_when_ours_may_be_there() {
     let trace = format!("create_org 500ms {FIND} create_org {FIND}");
     let script = |last| vec![unclear(), Verdict::Absent, refused(), last];
     let failed = "failed invalid_request_parameters";
-    check(create(false), script(Verdict::Absent), &trace, failed);
-    check(
-        create(false),
-        script(org(Some(1_000))),
-        &trace,
-        "org_1 dated",
-    );
+    let found = script(org(Some(1_000)));
+    check(create(false), found, &trace, "org_1 dated");
+    let mut nothing = script(Verdict::Absent);
+    nothing.extend(times(3, &[Verdict::Absent]));
+    let trace = format!("{trace} 500ms {FIND} 1500ms {FIND} 3000ms {FIND}");
+    check(create(false), nothing, &trace, failed);
 }
 
 #[test]
@@ -259,4 +259,121 @@ fn what_was_not_applied_is_sent_again_and_a_stop_changes_nothing() {
         machine.on_timer(),
         OrgAction::Done(OrgVerdict::Ready { .. })
     ));
+}
+
+/// What goes wrong with one request.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    NotApplied,
+    LostBefore,
+    LostAfter,
+    /// Applied, and the worker dies with the answer.
+    Crash,
+    /// Somebody else makes it right before the request.
+    Rival,
+}
+
+/// A target with room for one organization, whose readers lag.
+#[derive(Debug, Default)]
+struct Target {
+    now: i64,
+    lag: i64,
+    made_at: Option<i64>,
+    ours: bool,
+}
+
+impl Target {
+    fn apply(&mut self, op: &Op) -> Verdict {
+        match op {
+            Op::CreateOrg { .. } if self.made_at.is_some() => exists(),
+            Op::CreateOrg { .. } => {
+                self.made_at = Some(self.now);
+                self.ours = true;
+                org(self.made_at)
+            }
+            _ => match self.made_at {
+                Some(at) if at + self.lag <= self.now => org(self.made_at),
+                _ => Verdict::Absent,
+            },
+        }
+    }
+
+    fn exchange(&mut self, op: &Op, fault: Fault) -> Option<Verdict> {
+        match fault {
+            Fault::None => Some(self.apply(op)),
+            Fault::NotApplied => Some(Verdict::NotApplied(crate::target::NotApplied::Unauthorized)),
+            Fault::LostBefore => Some(unclear()),
+            Fault::LostAfter => {
+                self.apply(op);
+                Some(unclear())
+            }
+            Fault::Crash => {
+                self.apply(op);
+                None
+            }
+            Fault::Rival => {
+                self.made_at.get_or_insert(self.now);
+                Some(self.apply(op))
+            }
+        }
+    }
+}
+
+fn run(target: &mut Target, faults: &[Fault]) -> OrgVerdict {
+    let mut faults = faults.iter().copied();
+    let mut machine = create(false);
+    let mut action = machine.start();
+    for alive in 0..1_000 {
+        target.now += 20;
+        action = match action {
+            OrgAction::Send(op) => {
+                let fault = faults.next().unwrap_or(Fault::None);
+                if let Some(verdict) = target.exchange(&op, fault) {
+                    machine.on_verdict(verdict, alive)
+                } else {
+                    machine = create(true);
+                    machine.start()
+                }
+            }
+            OrgAction::Backoff(wait) => {
+                target.now += i64::try_from(wait.as_millis()).unwrap();
+                machine.on_timer()
+            }
+            OrgAction::Done(verdict) => return verdict,
+            OrgAction::Halt(reason) => panic!("halted: {reason:?}"),
+        };
+    }
+    panic!("the organization does not end");
+}
+
+proptest! {
+    #[test]
+    fn an_organization_ends_ready_and_ours_is_ours(
+        faults in prop::collection::vec(
+            prop::sample::select(vec![
+                Fault::None, Fault::NotApplied, Fault::LostBefore, Fault::LostAfter, Fault::Crash,
+                Fault::Rival,
+            ]),
+            0..7,
+        ),
+        lag in prop::sample::select(vec![0_i64, 700, 4_000]),
+        before in any::<bool>(),
+    ) {
+        let mut target = Target {
+            now: INTENT.0,
+            lag,
+            made_at: before.then_some(500),
+            ours: false,
+        };
+        let verdict = run(&mut target, &faults);
+        let OrgVerdict::Ready { origin, .. } = verdict else {
+            return Err(TestCaseError::fail(format!("{verdict:?}")));
+        };
+        prop_assert!(target.made_at.is_some());
+        prop_assert!(origin.is_made() || !target.ours);
+        // A rival between our lost create and the look-up cannot be told from ourselves.
+        let has_rival = faults.iter().any(|fault| matches!(fault, Fault::Rival));
+        prop_assert!(has_rival || origin.is_made() == target.ours);
+    }
 }

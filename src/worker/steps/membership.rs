@@ -172,7 +172,7 @@ impl RowMachine {
 
     fn on_inactive(&mut self, why: Why, id: String) -> Action {
         match why {
-            Why::BeforeFailing(rejection) => {
+            Why::BeforeFailing { rejection, .. } => {
                 let error = self.refusal(&rejection);
                 self.fail_membership(Some(id), error)
             }
@@ -195,12 +195,11 @@ impl RowMachine {
     }
 
     fn on_no_membership(&mut self, why: Why) -> Action {
+        if let Some((wait, why)) = why.look_again() {
+            return self.send_after(wait, Ask::FindMembership { why });
+        }
         match why {
-            Why::Exists { reread } => {
-                if let Some(wait) = READ_LAG.get(reread) {
-                    let why = Why::Exists { reread: reread + 1 };
-                    return self.send_after(*wait, Ask::FindMembership { why });
-                }
+            Why::Exists { .. } => {
                 self.attempts.note_invisible();
                 if self.attempts.are_spent() {
                     return self.park_invisible(Step::Membership);
@@ -209,7 +208,7 @@ impl RowMachine {
             }
             Why::Unclear if self.attempts.are_spent() => self.park_server_error(Step::Membership),
             Why::First | Why::Unclear => self.send(Ask::CreateMembership),
-            Why::BeforeFailing(rejection) => {
+            Why::BeforeFailing { rejection, .. } => {
                 let error = self.refusal(&rejection);
                 self.fail_membership(None, error)
             }
@@ -236,7 +235,8 @@ impl RowMachine {
 
     fn on_refused(&mut self, rejection: Rejection) -> Action {
         if self.membership_may_be_ours() {
-            let why = Why::BeforeFailing(rejection);
+            let reread = 0;
+            let why = Why::BeforeFailing { rejection, reread };
             return self.send(Ask::FindMembership { why });
         }
         if rejection.code == PENDING_MEMBERSHIP {

@@ -3,7 +3,7 @@
 use super::{Action, Ask, By, RowMachine, unexpected};
 use crate::model::{Evidence, ExistingPolicy, Origin, RowError, RowState, Step, UserOutcome};
 use crate::target::{Entity, NewUser, Op, Rejection, Verdict};
-use crate::worker::attempts::{READ_LAG, Why};
+use crate::worker::attempts::Why;
 use crate::worker::reconcile::{Finding, Found, Standing, reconcile};
 
 impl RowMachine {
@@ -27,7 +27,10 @@ impl RowMachine {
                 self.look_up_user(Why::Exists { reread: 0 })
             }
             Verdict::Rejected(rejection) if self.user_may_be_ours() => {
-                self.look_up_user(Why::BeforeFailing(rejection))
+                self.look_up_user(Why::BeforeFailing {
+                    rejection,
+                    reread: 0,
+                })
             }
             Verdict::Rejected(rejection) => {
                 let error = self.refusal(&rejection);
@@ -134,13 +137,12 @@ impl RowMachine {
     }
 
     fn on_nothing(&mut self, why: Why) -> Action {
+        if let Some((wait, why)) = why.look_again() {
+            let by = self.first_by();
+            return self.send_after(wait, Ask::FindUser { by, why });
+        }
         match why {
-            Why::Exists { reread } => {
-                if let Some(wait) = READ_LAG.get(reread) {
-                    let by = self.first_by();
-                    let why = Why::Exists { reread: reread + 1 };
-                    return self.send_after(*wait, Ask::FindUser { by, why });
-                }
+            Why::Exists { .. } => {
                 self.attempts.note_invisible();
                 if self.attempts.are_spent() {
                     return self.park_invisible(Step::User);
@@ -149,7 +151,7 @@ impl RowMachine {
             }
             Why::Unclear if self.attempts.are_spent() => self.park_server_error(Step::User),
             Why::First | Why::Unclear => self.send(Ask::CreateUser),
-            Why::BeforeFailing(rejection) => {
+            Why::BeforeFailing { rejection, .. } => {
                 let error = self.refusal(&rejection);
                 self.fail(Step::User, error)
             }
