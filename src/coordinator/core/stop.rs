@@ -101,6 +101,21 @@ impl Core {
         }
     }
 
+    /// Starts nothing new; what is under way is finished, and last counters are handed in.
+    fn drain(&mut self, now: Mono, reason: EndReason) {
+        self.crew.close();
+        for worker in self.crew.in_phase(Phase::Ready) {
+            self.send(worker, ToWorker::Drain);
+            if let Some(member) = self.crew.get_mut(worker) {
+                member.phase = Phase::Draining;
+            }
+        }
+        self.stage = Stage::Draining {
+            until: now.after(DRAIN_FOR),
+            reason,
+        };
+    }
+
     /// Ends the run without waiting for what is under way; the first reason counts.
     pub(super) fn end(&mut self, now: Mono, reason: EndReason) {
         if matches!(
@@ -142,7 +157,7 @@ impl Core {
     pub(super) fn advance_stage(&mut self, now: Mono) {
         if self.stage.is_running() && self.tickets_settling() == 0 {
             if self.rows.pending == 0 {
-                self.end(now, EndReason::Completed);
+                self.drain(now, EndReason::Completed);
             } else if self.work.is_idle() {
                 let words = format!(
                     "{} rows have no outcome and nobody works on them (invariant I18)",
