@@ -87,6 +87,8 @@ impl Core {
                     reason,
                 };
             }
+            // Nothing is left to be interrupted.
+            Stage::Draining { .. } | Stage::Closing { .. } if self.rows.pending == 0 => {}
             Stage::Draining { .. } | Stage::Closing { .. } => {
                 for worker in self.crew.everybody() {
                     self.effects.push(Effect::Kill { worker });
