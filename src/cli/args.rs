@@ -177,8 +177,12 @@ pub struct TuningArgs {
     /// Diagnostics on stderr
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
     pub log_level: LogLevel,
-    /// Read the API key from this file (mode 0600) instead of WORKOS_API_KEY
-    #[arg(long, value_name = "FILE")]
+    /// The key file, if given.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Read the API key from this file (mode 0600) instead of WORKOS_API_KEY"
+    )]
     pub api_key_file: Option<PathBuf>,
     /// Scales back-offs and outages; for tests
     #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0,
@@ -189,8 +193,9 @@ pub struct TuningArgs {
 /// Where jobs live.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlaceArgs {
-    /// Folder of the jobs [env: USERFERRY_CHECKPOINTS] [default: ./checkpoints]
-    #[arg(long, value_name = "DIR", help_heading = PLACE)]
+    /// The folder, if given.
+    #[arg(long, value_name = "DIR", help_heading = PLACE,
+          help = "Folder of the jobs [env: USERFERRY_CHECKPOINTS] [default: ./checkpoints]")]
     pub checkpoints: Option<PathBuf>,
 }
 
@@ -323,7 +328,7 @@ pub enum ExistingArg {
     Link,
     /// Write nothing
     Skip,
-    /// Fail the row with user_exists
+    /// Fail the row
     Fail,
 }
 

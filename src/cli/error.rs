@@ -181,7 +181,7 @@ impl CliError {
     }
 
     /// Words a failure to write to stdout.
-    pub fn stdout(error: std::io::Error) -> Self {
+    pub fn stdout(error: &std::io::Error) -> Self {
         Self::new(
             Exit::Disk,
             "stdout",
@@ -190,7 +190,7 @@ impl CliError {
     }
 
     /// Words a failure to write data.
-    pub fn output(error: std::io::Error) -> Self {
+    pub fn output(error: &std::io::Error) -> Self {
         let hint = "make room, or name another place with --out";
         Self::new(
             Exit::Disk,
