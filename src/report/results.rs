@@ -150,7 +150,7 @@ fn io_error(error: csv::Error) -> io::Error {
 mod tests {
     use super::*;
     use crate::model::{
-        Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, Step, UserOutcome,
+        Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, UserOutcome,
     };
 
     fn created() -> RowOutcome {
