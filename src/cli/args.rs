@@ -4,6 +4,7 @@ use super::rates::{LimitArg, RateArg};
 use crate::model::rate::parse_duration;
 use crate::model::{ExistingPolicy, TargetKind};
 use crate::sandbox::SandboxArgs;
+use crate::source::GenerateArgs;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -177,8 +178,12 @@ pub struct TuningArgs {
     /// Diagnostics on stderr
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
     pub log_level: LogLevel,
-    /// Read the API key from this file (mode 0600) instead of WORKOS_API_KEY
-    #[arg(long, value_name = "FILE")]
+    /// The key file, if given.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Read the API key from this file (mode 0600) instead of WORKOS_API_KEY"
+    )]
     pub api_key_file: Option<PathBuf>,
     /// Scales back-offs and outages; for tests
     #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0,
@@ -189,8 +194,9 @@ pub struct TuningArgs {
 /// Where jobs live.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlaceArgs {
-    /// Folder of the jobs [env: USERFERRY_CHECKPOINTS] [default: ./checkpoints]
-    #[arg(long, value_name = "DIR", help_heading = PLACE)]
+    /// The folder, if given.
+    #[arg(long, value_name = "DIR", help_heading = PLACE,
+          help = "Folder of the jobs [env: USERFERRY_CHECKPOINTS] [default: ./checkpoints]")]
     pub checkpoints: Option<PathBuf>,
 }
 
@@ -268,36 +274,6 @@ pub struct RejectsArgs {
     pub place: PlaceArgs,
 }
 
-/// `generate`.
-#[derive(Debug, Args)]
-pub struct GenerateArgs {
-    /// How many rows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    pub rows: u32,
-    /// How many organizations; 0 writes no organization columns
-    #[arg(long, value_name = "M", default_value_t = 0)]
-    pub orgs: u32,
-    /// Share of rows that repeat an earlier row's user in another organization
-    #[arg(long, value_name = "P%", default_value = "0%", value_parser = parse_share)]
-    pub multi_org: Share,
-    /// Share of rows that repeat an earlier row entirely
-    #[arg(long, value_name = "P%", default_value = "0%", value_parser = parse_share)]
-    pub duplicates: Share,
-    /// Share of rows with something wrong
-    #[arg(long, value_name = "P%", default_value = "0%", value_parser = parse_share)]
-    pub bad: Share,
-    /// The same seed gives the same bytes
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    pub seed: u64,
-    /// Write to this file instead of stdout
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-}
-
-/// A share of rows, from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share(pub f64);
-
 /// `--target`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TargetArg {
@@ -323,7 +299,7 @@ pub enum ExistingArg {
     Link,
     /// Write nothing
     Skip,
-    /// Fail the row with user_exists
+    /// Fail the row
     Fail,
 }
 
@@ -399,14 +375,6 @@ pub fn parse_job_name(text: &str) -> Result<String, String> {
 
 fn parse_duration_arg(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a duration such as 30s, 10m or 2h".to_owned())
-}
-
-fn parse_share(text: &str) -> Result<Share, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).trim();
-    match number.parse::<f64>() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Share(percent / 100.0)),
-        Ok(_) | Err(_) => Err("write a percentage from 0% to 100%".to_owned()),
-    }
 }
 
 fn parse_time_scale(text: &str) -> Result<f64, String> {

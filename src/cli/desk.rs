@@ -63,9 +63,21 @@ pub fn read(folder: JobFolder) -> CliResult<Listed> {
     })
 }
 
-/// Returns every readable job, oldest first, and what is wrong with the others.
-pub fn list(checkpoints: &Checkpoints) -> CliResult<(Vec<Listed>, Vec<(String, CliError)>)> {
-    let (mut jobs, mut broken) = (Vec::new(), Vec::new());
+/// Every job of a folder.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    /// Those that can be read, oldest first.
+    pub jobs: Vec<Listed>,
+    /// The names of the others, and what is wrong with them.
+    pub broken: Vec<(String, CliError)>,
+}
+
+/// Reads every job.
+pub fn list(checkpoints: &Checkpoints) -> CliResult<Shelf> {
+    let Shelf {
+        mut jobs,
+        mut broken,
+    } = Shelf::default();
     for folder in checkpoints.list()? {
         let name = folder.name().to_owned();
         match read(folder) {
@@ -74,7 +86,7 @@ pub fn list(checkpoints: &Checkpoints) -> CliResult<(Vec<Listed>, Vec<(String, C
         }
     }
     jobs.sort_by(|a, b| a.age().cmp(&b.age()));
-    Ok((jobs, broken))
+    Ok(Shelf { jobs, broken })
 }
 
 /// Finds the job of that name, or the one that `want` means.
@@ -83,7 +95,7 @@ pub fn pick(place: &Place, name: Option<&str>, want: Want) -> CliResult<Listed> 
     if let Some(name) = name {
         return read(checkpoints.job(name)?);
     }
-    let (jobs, _) = list(&checkpoints)?;
+    let Shelf { jobs, .. } = list(&checkpoints)?;
     if jobs.is_empty() {
         return Err(no_jobs(place));
     }

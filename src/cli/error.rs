@@ -4,7 +4,7 @@
 use super::exit::Exit;
 use crate::ledger::{FolderError, LedgerError, LockError};
 use crate::sandbox::{JournalError, SandboxError};
-use crate::source::SourceError;
+use crate::source::{GenerateError, SourceError};
 use crate::supervise::SandboxChildError;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -181,7 +181,7 @@ impl CliError {
     }
 
     /// Words a failure to write to stdout.
-    pub fn stdout(error: std::io::Error) -> Self {
+    pub fn stdout(error: &std::io::Error) -> Self {
         Self::new(
             Exit::Disk,
             "stdout",
@@ -190,7 +190,7 @@ impl CliError {
     }
 
     /// Words a failure to write data.
-    pub fn output(error: std::io::Error) -> Self {
+    pub fn output(error: &std::io::Error) -> Self {
         let hint = "make room, or name another place with --out";
         Self::new(
             Exit::Disk,
@@ -258,6 +258,16 @@ impl From<SourceError> for CliError {
             Some(hint) => worded.hint(hint),
             None => worded,
         }
+    }
+}
+
+impl From<GenerateError> for CliError {
+    fn from(error: GenerateError) -> Self {
+        let (exit, code) = match error {
+            GenerateError::Arguments(_) => (Exit::Usage, "bad_arguments"),
+            GenerateError::Create { .. } | GenerateError::Write(_) => (Exit::Disk, "output"),
+        };
+        Self::new(exit, code, error.to_string()).caused_by(&error)
     }
 }
 

@@ -122,37 +122,19 @@ mod tests {
     fn every_other_end_has_its_own_code() {
         let rows = RowTally::of(1);
         let table = [
-            (
-                EndReason::Interrupted(StopSignal::Hangup),
-                129,
-                "interrupted",
-            ),
-            (
-                EndReason::Interrupted(StopSignal::Interrupt),
-                130,
-                "interrupted",
-            ),
-            (
-                EndReason::Interrupted(StopSignal::Terminate),
-                143,
-                "interrupted",
-            ),
+            (EndReason::Interrupted(StopSignal::Hangup), 129),
+            (EndReason::Interrupted(StopSignal::Interrupt), 130),
+            (EndReason::Interrupted(StopSignal::Terminate), 143),
             (EndReason::Outage(String::new()), 75),
             (EndReason::Refused(StopReason::Unauthorized), 77),
-            (
-                EndReason::Refused(StopReason::Forbidden(String::new())),
-                69,
-                "failed",
-            ),
+            (EndReason::Refused(StopReason::Forbidden(String::new())), 69),
             (
                 EndReason::Refused(StopReason::NotThisApi(String::new())),
                 69,
-                "failed",
             ),
             (
                 EndReason::Refused(StopReason::Certificate(String::new())),
                 69,
-                "failed",
             ),
             (EndReason::SourceChanged(String::new()), 65),
             (EndReason::Internal(String::new()), 70),

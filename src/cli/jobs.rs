@@ -2,7 +2,7 @@
 
 use super::args::{JobsArgs, JobsCommand};
 use super::context::Context;
-use super::desk::{self, Listed};
+use super::desk::{self, Listed, Shelf};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
@@ -29,7 +29,7 @@ fn list(ctx: &Context, place: &Place) -> CliResult<Exit> {
         ));
         return Ok(Exit::Success);
     }
-    let (jobs, broken) = desk::list(&desk::open_existing(place)?)?;
+    let Shelf { jobs, broken } = desk::list(&desk::open_existing(place)?)?;
     if jobs.is_empty() {
         ctx.screen.say(&format!(
             "there are no jobs in {}",
@@ -38,7 +38,7 @@ fn list(ctx: &Context, place: &Place) -> CliResult<Exit> {
     } else {
         let rows: Vec<Vec<String>> = jobs.iter().rev().map(line).collect();
         let text = table::aligned(&HEAD, &rows);
-        screen::print_data(text.as_bytes()).map_err(CliError::stdout)?;
+        screen::print_data(text.as_bytes()).map_err(|error| CliError::stdout(&error))?;
     }
     for (name, error) in broken {
         ctx.screen

@@ -136,7 +136,6 @@ mod tests {
         Env {
             api_key: key.map(SecretString::from),
             checkpoints: None,
-            no_color: false,
             ci: false,
             interactive: false,
             stderr_tty: false,

@@ -100,7 +100,7 @@ fn show(error: &CliError, command: &str, json: bool) {
             ));
         }
     } else if json && let Err(failure) = screen::print_json(&error.json()) {
-        screen.say(&CliError::stdout(failure).rendered());
+        screen.say(&CliError::stdout(&failure).rendered());
     }
 }
 

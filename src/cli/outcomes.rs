@@ -69,7 +69,7 @@ fn write_results(job: &Listed, file: &File, out: Output, jsonl: bool) -> CliResu
     Ok(rows)
 }
 
-fn cell<'a>(record: &'a CsvRecord, column: Option<usize>) -> &'a str {
+fn cell(record: &CsvRecord, column: Option<usize>) -> &str {
     column
         .and_then(|column| record.fields.get(column))
         .unwrap_or_default()
@@ -143,7 +143,7 @@ impl From<CliError> for Stopped {
 
 /// A reader that went away wants no more rows; anything else is an error.
 fn stopped(error: io::Error) -> CliResult<()> {
-    crate::report::screen::quiet_epipe(Err(error)).map_err(CliError::output)
+    crate::report::screen::quiet_epipe(Err(error)).map_err(|error| CliError::output(&error))
 }
 
 fn open_source(job: &Listed) -> CliResult<File> {
@@ -192,6 +192,11 @@ fn each_row(
     Ok(())
 }
 
+fn unknown(row: RowNumber) -> CliError {
+    let message = format!("the ledger has an outcome for row {row}, and no chunk holds that row");
+    CliError::new(Exit::Internal, "row_unknown", message)
+}
+
 /// The file's rows, chunk by chunk.
 struct Rows<'a, 'b> {
     source: &'a mut ChunkRecords<'b>,
@@ -227,11 +232,7 @@ impl Rows<'_, '_> {
                 return Ok(());
             }
         }
-        let message = format!(
-            "the ledger has an outcome for row {}, the file has no such row",
-            outcome.row
-        );
-        Err(CliError::new(Exit::Internal, "row_unknown", message).into())
+        Err(unknown(outcome.row).into())
     }
 }
 
@@ -249,14 +250,8 @@ impl Copier<'_> {
             .open
             .as_ref()
             .and_then(|(spec, bytes)| records(bytes, spec).find(|record| record.number == row));
-        match found {
-            Some(record) => writer.write(record.bytes).map_err(Stopped::Writing),
-            None => {
-                let message =
-                    format!("the ledger has an outcome for row {row}, the file has no such row");
-                Err(CliError::new(Exit::Internal, "row_unknown", message).into())
-            }
-        }
+        let record = found.ok_or_else(|| unknown(row))?;
+        writer.write(record.bytes).map_err(Stopped::Writing)
     }
 
     fn open_chunk_of(&mut self, row: RowNumber) -> Result<(), Stopped> {

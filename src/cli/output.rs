@@ -39,7 +39,7 @@ impl Output {
             Self::Stdout(mut out) => quiet_epipe(out.flush()),
             Self::File(file) => file.finish(),
         };
-        done.map_err(CliError::output)
+        done.map_err(|error| CliError::output(&error))
     }
 }
 

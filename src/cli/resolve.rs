@@ -26,17 +26,16 @@ const CHUNK_SIZE: u32 = 250;
 /// More workers than this never pay on their own; people may still ask for more.
 const WORKERS_DEFAULT_MAX: usize = 4;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
-/// What the environment says. Read once.
+/// What the environment says. Read once. Nothing we print has colours; help text gets its own
+/// from clap, which heeds `NO_COLOR`.
 #[derive(Debug)]
 pub struct Env {
     /// `WORKOS_API_KEY`, when set and not empty.
     pub api_key: Option<SecretString>,
     /// `USERFERRY_CHECKPOINTS`, when set and not empty.
     pub checkpoints: Option<PathBuf>,
-    /// `NO_COLOR` is set and not empty.
-    pub no_color: bool,
     /// `CI` is set, not empty and not `false`.
     pub ci: bool,
     /// stdin and stderr are a terminal: a question can be asked and answered.
@@ -56,7 +55,6 @@ impl Env {
                 .filter(|key| !key.trim().is_empty())
                 .map(|key| SecretString::from(key.trim())),
             checkpoints: set("USERFERRY_CHECKPOINTS").map(PathBuf::from),
-            no_color: set("NO_COLOR").is_some(),
             ci: set("CI").is_some_and(|value| value != "false" && value != "0"),
             interactive: stderr_tty && std::io::stdin().is_terminal(),
             stderr_tty,

@@ -91,7 +91,7 @@ fn show_finished(
 ) -> CliResult<Exit> {
     let summary = listed.to_summary(place);
     if tuning.json {
-        screen::print_json(&summary).map_err(CliError::stdout)?;
+        screen::print_json(&summary).map_err(|error| CliError::stdout(&error))?;
     }
     ctx.note(
         tuning,

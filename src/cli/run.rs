@@ -273,7 +273,7 @@ fn conclude(
         summary.exit = Some(error.exit().as_u8());
     }
     if args.json {
-        screen::print_json(&summary).map_err(CliError::stdout)?;
+        screen::print_json(&summary).map_err(|error| CliError::stdout(&error))?;
     }
     ctx.note(args, &summary.table());
     if let Some(error) = &stopped {

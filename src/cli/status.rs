@@ -24,14 +24,14 @@ pub fn run(ctx: &Context, args: &StatusArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let mut job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
     if args.json {
-        screen::print_json(&job.to_summary(&place)).map_err(CliError::stdout)?;
+        screen::print_json(&job.to_summary(&place)).map_err(|error| CliError::stdout(&error))?;
         return Ok(Exit::Success);
     }
     let redraw = args.watch && std::io::stdout().is_terminal();
     loop {
         let clear = if redraw { CLEAR } else { "" };
         let text = format!("{clear}{}", describe(&place, &job));
-        screen::print_data(text.as_bytes()).map_err(CliError::stdout)?;
+        screen::print_data(text.as_bytes()).map_err(|error| CliError::stdout(&error))?;
         if !args.watch || job.state != RunState::Running {
             return Ok(Exit::Success);
         }

@@ -2,7 +2,7 @@
 //! never an email, a name or the target's words.
 
 use crate::model::event::{CallRecord, Progress, RunEvent, WorkerGauge};
-use crate::model::{OrgKey, RowOutcome};
+use crate::model::{OrgKey, RowOutcome, Step};
 use serde_json::{Value, json};
 
 /// Returns the object of one event; `ts` is the local wall clock in milliseconds.
@@ -92,7 +92,7 @@ fn settled(outcome: &RowOutcome) -> Value {
     json!({
         "row": outcome.row,
         "state": outcome.state.as_str(),
-        "step": outcome.step.map(|step| step.as_str()),
+        "step": outcome.step.map(Step::as_str),
         "user_id": user.map(|user| &user.id),
         "user_origin": user.map(|user| user.origin.as_str()),
         "org_id": outcome.org_id,
@@ -149,8 +149,8 @@ fn progress_json(progress: &Progress) -> Value {
 mod tests {
     use super::*;
     use crate::model::{
-        Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowNumber, Step,
-        UserOutcome, WorkerId,
+        Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowNumber, UserOutcome,
+        WorkerId,
     };
 
     #[test]

@@ -8,6 +8,7 @@ use crate::model::clock::wall_ms;
 use crate::model::event::{Progress, RunEvent, WorkerGauge};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Time between plain lines: readable in a log, close enough to watch.
@@ -323,7 +324,7 @@ fn progress_line(progress: &Progress) -> String {
     );
     for (n, word) in [(rows.failed, "failed"), (rows.parked, "parked")] {
         if n > 0 {
-            line.push_str(&format!(" · {} {word}", words::count(n)));
+            let _infallible = write!(line, " · {} {word}", words::count(n));
         }
     }
     line

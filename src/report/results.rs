@@ -1,6 +1,6 @@
 //! `results`: the outcome of every row, as CSV for spreadsheets or as JSON lines for programs.
 
-use crate::model::{RowNumber, RowOutcome};
+use crate::model::{RowNumber, RowOutcome, Step};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -107,11 +107,7 @@ fn cells(row: &ResultRow<'_>) -> [Value; 16] {
         json!(row.email),
         json!(external_id),
         json!(outcome.map_or("pending", |outcome| outcome.state.as_str())),
-        json!(
-            outcome
-                .and_then(|outcome| outcome.step)
-                .map(|step| step.as_str())
-        ),
+        json!(outcome.and_then(|outcome| outcome.step).map(Step::as_str)),
         json!(user.map(|user| &user.id)),
         json!(user.map(|user| user.origin.as_str())),
         json!(outcome.and_then(|outcome| outcome.org_id.as_ref())),
@@ -154,7 +150,7 @@ fn io_error(error: csv::Error) -> io::Error {
 mod tests {
     use super::*;
     use crate::model::{
-        Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, Step, UserOutcome,
+        Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, UserOutcome,
     };
 
     fn created() -> RowOutcome {
