@@ -199,6 +199,10 @@ class Server:
     def stats(self):
         return self.get("/_sandbox/stats")
 
+    def received(self):
+        """How many requests it was sent."""
+        return self.stats()["requests"]["received"]
+
     def target(self):
         """The arguments that send an import here."""
         return ["--target", "workos", "--base-url", self.url]
