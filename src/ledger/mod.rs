@@ -14,6 +14,9 @@
 pub mod types;
 
 pub use types::{
-    Carry, Change, CommitReply, Fate, FollowerAsk, FollowerFacts, FollowerImage, JobImage,
-    JobRecord, LeaseImage, OrgImage, OrgRecord, OrgState, RunSnapshot, RunState,
+    Carry, Change, CommitReply, Fate, FollowerAsk, FollowerFacts, FollowerImage, GroupFate,
+    JobImage, JobRecord, LeaseImage, OrgImage, OrgRecord, OrgState, RunSnapshot, RunState,
 };
+
+pub mod error;
+pub use error::LedgerError;

@@ -181,6 +181,15 @@ impl Fate {
     }
 }
 
+/// A settled row of a group, and the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupFate {
+    /// The group's leader as indexed (the row itself, when it is the leader).
+    pub leader: RowNumber,
+    /// How it bears on the rows that wait.
+    pub fate: Fate,
+}
+
 /// Facts that `retry` carries over for a row that is pending again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carry {
@@ -222,7 +231,7 @@ pub struct JobImage {
     pub followers: Vec<FollowerImage>,
     /// Settled rows of every group that still has a follower without an outcome: the leader and
     /// its settled followers.
-    pub fates: BTreeMap<RowNumber, Fate>,
+    pub fates: BTreeMap<RowNumber, GroupFate>,
     /// Rows that `retry` made pending again.
     pub carry: BTreeMap<RowNumber, Carry>,
     /// Organizations with an intent or a state.

@@ -13,9 +13,9 @@ pub fn shown(text: &str) -> String {
             break;
         }
         if is_unsafe(c) {
-            out.extend(c.escape_unicode())
+            out.extend(c.escape_unicode());
         } else {
-            out.push(c)
+            out.push(c);
         }
     }
     out

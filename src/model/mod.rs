@@ -20,9 +20,11 @@
 
 pub mod clock;
 pub mod escape;
+pub mod event;
 pub mod job;
 pub mod outcome;
 pub mod rate;
+pub mod rng;
 pub mod tally;
 
 pub use clock::{Mono, ServerMs};

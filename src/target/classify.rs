@@ -1,7 +1,13 @@
 //! HTTP becomes a verdict here and nowhere else. Pure: no clock, no I/O.
+//!
+//! Decisions rest on the status, `code` and `errors[].code`, never on a message: the messages of
+//! the published specification are placeholders, and a message is the first thing that changes.
 
-use super::{Entity, Op};
+use super::body::{self, Body};
+use super::{Entity, Op, RequestClass, retry_after};
+use crate::model::escape;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::time::Duration;
 
 /// What came back for one request: a complete answer, or why there is none.
@@ -93,8 +99,278 @@ pub struct Rejection {
     pub request_id: Option<String>,
 }
 
+/// The code of a membership refused with 404: its user or its organization is not there (yet).
+pub const USER_OR_ORG_MISSING: &str = "user_or_organization_not_found";
+
+/// The code of a membership that waits for its user to accept an invitation.
+pub const PENDING_MEMBERSHIP: &str = "cannot_reactivate_pending_organization_membership";
+
+/// The outer code of every refused user; what happened is in the nested codes.
+const USER_CREATION_ERROR: &str = "user_creation_error";
+
+/// Codes that say "something like it is there already".
+const EXISTS_CODES: &[&str] = &[
+    "email_not_available",
+    "external_id_already_used",
+    "organization_membership_already_exists",
+    "entity_already_exists",
+    "user_already_exists",
+    "user_already_organization_member",
+    "conflict",
+];
+
+/// Codes that refuse a row's fields for good. A code that is not listed proves nothing.
+const REJECTED_CODES: &[&str] = &[
+    "invalid_request_parameters",
+    "invalid_email",
+    "invalid_metadata",
+    "invalid_password_hash",
+    "password_strength_error",
+    "password_and_password_hash_provided",
+    "password_and_password_hash_type_provided",
+    "password_salt_position_requires_password_hash",
+    "invalid_role",
+    "sub_resource_scoped_role_not_allowed",
+    "multiple_roles_not_enabled",
+    PENDING_MEMBERSHIP,
+];
+
 /// Decides what `answer` means for `op`.
 pub fn classify(op: &Op, answer: &Answer<'_>) -> Verdict {
-    let _ = (op, answer);
-    Verdict::Absent
+    match *answer {
+        Answer::Transport(ref error) => transport(error),
+        Answer::Http {
+            status,
+            retry_after,
+            date,
+            request_id,
+            body,
+        } => {
+            let page = Page {
+                op,
+                status,
+                request_id,
+                body: Body::read(body),
+            };
+            let wait = || retry_after.and_then(|value| retry_after::wait(value, date));
+            page.verdict(wait)
+        }
+    }
 }
+
+fn transport(error: &TransportError) -> Verdict {
+    match error {
+        TransportError::Connect(why) => Verdict::NotApplied(NotApplied::Connect(why.clone())),
+        TransportError::Certificate(why) => Verdict::Stop(StopReason::Certificate(why.clone())),
+        TransportError::Lost(why) => Verdict::Ambiguous(Rejection {
+            code: "connection_lost".to_owned(),
+            message: why.clone(),
+            http_status: None,
+            request_id: None,
+        }),
+    }
+}
+
+/// An HTTP answer next to what was asked.
+struct Page<'a> {
+    op: &'a Op,
+    status: u16,
+    request_id: Option<&'a str>,
+    body: Body,
+}
+
+impl Page<'_> {
+    fn verdict(&self, wait: impl FnOnce() -> Option<Duration>) -> Verdict {
+        let is_write = self.op.class() == RequestClass::Write;
+        match self.status {
+            200..=299 => self.success(),
+            300..=399 | 405 | 415 => Verdict::Stop(StopReason::NotThisApi(self.in_words())),
+            401 => Verdict::NotApplied(NotApplied::Unauthorized),
+            403 => Verdict::Stop(StopReason::Forbidden(self.in_words())),
+            404 => self.missing(),
+            429 => Verdict::NotApplied(NotApplied::Throttled(wait())),
+            409 if is_write => Verdict::Exists(self.rejection(None)),
+            413 if is_write => Verdict::Rejected(self.rejection(None)),
+            400 | 422 if is_write => self.refused(),
+            // A refused *read* proves nothing about what an earlier write did.
+            _ => Verdict::Ambiguous(self.rejection(None)),
+        }
+    }
+
+    /// 400 and 422 of a write: what it means is in the codes.
+    fn refused(&self) -> Verdict {
+        let nested = self.body.nested_codes();
+        let outer = self.body.outer_code();
+        let find = |codes: &[&str]| {
+            let mut all = nested.iter().copied().chain(outer);
+            all.find(|code| codes.contains(code))
+        };
+        if let Some(code) = find(EXISTS_CODES) {
+            return Verdict::Exists(self.rejection(Some(code)));
+        }
+        // Without a nested reason it may well mean that the user is there: only a look-up tells.
+        if outer == Some(USER_CREATION_ERROR) && nested.is_empty() {
+            return Verdict::Exists(self.rejection(outer));
+        }
+        match find(REJECTED_CODES) {
+            Some(code) => Verdict::Rejected(self.rejection(Some(code))),
+            None => Verdict::Ambiguous(self.rejection(None)),
+        }
+    }
+
+    /// 404: an entity that is not there, or a route that is not there.
+    fn missing(&self) -> Verdict {
+        let not_this_api = || Verdict::Stop(StopReason::NotThisApi(self.in_words()));
+        match self.op {
+            // Nothing these name can be missing but the route itself.
+            Op::Probe | Op::CreateUser(_) | Op::CreateOrg { .. } | Op::FindUserByEmail(_) => {
+                not_this_api()
+            }
+            _ if self.body == Body::Cut => Verdict::Ambiguous(self.rejection(None)),
+            _ if !self.body.is_api_shaped() => not_this_api(),
+            Op::CreateMembership { .. } => {
+                Verdict::Rejected(self.rejection(Some(USER_OR_ORG_MISSING)))
+            }
+            Op::FindUserByExternalId(_)
+            | Op::GetUser(_)
+            | Op::FindMembership { .. }
+            | Op::GetOrg(_)
+            | Op::FindOrgByExternalId(_) => Verdict::Absent,
+        }
+    }
+
+    fn success(&self) -> Verdict {
+        let Some(json) = self.body.json() else {
+            let code = match self.body {
+                Body::Cut => "oversized_answer",
+                _ => "malformed_answer",
+            };
+            return Verdict::Ambiguous(self.rejection(Some(code)));
+        };
+        match self.op {
+            Op::Probe | Op::FindUserByEmail(_) | Op::FindMembership { .. } => self.listed(),
+            Op::CreateUser(_)
+            | Op::FindUserByExternalId(_)
+            | Op::GetUser(_)
+            | Op::CreateMembership { .. }
+            | Op::GetOrg(_)
+            | Op::FindOrgByExternalId(_)
+            | Op::CreateOrg { .. } => body::entity(json)
+                .map_or_else(|| self.malformed(), |entity| self.echoed(entity, json)),
+        }
+    }
+
+    /// A list answer: the one item that was asked for, if it is in it.
+    fn listed(&self) -> Verdict {
+        let Some(items) = self.body.items() else {
+            return self.malformed();
+        };
+        let chosen = match self.op {
+            Op::FindUserByEmail(email) => user_with(items, email),
+            Op::FindMembership { user_id, org_id } => membership_of(items, user_id, org_id),
+            _ => return Verdict::Ok(Entity::default()),
+        };
+        let Some(chosen) = chosen else {
+            return Verdict::Absent;
+        };
+        body::entity(chosen).map_or_else(|| self.malformed(), Verdict::Ok)
+    }
+
+    /// A single entity: it must be the one that was asked for.
+    fn echoed(&self, entity: Entity, json: &Value) -> Verdict {
+        match self.op {
+            Op::CreateUser(user) => match &entity.email {
+                None => self.malformed(),
+                Some(email) if normal(email) == normal(&user.email) => Verdict::Ok(entity),
+                Some(_) => Verdict::OddEcho(entity),
+            },
+            Op::FindUserByExternalId(asked) if entity.email.is_some() => {
+                self.with_external_id(entity, asked)
+            }
+            Op::FindOrgByExternalId(asked)
+            | Op::CreateOrg {
+                external_id: asked, ..
+            } => self.with_external_id(entity, asked),
+            Op::GetUser(id) | Op::GetOrg(id) if entity.id == *id => Verdict::Ok(entity),
+            Op::CreateMembership {
+                user_id, org_id, ..
+            } if is_of(json, user_id, org_id) => Verdict::Ok(entity),
+            _ => self.malformed(),
+        }
+    }
+
+    fn with_external_id(&self, mut entity: Entity, asked: &str) -> Verdict {
+        if *entity.external_id.get_or_insert_with(|| asked.to_owned()) == asked {
+            Verdict::Ok(entity)
+        } else {
+            self.malformed()
+        }
+    }
+
+    fn malformed(&self) -> Verdict {
+        Verdict::Ambiguous(self.rejection(Some("malformed_answer")))
+    }
+
+    /// What the target said, under `code` or under the most telling code it gave.
+    fn rejection(&self, code: Option<&str>) -> Rejection {
+        let nested = self.body.nested_codes();
+        let given = code.or_else(|| nested.first().copied().or_else(|| self.body.outer_code()));
+        let code = given.map_or_else(|| format!("http_{}", self.status), str::to_owned);
+        Rejection {
+            message: self.body.message(&code),
+            code,
+            http_status: Some(self.status),
+            request_id: self.request_id.and_then(body::request_id),
+        }
+    }
+
+    /// One line for people about an answer that stops the run.
+    fn in_words(&self) -> String {
+        let message = escape::without_people(&self.body.message(""), &[]);
+        let colon = if message.is_empty() { "" } else { ": " };
+        format!(
+            "{} was answered {}{colon}{message}",
+            self.op.name(),
+            self.status
+        )
+    }
+}
+
+/// The form in which emails are compared.
+fn normal(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+fn user_with<'a>(items: &'a [Value], email: &str) -> Option<&'a Value> {
+    let email_of = |item: &'a Value| item.get("email").and_then(Value::as_str);
+    let wanted = normal(email);
+    // A target that tells cases apart may list several: the one as asked comes first.
+    let exact = items.iter().find(|&item| email_of(item) == Some(email));
+    exact.or_else(|| {
+        let mut items = items.iter();
+        items.find(|&item| email_of(item).is_some_and(|found| normal(found) == wanted))
+    })
+}
+
+fn membership_of<'a>(items: &'a [Value], user_id: &str, org_id: &str) -> Option<&'a Value> {
+    // There is at most one; a target that keeps old ones beside it shows the living one first.
+    let rank = |item: &Value| match item.get("status").and_then(Value::as_str) {
+        Some("active") | None => 0,
+        Some("pending") => 1,
+        Some(_) => 2,
+    };
+    let matching = items.iter().filter(|item| is_of(item, user_id, org_id));
+    matching.min_by_key(|&item| rank(item))
+}
+
+/// Returns whether a membership does not name another user or organization.
+fn is_of(item: &Value, user_id: &str, org_id: &str) -> bool {
+    let agrees = |field: &str, id: &str| {
+        let named = item.get(field).and_then(Value::as_str);
+        named.is_none_or(|named| named == id)
+    };
+    agrees("user_id", user_id) && agrees("organization_id", org_id)
+}
+
+#[cfg(test)]
+mod tests;

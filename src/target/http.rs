@@ -1,1 +1,385 @@
-//! HTTP client.
+//! Sends one request once, and hands back whatever came of it.
+//!
+//! # Owns
+//! The connection pool, TLS, proxies, timeouts, the bound on a body.
+//! # Never
+//! Sends a request twice, follows a redirect, reads an answer's meaning, logs a header or a body.
+//! # See
+//! [`classify`](mod@super::classify) for what an answer means.
+
+use super::workos::{self, HttpRequest, Method};
+use super::{Answer, DryClient, Op, TransportError, Verdict, classify};
+use crate::model::{Mono, ServerMs};
+use bytes::Bytes;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use reqwest::{Response, Url};
+use secrecy::{ExposeSecret, SecretString};
+use std::error::Error;
+use std::io;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The longest body that is read; no answer this importer asks for comes near it.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Unused connections are dropped before the usual idle timeouts of load balancers (60 s): a
+/// request written into a connection that is being closed is one whose fate is unknown.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long one request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// From the start of the request to the last byte of the answer.
+    pub total: Duration,
+}
+
+impl Timeouts {
+    /// What a real target gets.
+    pub const STANDARD: Self = Self {
+        connect: Duration::from_secs(10),
+        total: Duration::from_secs(30),
+    };
+}
+
+impl Timeouts {
+    /// Returns these multiplied by `scale`, for tests of what happens when they pass.
+    #[must_use]
+    pub fn scaled(self, scale: f64) -> Self {
+        Self {
+            connect: self.connect.mul_f64(scale),
+            total: self.total.mul_f64(scale),
+        }
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is no URL.
+    #[error("the address {address:?} is not a URL; write it as https://host[:port]")]
+    NotAUrl {
+        /// As given, without user information.
+        address: String,
+    },
+    /// The address would send the key in the clear, or carries one itself.
+    #[error("the address {address:?} is not allowed: {why}")]
+    NotAllowed {
+        /// Scheme and host only.
+        address: String,
+        /// The rule it breaks.
+        why: &'static str,
+    },
+    /// The key cannot be part of a header.
+    #[error("the API key holds characters that no key has; check for line breaks and blanks")]
+    Key,
+    /// TLS or the system's certificates cannot be used.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// Where requests go: to a server, or nowhere.
+#[derive(Clone, Debug)]
+pub enum Client {
+    /// Over HTTP.
+    Http(TargetClient),
+    /// Nowhere: a dry run.
+    Dry(DryClient),
+}
+
+impl Client {
+    /// Sends `op` once and waits for what comes of it, at most the total timeout.
+    pub async fn send(&self, op: &Op) -> Exchange {
+        match self {
+            Self::Http(client) => client.send(op).await,
+            Self::Dry(client) => client.send(op),
+        }
+    }
+}
+
+/// One request and what came of it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// What came back.
+    pub reply: Reply,
+    /// When the request was started.
+    pub started: Mono,
+    /// When its answer was complete, or given up.
+    pub ended: Mono,
+}
+
+impl Exchange {
+    /// Returns how long it took.
+    pub fn latency(&self) -> Duration {
+        self.ended.since(self.started)
+    }
+
+    /// Returns what it means for `op`, the request that was sent.
+    pub fn verdict(&self, op: &Op) -> Verdict {
+        classify(op, &self.reply.answer())
+    }
+
+    /// Returns the status, if there was an answer.
+    pub const fn status(&self) -> Option<u16> {
+        match self.reply {
+            Reply::Http { status, .. } => Some(status),
+            Reply::Transport(_) => None,
+        }
+    }
+
+    /// Returns the target's request id, if it gave one fit to be shown.
+    pub fn request_id(&self) -> Option<String> {
+        match &self.reply {
+            Reply::Http { request_id, .. } => super::body::request_id(request_id.as_deref()?),
+            Reply::Transport(_) => None,
+        }
+    }
+
+    /// Returns the target's clock as its `Date` tells it: whole seconds, rounded down.
+    pub fn server_time(&self) -> Option<ServerMs> {
+        let Reply::Http { date, .. } = &self.reply else {
+            return None;
+        };
+        let time = httpdate::parse_http_date(date.as_deref()?).ok()?;
+        let elapsed = time.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(elapsed.as_millis()).ok().map(ServerMs)
+    }
+}
+
+/// What came back, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A status with headers and a body: see [`Answer::Http`].
+    Http {
+        /// The status code.
+        status: u16,
+        /// `Retry-After` as sent.
+        retry_after: Option<String>,
+        /// `Date` as sent.
+        date: Option<String>,
+        /// `X-Request-ID` as sent.
+        request_id: Option<String>,
+        /// At most [`BODY_BYTES_MAX`]; `None` when it was longer or was cut off.
+        body: Option<Bytes>,
+    },
+    /// No answer.
+    Transport(TransportError),
+}
+
+impl Reply {
+    /// Lends it to [`classify()`].
+    pub fn answer(&self) -> Answer<'_> {
+        match self {
+            Self::Http {
+                status,
+                retry_after,
+                date,
+                request_id,
+                body,
+            } => Answer::Http {
+                status: *status,
+                retry_after: retry_after.as_deref(),
+                date: date.as_deref(),
+                request_id: request_id.as_deref(),
+                body: body.as_deref(),
+            },
+            Self::Transport(error) => Answer::Transport(error.clone()),
+        }
+    }
+}
+
+/// A client of one origin with one key.
+#[derive(Clone, Debug)]
+pub struct TargetClient {
+    http: reqwest::Client,
+    /// Origin and path prefix, without a trailing slash.
+    base: String,
+}
+
+impl TargetClient {
+    /// Makes a client of `base_url`, which must be https or loopback.
+    pub fn new(
+        base_url: &str,
+        key: &SecretString,
+        timeouts: Timeouts,
+    ) -> Result<Self, ClientError> {
+        let url = checked(base_url)?;
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim()))
+                .map_err(|_invalid| ClientError::Key)?;
+        authorization.set_sensitive(true);
+        // reqwest builds its TLS part also for plain http and panics without a provider.
+        // An error only says that one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("userferry/", env!("CARGO_PKG_VERSION")))
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(usize::MAX)
+            .connect_timeout(timeouts.connect)
+            .timeout(timeouts.total);
+        if is_loopback(&url) {
+            builder = builder.no_proxy();
+        }
+        if url.scheme() == "http" {
+            // Plain http to this machine needs no certificates: loading them takes longer than
+            // the first request.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder
+            .build()
+            .map_err(|error| ClientError::Setup(root_cause(&error)))?;
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, base })
+    }
+
+    /// Sends `op` once: one request on the wire, or none.
+    pub async fn send(&self, op: &Op) -> Exchange {
+        let request = workos::request(op);
+        let started = Mono::now();
+        let reply = self.reply(request).await;
+        Exchange {
+            reply,
+            started,
+            ended: Mono::now(),
+        }
+    }
+
+    async fn reply(&self, request: HttpRequest) -> Reply {
+        let url = format!("{}{}", self.base, request.path_and_query);
+        let builder = match request.method {
+            Method::Get => self.http.get(url),
+            Method::Post => self.http.post(url),
+        };
+        let builder = match request.body {
+            Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body),
+            None => builder,
+        };
+        match builder.send().await {
+            Ok(response) => read(response).await,
+            Err(error) => Reply::Transport(transport_error(&error)),
+        }
+    }
+}
+
+async fn read(response: Response) -> Reply {
+    let header = |name: HeaderName| {
+        let value = response.headers().get(name)?.to_str().ok()?;
+        Some(value.to_owned())
+    };
+    Reply::Http {
+        status: response.status().as_u16(),
+        retry_after: header(RETRY_AFTER),
+        date: header(DATE),
+        request_id: header(REQUEST_ID),
+        body: bounded_body(response).await,
+    }
+}
+
+/// Reads the body as it arrives, so that a giant one costs no memory.
+async fn bounded_body(mut response: Response) -> Option<Bytes> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= BODY_BYTES_MAX => {
+                body.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Some(body.into()),
+            Ok(Some(_)) | Err(_) => return None,
+        }
+    }
+}
+
+fn checked(base_url: &str) -> Result<Url, ClientError> {
+    let Ok(url) = Url::parse(base_url.trim()) else {
+        // Whatever stands before an `@` may be a password.
+        let address = base_url.rsplit('@').next().unwrap_or_default().to_owned();
+        return Err(ClientError::NotAUrl { address });
+    };
+    let broken = if !url.username().is_empty() || url.password().is_some() {
+        Some("it holds a user name or a password; the API key goes into WORKOS_API_KEY")
+    } else if url.query().is_some() || url.fragment().is_some() {
+        Some("it holds a query or a fragment")
+    } else if url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url)) {
+        None
+    } else {
+        Some("only https, or http to this machine, keeps the API key secret")
+    };
+    match broken {
+        None => Ok(url),
+        Some(why) => Err(ClientError::NotAllowed {
+            address: format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()),
+            why,
+        }),
+    }
+}
+
+/// Returns whether `url` can only mean this machine.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let parsed: Result<std::net::IpAddr, _> = address.parse();
+    parsed.map_or(host == "localhost", |ip| ip.is_loopback())
+}
+
+/// Tells "never sent" from "perhaps applied": the difference between sending again and looking up.
+fn transport_error(error: &reqwest::Error) -> TransportError {
+    let words = root_cause(error);
+    if is_certificate(error) {
+        TransportError::Certificate(words)
+    } else if error.is_connect() || error.is_builder() {
+        TransportError::Connect(words)
+    } else if error.is_timeout() {
+        TransportError::Lost("no complete answer in time".to_owned())
+    } else {
+        TransportError::Lost(words)
+    }
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// Returns the innermost words: the outer ones only say "error sending request" and name the URL,
+/// which may hold an email.
+fn root_cause(error: &reqwest::Error) -> String {
+    let innermost = chain(error)
+        .last()
+        .filter(|last| !last.is::<reqwest::Error>());
+    innermost.map_or_else(
+        || "the request could not be sent".to_owned(),
+        ToString::to_string,
+    )
+}
+
+fn is_certificate(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|cause| {
+        matches!(
+            unwrapped(cause).downcast_ref(),
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+        )
+    })
+}
+
+/// Returns what an `io::Error` wraps, however often: it shows the source *of* what it wraps, so
+/// that following sources steps over the wrapped error itself.
+fn unwrapped<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(inner) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        error = inner;
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,326 @@
-//! WorkOS.
+//! How a request looks on the wire of the `WorkOS` API.
+//!
+//! # Owns
+//! Paths, queries, bodies; the only lines that expose a password or a hash.
+//! # Never
+//! Opens a socket, reads an answer.
+
+use super::{NewUser, Op};
+use crate::source::Credential;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// What stays as it is in a path segment or a query value: the unreserved characters of RFC 3986.
+/// Everything else is encoded, so that `+` in an email does not arrive as a blank.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The methods this importer uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Makes something.
+    Post,
+}
+
+/// One request, ready for the wire except for origin and key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: Method,
+    /// Path and query, percent-encoded, starting with `/`.
+    pub path_and_query: String,
+    /// A JSON body; it may hold a password, so it is never printed.
+    pub body: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The path may hold an email and the body a password: neither belongs in a log.
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("body_bytes", &self.body.as_ref().map(Vec::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds the request for `op`.
+pub fn request(op: &Op) -> HttpRequest {
+    match op {
+        Op::Probe => get("/user_management/users?limit=1".to_owned()),
+        Op::CreateUser(user) => post("/user_management/users", user_body(user)),
+        Op::FindUserByExternalId(external_id) => get(format!(
+            "/user_management/users/external_id/{}",
+            encoded(external_id)
+        )),
+        Op::FindUserByEmail(email) => {
+            get(format!("/user_management/users?email={}", encoded(email)))
+        }
+        Op::GetUser(id) => get(format!("/user_management/users/{}", encoded(id))),
+        Op::FindMembership { user_id, org_id } => get(format!(
+            // Without `statuses` only active memberships are listed.
+            "/user_management/organization_memberships?user_id={}&organization_id={}\
+             &statuses=active,inactive,pending",
+            encoded(user_id),
+            encoded(org_id)
+        )),
+        Op::CreateMembership {
+            user_id,
+            org_id,
+            role_slugs,
+        } => post(
+            "/user_management/organization_memberships",
+            membership_body(user_id, org_id, role_slugs),
+        ),
+        Op::GetOrg(id) => get(format!("/organizations/{}", encoded(id))),
+        Op::FindOrgByExternalId(external_id) => get(format!(
+            "/organizations/external_id/{}",
+            encoded(external_id)
+        )),
+        Op::CreateOrg { external_id, name } => post("/organizations", org_body(external_id, name)),
+    }
+}
+
+/// Returns what must not appear in any text about a row with this credential.
+///
+/// For cutting it out of a server's words, and for nothing else.
+pub fn unspeakable(credential: &Credential) -> &str {
+    match credential {
+        Credential::Plain(secret) | Credential::Hash { hash: secret, .. } => secret.expose_secret(),
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+const fn get(path_and_query: String) -> HttpRequest {
+    HttpRequest {
+        method: Method::Get,
+        path_and_query,
+        body: None,
+    }
+}
+
+fn post(path: &str, body: Map<String, Value>) -> HttpRequest {
+    HttpRequest {
+        method: Method::Post,
+        path_and_query: path.to_owned(),
+        body: Some(Value::Object(body).to_string().into_bytes()),
+    }
+}
+
+fn user_body(user: &NewUser) -> Map<String, Value> {
+    let mut body = Map::new();
+    let mut put = |field: &str, value: Value| {
+        body.insert(field.to_owned(), value);
+    };
+    put("email", user.email.as_str().into());
+    let texts = [
+        ("first_name", &user.first_name),
+        ("last_name", &user.last_name),
+        ("external_id", &user.external_id),
+    ];
+    for (field, text) in texts {
+        if let Some(text) = text {
+            put(field, text.as_str().into());
+        }
+    }
+    if let Some(verified) = user.email_verified {
+        put("email_verified", verified.into());
+    }
+    match &user.credential {
+        Some(Credential::Plain(password)) => put("password", password.expose_secret().into()),
+        Some(Credential::Hash { hash, kind }) => {
+            put("password_hash", hash.expose_secret().into());
+            put("password_hash_type", kind.as_str().into());
+        }
+        None => {}
+    }
+    if !user.metadata.is_empty() {
+        let pairs = user.metadata.iter();
+        let metadata: Map<String, Value> = pairs
+            .map(|(key, value)| (key.clone(), value.as_str().into()))
+            .collect();
+        put("metadata", metadata.into());
+    }
+    body
+}
+
+fn membership_body(user_id: &str, org_id: &str, role_slugs: &[String]) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("user_id".to_owned(), user_id.into());
+    body.insert("organization_id".to_owned(), org_id.into());
+    match role_slugs {
+        [] => {}
+        [role] => {
+            body.insert("role_slug".to_owned(), role.as_str().into());
+        }
+        roles => {
+            body.insert("role_slugs".to_owned(), roles.into());
+        }
+    }
+    body
+}
+
+fn org_body(external_id: &str, name: &str) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("name".to_owned(), name.into());
+    body.insert("external_id".to_owned(), external_id.into());
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use secrecy::SecretString;
+
+    fn bare(email: &str) -> NewUser {
+        NewUser {
+            email: email.to_owned(),
+            first_name: None,
+            last_name: None,
+            email_verified: None,
+            external_id: None,
+            credential: None,
+            metadata: Vec::new(),
+        }
+    }
+
+    fn body_of(op: &Op) -> Value {
+        serde_json::from_slice(&request(op).body.unwrap()).unwrap()
+    }
+
+    fn path_of(op: &Op) -> String {
+        let request = request(op);
+        assert_eq!(request.method, Method::Get);
+        assert_eq!(request.body, None);
+        request.path_and_query
+    }
+
+    #[test]
+    fn look_ups_encode_what_a_query_or_a_path_would_change() {
+        assert_eq!(path_of(&Op::Probe), "/user_management/users?limit=1");
+        assert_eq!(
+            path_of(&Op::FindUserByEmail("a+b&c=d@x.org".to_owned())),
+            "/user_management/users?email=a%2Bb%26c%3Dd%40x.org"
+        );
+        assert_eq!(
+            path_of(&Op::FindUserByExternalId("a/b?c#d%e é".to_owned())),
+            "/user_management/users/external_id/a%2Fb%3Fc%23d%25e%20%C3%A9"
+        );
+        assert_eq!(
+            path_of(&Op::GetUser("user_1".to_owned())),
+            "/user_management/users/user_1"
+        );
+        assert_eq!(
+            path_of(&Op::GetOrg("org/1".to_owned())),
+            "/organizations/org%2F1"
+        );
+        assert_eq!(
+            path_of(&Op::FindOrgByExternalId("acme co".to_owned())),
+            "/organizations/external_id/acme%20co"
+        );
+        assert_eq!(
+            path_of(&Op::FindMembership {
+                user_id: "user_1".to_owned(),
+                org_id: "org_1".to_owned()
+            }),
+            "/user_management/organization_memberships?user_id=user_1&organization_id=org_1\
+             &statuses=active,inactive,pending"
+        );
+    }
+
+    #[test]
+    fn a_bare_user_sends_its_email_and_nothing_else() {
+        let body = body_of(&Op::CreateUser(Box::new(bare("a@x.org"))));
+        assert_eq!(body, serde_json::json!({"email": "a@x.org"}));
+    }
+
+    #[test]
+    fn a_full_user_sends_every_field() {
+        let user = NewUser {
+            first_name: Some("Ann".to_owned()),
+            last_name: Some("Lee".to_owned()),
+            email_verified: Some(false),
+            external_id: Some("7".to_owned()),
+            credential: Some(Credential::Hash {
+                hash: SecretString::from("$2b$10$x"),
+                kind: "bcrypt".to_owned(),
+            }),
+            metadata: vec![("team".to_owned(), "42".to_owned())],
+            ..bare("a@x.org")
+        };
+        assert_eq!(
+            body_of(&Op::CreateUser(Box::new(user))),
+            serde_json::json!({
+                "email": "a@x.org", "first_name": "Ann", "last_name": "Lee",
+                "email_verified": false, "external_id": "7",
+                "password_hash": "$2b$10$x", "password_hash_type": "bcrypt",
+                "metadata": {"team": "42"}
+            })
+        );
+    }
+
+    #[test]
+    fn a_password_is_in_the_body_and_not_in_the_debug_text() {
+        let user = NewUser {
+            credential: Some(Credential::Plain(SecretString::from("hunter2"))),
+            ..bare("a@x.org")
+        };
+        let op = Op::CreateUser(Box::new(user));
+        assert_eq!(body_of(&op)["password"], "hunter2");
+        let debug = format!("{:?} {op:?}", request(&op));
+        assert!(!debug.contains("hunter2"), "{debug}");
+    }
+
+    #[test]
+    fn one_role_and_several_roles_use_different_fields() {
+        let membership = |roles: &[&str]| {
+            body_of(&Op::CreateMembership {
+                user_id: "u".to_owned(),
+                org_id: "o".to_owned(),
+                role_slugs: roles.iter().map(|&role| role.to_owned()).collect(),
+            })
+        };
+        let base = serde_json::json!({"user_id": "u", "organization_id": "o"});
+        assert_eq!(membership(&[]), base);
+        assert_eq!(membership(&["admin"])["role_slug"], "admin");
+        assert_eq!(membership(&["admin"]).get("role_slugs"), None);
+        assert_eq!(
+            membership(&["admin", "member"])["role_slugs"],
+            serde_json::json!(["admin", "member"])
+        );
+        assert_eq!(membership(&["admin", "member"]).get("role_slug"), None);
+    }
+
+    #[test]
+    fn an_organization_is_never_made_without_an_external_id() {
+        let body = body_of(&Op::CreateOrg {
+            external_id: "acme".to_owned(),
+            name: "Acme".to_owned(),
+        });
+        assert_eq!(
+            body,
+            serde_json::json!({"name": "Acme", "external_id": "acme"})
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_encoded_value_never_leaves_its_place(text in ".{0,40}") {
+            let path = path_of(&Op::FindUserByExternalId(text.clone()));
+            let value = path.strip_prefix("/user_management/users/external_id/").unwrap();
+            prop_assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
+            let back = percent_encoding::percent_decode_str(value).decode_utf8().unwrap();
+            prop_assert_eq!(back.as_ref(), text.as_str());
+        }
+    }
+}

@@ -1,1 +1,25 @@
-//! The worker room.
+//! A worker: reads its chunk, walks every row through its steps, talks to the target.
+//!
+//! # Owns
+//! The steps of a row and of an organization (pure), the local cache, the gate, the serve loop.
+//! # Never
+//! Sends a request without grant, slot and open input; writes a file; outlives its coordinator by
+//! more than a second.
+//! # Invariants
+//! I11 no request starts inside a pause. I12 its input's end is its own.
+//! # See
+//! `serve` takes a reader and a writer and nothing else of the coordinator.
+
+mod attempts;
+mod cache;
+pub mod gate;
+pub mod org_steps;
+mod outbox;
+mod process;
+pub mod reconcile;
+pub mod serve;
+mod shell;
+pub mod steps;
+
+pub use process::main;
+pub use serve::{ServeError, serve};

@@ -1,0 +1,509 @@
+//! The command line as clap reads it: words and ranges, nothing resolved.
+
+use super::rates::{LimitArg, RateArg};
+use crate::model::rate::parse_duration;
+use crate::model::{ExistingPolicy, TargetKind};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const IDENTITY: &str = "Identity (stored with the job; a different value later is refused)";
+const TUNING: &str = "Tuning (may change from run to run)";
+const PLACE: &str = "Job";
+
+/// Carries a CSV of users into an identity provider: every row exactly once, at the full speed
+/// the API allows, resumable at any instant.
+#[derive(Debug, Parser)]
+#[command(
+    name = "userferry",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Import a CSV of users; continues the same unfinished job by itself
+    Import(Box<ImportArgs>),
+    /// Continue an interrupted job
+    Resume(Box<ContinueArgs>),
+    /// Make failed and parked rows pending again and run
+    Retry(Box<ContinueArgs>),
+    /// Show the state of a job, also while it runs in another terminal
+    Status(StatusArgs),
+    /// List jobs, or remove one
+    Jobs(JobsArgs),
+    /// Write every row's outcome with its new ids
+    Results(ResultsArgs),
+    /// Write failed and parked rows as a CSV that can be imported again
+    Rejects(RejectsArgs),
+    /// Run the rehearsal directory as a server of its own
+    Sandbox(SandboxArgs),
+    /// Write a realistic CSV of users
+    Generate(GenerateArgs),
+    /// The worker subprocess: started by the importer, never by hand
+    #[command(hide = true)]
+    Worker,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The CSV of users
+    #[arg(value_name = "CSV")]
+    pub file: PathBuf,
+    /// See [`IdentityArgs`].
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// See [`TuningArgs`].
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+    /// Name of the job [default: the file's name and 6 hex digits]
+    #[arg(long = "job", value_name = "NAME", value_parser = parse_job_name, help_heading = PLACE)]
+    pub job: Option<String>,
+    /// Start a new numbered job even if this one exists; deletes nothing
+    #[arg(long, help_heading = PLACE)]
+    pub fresh: bool,
+    /// Do everything but send requests; leaves no job behind
+    #[arg(long, help_heading = PLACE)]
+    pub dry_run: bool,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `resume` and `retry`.
+#[derive(Debug, Args)]
+pub struct ContinueArgs {
+    /// The job [default: the one it can only be]
+    #[arg(value_name = "JOB", value_parser = parse_job_name)]
+    pub job: Option<String>,
+    /// See [`IdentityArgs`].
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// See [`TuningArgs`].
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Options that make a job what it is. `None` and `false` mean "not given".
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = IDENTITY)]
+#[command(group = ArgGroup::new("one_org").args(["org_id", "org_external_id"]))]
+pub struct IdentityArgs {
+    /// Where users go: the built-in rehearsal server, or WorkOS [default: sandbox]
+    #[arg(long, value_enum)]
+    pub target: Option<TargetArg>,
+    /// Origin of the API: https, or http on loopback [default: the target's own]
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Put every row into the organization with this id
+    #[arg(long, value_name = "ID")]
+    pub org_id: Option<String>,
+    /// Put every row into the organization with this external id
+    #[arg(long, value_name = "ID")]
+    pub org_external_id: Option<String>,
+    /// Name of that organization when it has to be created [default: its external id]
+    #[arg(long, value_name = "NAME", requires = "org_external_id")]
+    pub org_name: Option<String>,
+    /// Create organizations that are missing [default: only in the automatic sandbox]
+    #[arg(long)]
+    pub create_orgs: bool,
+    /// What happens to users who existed before this job [default: link]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub on_existing: Option<ExistingArg>,
+    /// Re-activate inactive memberships of users who existed before
+    #[arg(long)]
+    pub reactivate: bool,
+    /// Fail rows that name no organization
+    #[arg(long)]
+    pub require_membership: bool,
+    /// Rows per chunk, 1 to 1000 [default: 250]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub chunk_size: Option<u32>,
+}
+
+/// Options that may change from run to run.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = TUNING)]
+pub struct TuningArgs {
+    /// Worker subprocesses, 1 to 256 [default: as many as cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<u32>,
+    /// Rows in flight per worker, 1 to 4096: a cap, not a throttle
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub concurrency: u32,
+    /// Organizations each worker remembers, 1 to 1000000
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub org_cache: u32,
+    /// Writes allowed per time, e.g. 500/10s; `workos` for its three published limits; `none`
+    /// [default: workos for target workos (80 % of it with a live key), none for the sandbox]
+    #[arg(long, value_name = "N/D|workos|none")]
+    pub rate: Option<RateArg>,
+    /// Reads allowed per time, or `none`
+    #[arg(long, value_name = "N/D|none")]
+    pub read_rate: Option<LimitArg>,
+    /// Requests allowed per time, or `none`
+    #[arg(long, value_name = "N/D|none")]
+    pub total_rate: Option<LimitArg>,
+    /// How long the target may be out before the run pauses with exit 75
+    /// [default: 1h on a terminal or in CI, else 24h]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration_arg)]
+    pub max_outage: Option<Duration>,
+    /// Do not ask before using a live key
+    #[arg(long)]
+    pub yes: bool,
+    /// How progress is shown on stderr
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = ProgressArg::Auto)]
+    pub progress: ProgressArg,
+    /// Print the summary as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Append every event of the run to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// Diagnostics on stderr
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
+    pub log_level: LogLevel,
+    /// Read the API key from this file (mode 0600) instead of WORKOS_API_KEY
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Scales back-offs and outages; for tests
+    #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0,
+          value_parser = parse_time_scale)]
+    pub time_scale: f64,
+}
+
+/// `sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// Address to listen on; port 0 takes a free one and prints it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4100")]
+    pub listen: SocketAddr,
+    /// Enforce a limit on writes, e.g. 500/10s, or the three of `workos`
+    #[arg(long, value_name = "N/D|workos")]
+    pub rate: Option<String>,
+    /// Answer this late, with a spread, e.g. 200ms~50%
+    #[arg(long, value_name = "DURATION[~P%]")]
+    pub latency: Option<String>,
+    /// Faults, e.g. drop-after=2%,500=2%,429=5%:0
+    #[arg(long, value_name = "SPEC")]
+    pub faults: Option<String>,
+    /// Seed of faults and latencies
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Keep the data in this file and start from it
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Accept only this key [default: any]
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+}
+
+/// Where jobs live.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PlaceArgs {
+    /// Folder of the jobs [env: USERFERRY_CHECKPOINTS] [default: ./checkpoints]
+    #[arg(long, value_name = "DIR", help_heading = PLACE)]
+    pub checkpoints: Option<PathBuf>,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The job [default: the newest]
+    #[arg(value_name = "JOB", value_parser = parse_job_name)]
+    pub job: Option<String>,
+    /// Show it again every second until the run ends
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// Print the summary as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `jobs`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct JobsArgs {
+    /// Without one: list.
+    #[command(subcommand)]
+    pub command: Option<JobsCommand>,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `jobs …`.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// Remove a job: its ledger, its sandbox data; nothing at the target
+    Rm {
+        /// The job
+        #[arg(value_name = "JOB", value_parser = parse_job_name)]
+        job: String,
+        /// See [`PlaceArgs`].
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+}
+
+/// `results`.
+#[derive(Debug, Args)]
+pub struct ResultsArgs {
+    /// The job [default: the newest]
+    #[arg(value_name = "JOB", value_parser = parse_job_name)]
+    pub job: Option<String>,
+    /// One JSON object a line instead of CSV
+    #[arg(long)]
+    pub jsonl: bool,
+    /// Write to this file (mode 0600) instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `rejects`.
+#[derive(Debug, Args)]
+pub struct RejectsArgs {
+    /// The job [default: the newest]
+    #[arg(value_name = "JOB", value_parser = parse_job_name)]
+    pub job: Option<String>,
+    /// Write to this file (mode 0600) instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// How many rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub rows: u32,
+    /// How many organizations; 0 writes no organization columns
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    pub orgs: u32,
+    /// Share of rows that repeat an earlier row's user in another organization
+    #[arg(long, value_name = "P%", default_value = "0%", value_parser = parse_share)]
+    pub multi_org: Share,
+    /// Share of rows that repeat an earlier row entirely
+    #[arg(long, value_name = "P%", default_value = "0%", value_parser = parse_share)]
+    pub duplicates: Share,
+    /// Share of rows with something wrong
+    #[arg(long, value_name = "P%", default_value = "0%", value_parser = parse_share)]
+    pub bad: Share,
+    /// The same seed gives the same bytes
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// Write to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// A share of rows, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+/// `--target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TargetArg {
+    /// The built-in rehearsal server: nothing leaves this machine
+    Sandbox,
+    /// WorkOS User Management, or a server that speaks its API
+    Workos,
+}
+
+impl From<TargetArg> for TargetKind {
+    fn from(arg: TargetArg) -> Self {
+        match arg {
+            TargetArg::Sandbox => Self::Sandbox,
+            TargetArg::Workos => Self::Workos,
+        }
+    }
+}
+
+/// `--on-existing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExistingArg {
+    /// Leave the user's attributes, add the membership
+    Link,
+    /// Write nothing
+    Skip,
+    /// Fail the row with user_exists
+    Fail,
+}
+
+impl From<ExistingArg> for ExistingPolicy {
+    fn from(arg: ExistingArg) -> Self {
+        match arg {
+            ExistingArg::Link => Self::Link,
+            ExistingArg::Skip => Self::Skip,
+            ExistingArg::Fail => Self::Fail,
+        }
+    }
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// Bars on a terminal, plain lines elsewhere
+    Auto,
+    /// A line every few seconds
+    Plain,
+    /// JSON lines
+    Json,
+    /// Nothing
+    None,
+}
+
+/// `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing
+    Off,
+    /// What went wrong
+    Error,
+    /// What may go wrong
+    Warn,
+    /// What happens
+    Info,
+    /// How it happens
+    Debug,
+    /// Everything
+    Trace,
+}
+
+impl LogLevel {
+    /// Returns the level's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Longest job name: a folder's name with room for a number.
+const JOB_NAME_MAX: usize = 64;
+
+/// Reads a job name: `[A-Za-z0-9._-]{1,64}`, not starting with a dot, so that it is one folder.
+pub fn parse_job_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let dashed = text.starts_with(['.', '-']);
+    if text.is_empty() || text.len() > JOB_NAME_MAX || dashed || !text.chars().all(plain) {
+        return Err(format!(
+            "a job name has 1 to {JOB_NAME_MAX} letters, digits, `.`, `_` or `-`, and starts with \
+             a letter, a digit or `_`; `userferry jobs` lists them"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_duration_arg(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a duration such as 30s, 10m or 2h".to_owned())
+}
+
+fn parse_share(text: &str) -> Result<Share, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Share(percent / 100.0)),
+        Ok(_) | Err(_) => Err("write a percentage from 0% to 100%".to_owned()),
+    }
+}
+
+fn parse_time_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if scale > 0.0 && scale <= 1.0 => Ok(scale),
+        Ok(_) | Err(_) => Err("a factor above 0 and at most 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_help() {
+        fn check(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} has no help");
+            for arg in command.get_arguments() {
+                assert!(
+                    arg.get_help().is_some(),
+                    "{path} {} has no help",
+                    arg.get_id()
+                );
+            }
+            for sub in command.get_subcommands() {
+                check(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        check(&Cli::command(), "userferry");
+    }
+
+    #[test]
+    fn options_that_are_not_built_are_refused() {
+        for words in [
+            "import a.csv --profile auth0",
+            "import a.csv --limit 5",
+            "import a.csv --max-failures 5%",
+            "import a.csv --target scim",
+            "import a.csv --on-existing update",
+            "import a.csv --api-key sk_test",
+            "import a.csv --org-id a --org-external-id b",
+            "import a.csv --org-name n",
+            "import a.csv --chunk-size 0",
+            "import a.csv --chunk-size 1001",
+            "import a.csv --workers 0",
+            "check a.csv",
+            "undo x",
+            "verify",
+            "status --watch --json",
+            "resume ../x",
+            "resume a/b",
+        ] {
+            let args = std::iter::once("userferry").chain(words.split(' '));
+            let error = Cli::try_parse_from(args).expect_err(words);
+            assert_eq!(error.exit_code(), 2, "{words}");
+        }
+    }
+
+    #[test]
+    fn job_names_are_single_folders() {
+        for good in ["users-1f3a9c", "a", "x.y_z-2", "2024"] {
+            assert_eq!(parse_job_name(good).as_deref(), Ok(good));
+        }
+        for bad in ["", ".", "..", ".hidden", "a/b", "a b", "ä", &"x".repeat(65)] {
+            assert!(parse_job_name(bad).is_err(), "{bad}");
+        }
+    }
+}

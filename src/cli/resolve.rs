@@ -1,0 +1,377 @@
+//! From arguments and environment to a resolved configuration: the one place that reads the
+//! environment and the current folder. What leaves here is absolute and checked.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this module is the door to the environment"
+)]
+
+use super::args::{IdentityArgs, PlaceArgs, ProgressArg, TuningArgs};
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::rates::{self, RateAsk, Rates};
+use crate::coordinator::Tuning;
+use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
+use secrecy::SecretString;
+use std::io::IsTerminal as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where `--target workos` goes without `--base-url`.
+pub const WORKOS_ORIGIN: &str = "https://api.workos.com";
+
+/// Rows per chunk without `--chunk-size`.
+const CHUNK_SIZE: u32 = 250;
+
+/// More workers than this never pay on their own; people may still ask for more.
+const WORKERS_DEFAULT_MAX: usize = 4;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What the environment says. Read once.
+#[derive(Debug)]
+pub struct Env {
+    /// `WORKOS_API_KEY`, when set and not empty.
+    pub api_key: Option<SecretString>,
+    /// `USERFERRY_CHECKPOINTS`, when set and not empty.
+    pub checkpoints: Option<PathBuf>,
+    /// `NO_COLOR` is set and not empty.
+    pub no_color: bool,
+    /// `CI` is set, not empty and not `false`.
+    pub ci: bool,
+    /// stdin and stderr are a terminal: a question can be asked and answered.
+    pub interactive: bool,
+    /// stderr is a terminal.
+    pub stderr_tty: bool,
+}
+
+impl Env {
+    /// Reads the environment of this process.
+    pub fn read() -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let stderr_tty = std::io::stderr().is_terminal();
+        Self {
+            api_key: std::env::var("WORKOS_API_KEY")
+                .ok()
+                .filter(|key| !key.trim().is_empty())
+                .map(|key| SecretString::from(key.trim())),
+            checkpoints: set("USERFERRY_CHECKPOINTS").map(PathBuf::from),
+            no_color: set("NO_COLOR").is_some(),
+            ci: set("CI").is_some_and(|value| value != "false" && value != "0"),
+            interactive: stderr_tty && std::io::stdin().is_terminal(),
+            stderr_tty,
+        }
+    }
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// Bars.
+    Bars,
+    /// A line every few seconds.
+    Plain,
+    /// JSON lines.
+    Json,
+    /// Nothing.
+    Off,
+}
+
+/// Decides how progress is shown.
+pub fn progress_mode(arg: ProgressArg, env: &Env) -> ProgressMode {
+    match arg {
+        ProgressArg::Auto if env.stderr_tty && !env.ci => ProgressMode::Bars,
+        ProgressArg::Auto | ProgressArg::Plain => ProgressMode::Plain,
+        ProgressArg::Json => ProgressMode::Json,
+        ProgressArg::None => ProgressMode::Off,
+    }
+}
+
+/// The folder of the jobs, absolute, and what a printed command needs to find it again.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The folder.
+    pub checkpoints: PathBuf,
+    /// ` --checkpoints DIR` when it was given as a flag, else empty.
+    pub flag: String,
+}
+
+impl Place {
+    /// Resolves `--checkpoints`, then the environment, then `./checkpoints`.
+    pub fn resolve(args: &PlaceArgs, env: &Env) -> CliResult<Self> {
+        let flag = match &args.checkpoints {
+            Some(dir) => format!(" --checkpoints {}", quoted(&dir.to_string_lossy())),
+            None => String::new(),
+        };
+        let chosen = args.checkpoints.as_deref().or(env.checkpoints.as_deref());
+        let checkpoints = absolute(chosen.unwrap_or(Path::new("checkpoints")))?;
+        Ok(Self { checkpoints, flag })
+    }
+
+    /// Returns the command that continues `job`.
+    pub fn command(&self, verb: &str, job: &str) -> String {
+        format!("userferry {verb} {job}{}", self.flag)
+    }
+}
+
+/// Quotes a word for a POSIX shell when it needs it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./~+,:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// Makes a path absolute without asking the disk.
+pub fn absolute(path: &Path) -> CliResult<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        CliError::new(
+            Exit::Usage,
+            "bad_path",
+            format!(
+                "`{}` cannot be made an absolute path: {error}",
+                path.display()
+            ),
+        )
+    })
+}
+
+/// Finds the source file: absolute, links resolved, and a regular file.
+pub fn source_file(path: &Path) -> CliResult<PathBuf> {
+    if path == Path::new("-") {
+        return Err(CliError::usage(
+            "stdin_unsupported",
+            "reading the CSV from stdin (`-`) is not possible yet",
+        )
+        .hint("write it to a file first: `cat > users.csv`, then `userferry import users.csv`"));
+    }
+    let refused = |code: &str, message: String| CliError::new(Exit::Input, code, message);
+    let real = std::fs::canonicalize(path).map_err(|error| {
+        refused(
+            "unreadable",
+            format!("{} cannot be read: {error}", path.display()),
+        )
+    })?;
+    let meta = std::fs::metadata(&real).map_err(|error| {
+        refused(
+            "unreadable",
+            format!("{} cannot be read: {error}", path.display()),
+        )
+    })?;
+    if !meta.is_file() {
+        let message = format!("{} is not a regular file", path.display());
+        return Err(refused("not_a_file", message)
+            .hint("workers read their parts of the file side by side; write it to disk first"));
+    }
+    let extension = real.extension().and_then(|ext| ext.to_str()).unwrap_or("");
+    let tool = match extension.to_ascii_lowercase().as_str() {
+        "gz" => "gunzip --keep",
+        "zst" => "unzstd --keep",
+        _ => return Ok(real),
+    };
+    let message = format!(
+        "{} is compressed, which is not supported yet",
+        path.display()
+    );
+    Err(refused("compressed_unsupported", message).hint(format!(
+        "unpack it first: {tool} {}",
+        quoted(&path.to_string_lossy())
+    )))
+}
+
+/// Checks `--base-url`: https, or http on loopback; an origin, nothing after it.
+pub fn base_url(text: &str, target: TargetKind) -> CliResult<String> {
+    let refuse = |message: String| CliError::usage("bad_base_url", message);
+    let trimmed = text.trim_end_matches('/');
+    let url = reqwest::Url::parse(trimmed)
+        .map_err(|error| refuse(format!("--base-url `{text}` is not a URL: {error}")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse(
+            "--base-url must not hold a user name or password".to_owned(),
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() || url.path() != "/" {
+        return Err(refuse(format!(
+            "--base-url `{text}` must be an origin such as {WORKOS_ORIGIN}, with nothing after it"
+        )));
+    }
+    let loopback = is_loopback(&url);
+    let allowed = match url.scheme() {
+        "https" => true,
+        "http" => loopback,
+        _ => false,
+    };
+    if !allowed {
+        return Err(refuse(format!(
+            "--base-url `{text}` must be https, or http on loopback (127.0.0.1, ::1, localhost): \
+             the API key would travel in the clear"
+        )));
+    }
+    if target == TargetKind::Sandbox && !loopback {
+        return Err(refuse(format!(
+            "--target sandbox stays on this machine, and --base-url `{text}` does not"
+        ))
+        .hint("for a server elsewhere say --target workos"));
+    }
+    Ok(trimmed.to_owned())
+}
+
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Resolves the identity of a new job.
+pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
+    let target = args.target.map_or(TargetKind::Sandbox, TargetKind::from);
+    let base_url = match (&args.base_url, target) {
+        (Some(text), _) => Some(base_url(text, target)?),
+        (None, TargetKind::Workos) => Some(WORKOS_ORIGIN.to_owned()),
+        (None, TargetKind::Sandbox) => None,
+    };
+    let automatic = target == TargetKind::Sandbox && base_url.is_none();
+    Ok(JobOptions {
+        target,
+        base_url,
+        org_mode: org_mode(args)?.unwrap_or(OrgMode::Columns),
+        create_orgs: args.create_orgs || automatic,
+        on_existing: args
+            .on_existing
+            .map_or(ExistingPolicy::Link, ExistingPolicy::from),
+        reactivate: args.reactivate,
+        require_membership: args.require_membership,
+        chunk_size: args.chunk_size.unwrap_or(CHUNK_SIZE),
+    })
+}
+
+/// Returns the single organization the arguments name, if any.
+pub fn org_mode(args: &IdentityArgs) -> CliResult<Option<OrgMode>> {
+    let key = match (&args.org_id, &args.org_external_id) {
+        (Some(id), _) => OrgKey::Id(id.trim().to_owned()),
+        (None, Some(id)) => OrgKey::External(id.trim().to_owned()),
+        (None, None) => return Ok(None),
+    };
+    if key.as_str().is_empty() {
+        return Err(CliError::usage(
+            "empty_org",
+            "--org-id and --org-external-id cannot be empty",
+        ));
+    }
+    let name = args.org_name.as_ref().map(|name| name.trim().to_owned());
+    let name = name.filter(|name| !name.is_empty());
+    Ok(Some(OrgMode::Single { key, name }))
+}
+
+/// Resolves what may change from run to run, and what to tell people about the limits.
+pub fn tuning(
+    args: &TuningArgs,
+    env: &Env,
+    target: TargetKind,
+    live_key: bool,
+    dry_run: bool,
+) -> (Tuning, Vec<String>) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let default_workers = u32::try_from(cores.min(WORKERS_DEFAULT_MAX)).unwrap_or(1);
+    let patient = !env.stderr_tty && !env.ci;
+    let default_outage = if patient { 24 * HOUR } else { HOUR };
+    let Rates { limits, notes } = rates::decide(&RateAsk {
+        rate: args.rate,
+        reads: args.read_rate,
+        total: args.total_rate,
+        target,
+        live_key,
+        dry_run,
+    });
+    let tuning = Tuning {
+        workers: args.workers.unwrap_or(default_workers),
+        concurrency: args.concurrency,
+        org_cache: args.org_cache,
+        limits,
+        max_outage: args.max_outage.unwrap_or(default_outage),
+    };
+    (tuning, notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_is_https_or_loopback() {
+        use TargetKind::{Sandbox, Workos};
+        for good in [
+            "https://api.workos.com",
+            "https://api.workos.com/",
+            "http://127.0.0.1:4100",
+            "http://127.9.9.9:1",
+            "http://localhost:4100",
+            "http://[::1]:4100",
+        ] {
+            assert_eq!(base_url(good, Workos).unwrap(), good.trim_end_matches('/'));
+        }
+        for bad in [
+            "http://api.workos.com",
+            "ftp://127.0.0.1",
+            "api.workos.com",
+            "https://u:p@api.workos.com",
+            "https://api.workos.com/v1",
+            "https://api.workos.com?x=1",
+            "http://127.0.0.1.evil.org",
+            "http://localhost.evil.org",
+        ] {
+            assert_eq!(
+                base_url(bad, Workos).unwrap_err().exit(),
+                Exit::Usage,
+                "{bad}"
+            );
+        }
+        assert!(base_url("https://api.workos.com", Sandbox).is_err());
+        assert!(base_url("http://127.0.0.1:4100", Sandbox).is_ok());
+    }
+
+    #[test]
+    fn the_automatic_sandbox_creates_organizations_and_nothing_else_does() {
+        let options = job_options(&IdentityArgs::default()).unwrap();
+        assert_eq!(
+            (options.target, options.base_url),
+            (TargetKind::Sandbox, None)
+        );
+        assert!(options.create_orgs);
+        let elsewhere = job_options(&IdentityArgs {
+            base_url: Some("http://127.0.0.1:4100".to_owned()),
+            ..IdentityArgs::default()
+        });
+        assert!(!elsewhere.unwrap().create_orgs);
+        let workos = job_options(&IdentityArgs {
+            target: Some(super::super::args::TargetArg::Workos),
+            ..IdentityArgs::default()
+        })
+        .unwrap();
+        assert_eq!(workos.base_url.as_deref(), Some(WORKOS_ORIGIN));
+        assert!(!workos.create_orgs);
+    }
+
+    #[test]
+    fn stdin_and_compressed_files_are_refused_with_what_to_do() {
+        let error = source_file(Path::new("-")).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        let dir = tempfile::tempdir().unwrap();
+        for (name, tool) in [("a.csv.gz", "gunzip"), ("b.ZST", "unzstd")] {
+            let path = dir.path().join(name);
+            std::fs::File::create(&path).unwrap();
+            let error = source_file(&path).unwrap_err();
+            assert_eq!(error.exit(), Exit::Input);
+            assert!(error.rendered().contains(tool), "{}", error.rendered());
+        }
+        assert_eq!(source_file(dir.path()).unwrap_err().exit(), Exit::Input);
+    }
+
+    #[test]
+    fn printed_commands_survive_a_shell() {
+        assert_eq!(quoted("/tmp/a-b"), "/tmp/a-b");
+        assert_eq!(quoted("it's here"), "'it'\\''s here'");
+    }
+}

@@ -1,0 +1,98 @@
+//! What a run is given and what it ends with.
+
+use crate::ledger::RunSnapshot;
+use crate::model::{JobOptions, MembershipTally, OrgTally, RateLimits, RowTally};
+use crate::source::Columns;
+use crate::target::StopReason;
+use secrecy::SecretString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What may differ from run to run of one job.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// Worker subprocesses.
+    pub workers: u32,
+    /// Rows in flight per worker: a cap, not a throttle.
+    pub concurrency: u32,
+    /// Organizations each worker remembers.
+    pub org_cache: u32,
+    /// The limits to keep; pacing stays 1 % under each.
+    pub limits: RateLimits,
+    /// How long the target may be out before the run pauses with exit 75.
+    pub max_outage: Duration,
+}
+
+/// Everything a run needs, resolved.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// The job's name (a placeholder in a dry run).
+    pub job: String,
+    /// The program to start as `userferry worker`.
+    pub program: PathBuf,
+    /// The source file, absolute.
+    pub source: PathBuf,
+    /// Which column is which.
+    pub columns: Columns,
+    /// The job's identity.
+    pub options: JobOptions,
+    /// The API's origin, without a trailing slash.
+    pub base_url: String,
+    /// Travels to workers in the handshake and nowhere else.
+    pub api_key: SecretString,
+    /// Worker count, rates and the like.
+    pub tuning: Tuning,
+    /// Everything but the socket.
+    pub dry_run: bool,
+    /// Whether every call is reported as an event.
+    pub record_calls: bool,
+    /// Scales backoffs and outages, 1.0 in real life; only tests say otherwise.
+    pub time_scale: f64,
+    /// Seed of every jitter of this run.
+    pub seed: u64,
+}
+
+/// Signals that end a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopSignal {
+    /// The terminal is gone: exit 129.
+    Hangup,
+    /// Ctrl-C: exit 130.
+    Interrupt,
+    /// A polite kill: exit 143.
+    Terminate,
+}
+
+/// Why a run ended.
+#[derive(Clone, Debug)]
+pub enum EndReason {
+    /// Every row is settled.
+    Completed,
+    /// A signal.
+    Interrupted(StopSignal),
+    /// The target was out for too long, or cannot be reached at all.
+    Outage(String),
+    /// The target refuses the run.
+    Refused(StopReason),
+    /// The ledger cannot be written.
+    Ledger(std::sync::Arc<crate::ledger::LedgerError>),
+    /// The file is not the one that was indexed.
+    SourceChanged(String),
+    /// Workers cannot be kept alive, or an invariant broke.
+    Internal(String),
+}
+
+/// What a run ended with. Counters are those of the last commit.
+#[derive(Clone, Debug)]
+pub struct RunEnd {
+    /// Why.
+    pub why: EndReason,
+    /// This run's counters.
+    pub snapshot: RunSnapshot,
+    /// Rows of the job.
+    pub rows: RowTally,
+    /// Memberships of the job.
+    pub memberships: MembershipTally,
+    /// Organizations of the job.
+    pub organizations: OrgTally,
+}

@@ -1,0 +1,376 @@
+//! One flight per organization: whoever asks first looks it up, everybody else waits.
+//!
+//! unknown → looking up → absent → intent (durable) → creating → ready (durable) → answered.
+//! The map is write-once (a different id for a known key is an error of the ledger). A resolver
+//! that dies hands the key to another waiting worker, and the intent stays: what it sent may have
+//! been applied (I9).
+
+use crate::ledger::{OrgImage, OrgState};
+use crate::model::{OrgKey, ServerMs, WorkerId};
+use crate::protocol::{OrgAnswer, OrgVerdict};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What has to happen next for an organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OrgStep {
+    /// Tell this worker what is known.
+    Answer(WorkerId, OrgAnswer),
+    /// This worker looks it up.
+    LookUp(WorkerId),
+    /// Make the intent durable.
+    Intend,
+    /// This worker creates it.
+    Create {
+        worker: WorkerId,
+        intent: ServerMs,
+        suspect: bool,
+    },
+    /// Make the result durable.
+    Record(OrgState),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flight {
+    /// Nobody is on it.
+    None,
+    LookingUp(WorkerId),
+    /// The intent is being committed; then this worker creates it.
+    Intending(WorkerId),
+    Creating(WorkerId),
+    /// The result is being committed.
+    Recording,
+}
+
+#[derive(Debug)]
+struct Org {
+    flight: Flight,
+    waiters: BTreeSet<WorkerId>,
+    intent: Option<ServerMs>,
+    state: Option<OrgState>,
+}
+
+/// Every organization met so far.
+#[derive(Debug)]
+pub(super) struct Orgs {
+    may_create: bool,
+    orgs: BTreeMap<OrgKey, Org>,
+    /// Organizations in the order in which they became ready: what hints are cut from.
+    found: Vec<(OrgKey, String)>,
+}
+
+/// Turns what is known into what rows are told.
+pub(super) fn answer_of(state: &OrgState) -> OrgAnswer {
+    match state {
+        OrgState::Ready { id, .. } => OrgAnswer::Ready { id: id.clone() },
+        OrgState::Failed {
+            code,
+            message,
+            http_status,
+            parked,
+        } => OrgAnswer::Failed {
+            code: code.clone(),
+            message: message.clone(),
+            http_status: *http_status,
+            parked: *parked,
+        },
+    }
+}
+
+impl Orgs {
+    /// Takes the organizations of a job as the ledger knows them.
+    pub(super) fn load(images: BTreeMap<OrgKey, OrgImage>, may_create: bool) -> Self {
+        let mut orgs = Self {
+            may_create,
+            orgs: BTreeMap::new(),
+            found: Vec::new(),
+        };
+        for (key, OrgImage { intent, state }) in images {
+            if let Some(OrgState::Ready { id, .. }) = &state {
+                orgs.found.push((key.clone(), id.clone()));
+            }
+            let org = Org {
+                flight: Flight::None,
+                waiters: BTreeSet::new(),
+                intent,
+                state,
+            };
+            orgs.orgs.insert(key, org);
+        }
+        orgs
+    }
+
+    /// A worker wants to know.
+    pub(super) fn on_ask(&mut self, worker: WorkerId, key: &OrgKey) -> Option<OrgStep> {
+        let org = self.orgs.entry(key.clone()).or_insert_with(|| Org {
+            flight: Flight::None,
+            waiters: BTreeSet::new(),
+            intent: None,
+            state: None,
+        });
+        if let Some(state) = org.state.as_ref().filter(|_| org.flight == Flight::None) {
+            return Some(OrgStep::Answer(worker, answer_of(state)));
+        }
+        org.waiters.insert(worker);
+        if org.flight == Flight::None {
+            Some(Self::take_off(org, worker))
+        } else {
+            None
+        }
+    }
+
+    /// The named worker reports. Reports of anybody else change nothing.
+    pub(super) fn on_done(
+        &mut self,
+        worker: WorkerId,
+        key: &OrgKey,
+        verdict: OrgVerdict,
+    ) -> Option<OrgStep> {
+        let may_create = self.may_create && matches!(key, OrgKey::External(_));
+        let org = self.orgs.get_mut(key)?;
+        let looked_up = org.flight == Flight::LookingUp(worker);
+        if !looked_up && org.flight != Flight::Creating(worker) {
+            return None;
+        }
+        let state = match verdict {
+            OrgVerdict::Ready { id, origin } => OrgState::Ready { id, origin },
+            OrgVerdict::Failed {
+                code,
+                message,
+                http_status,
+                parked,
+            } => OrgState::Failed {
+                code,
+                message,
+                http_status,
+                parked,
+            },
+            OrgVerdict::Absent if looked_up && may_create => {
+                org.flight = Flight::Intending(worker);
+                return Some(OrgStep::Intend);
+            }
+            OrgVerdict::Absent => OrgState::Failed {
+                code: "organization_not_found".to_owned(),
+                message: missing_words(key, self.may_create),
+                http_status: Some(404),
+                parked: false,
+            },
+        };
+        org.flight = Flight::Recording;
+        Some(OrgStep::Record(state))
+    }
+
+    /// The intent is durable.
+    pub(super) fn on_intended(&mut self, key: &OrgKey, at: ServerMs) -> Option<OrgStep> {
+        let org = self.orgs.get_mut(key)?;
+        org.intent.get_or_insert(at);
+        let Flight::Intending(worker) = org.flight else {
+            return None;
+        };
+        org.flight = Flight::Creating(worker);
+        Some(OrgStep::Create {
+            worker,
+            intent: at,
+            suspect: false,
+        })
+    }
+
+    /// The result is durable: everybody who waits is told.
+    pub(super) fn on_recorded(&mut self, key: &OrgKey, state: OrgState) -> Vec<OrgStep> {
+        let Some(org) = self.orgs.get_mut(key) else {
+            return Vec::new();
+        };
+        if let OrgState::Ready { id, .. } = &state {
+            self.found.push((key.clone(), id.clone()));
+        }
+        let answer = answer_of(&state);
+        org.state = Some(state);
+        org.flight = Flight::None;
+        let waiters = std::mem::take(&mut org.waiters);
+        waiters
+            .into_iter()
+            .map(|worker| OrgStep::Answer(worker, answer.clone()))
+            .collect()
+    }
+
+    /// A worker is gone: its flights go to others that wait, or wait for somebody to ask.
+    pub(super) fn on_worker_gone(&mut self, worker: WorkerId) -> Vec<(OrgKey, OrgStep)> {
+        let mut steps = Vec::new();
+        for (key, org) in &mut self.orgs {
+            org.waiters.remove(&worker);
+            let was_on_it = match org.flight {
+                Flight::LookingUp(by) | Flight::Intending(by) | Flight::Creating(by) => {
+                    by == worker
+                }
+                Flight::None | Flight::Recording => false,
+            };
+            if !was_on_it {
+                continue;
+            }
+            org.flight = Flight::None;
+            if let Some(next) = org.waiters.first().copied() {
+                steps.push((key.clone(), Self::take_off(org, next)));
+            }
+        }
+        steps
+    }
+
+    /// Returns organizations found since `seen`, at most `most`, and the new value of `seen`.
+    pub(super) fn hints(&self, seen: usize, most: usize) -> (&[(OrgKey, String)], usize) {
+        let to = self.found.len().min(seen.saturating_add(most));
+        (self.found.get(seen..to).unwrap_or_default(), to)
+    }
+
+    fn take_off(org: &mut Org, worker: WorkerId) -> OrgStep {
+        // An intent without a result: the request may have been sent. Creating starts by looking.
+        if let Some(intent) = org.intent {
+            org.flight = Flight::Creating(worker);
+            return OrgStep::Create {
+                worker,
+                intent,
+                suspect: true,
+            };
+        }
+        org.flight = Flight::LookingUp(worker);
+        OrgStep::LookUp(worker)
+    }
+}
+
+fn missing_words(key: &OrgKey, may_create: bool) -> String {
+    match key {
+        OrgKey::Id(_) => "no organization has this org_id; correct it in the file".to_owned(),
+        OrgKey::External(_) if may_create => {
+            "the organization could not be created and is not there".to_owned()
+        }
+        OrgKey::External(_) => {
+            "no organization has this org_external_id; create it first, or allow it with --create-orgs"
+                .to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Evidence, Origin};
+
+    const W1: WorkerId = WorkerId(1);
+    const W2: WorkerId = WorkerId(2);
+
+    fn key() -> OrgKey {
+        OrgKey::External("acme".into())
+    }
+
+    fn ready() -> OrgState {
+        OrgState::Ready {
+            id: "org_1".into(),
+            origin: Origin::Made(Evidence::Answered),
+        }
+    }
+
+    fn told(worker: WorkerId) -> OrgStep {
+        OrgStep::Answer(worker, OrgAnswer::Ready { id: "org_1".into() })
+    }
+
+    #[test]
+    fn one_looks_up_and_creates_while_the_others_wait() {
+        let mut orgs = Orgs::load(BTreeMap::new(), true);
+        assert_eq!(orgs.on_ask(W1, &key()), Some(OrgStep::LookUp(W1)));
+        assert_eq!(orgs.on_ask(W2, &key()), None);
+        assert_eq!(
+            orgs.on_done(W2, &key(), OrgVerdict::Absent),
+            None,
+            "not its flight"
+        );
+        assert_eq!(
+            orgs.on_done(W1, &key(), OrgVerdict::Absent),
+            Some(OrgStep::Intend)
+        );
+        let create = OrgStep::Create {
+            worker: W1,
+            intent: ServerMs(5),
+            suspect: false,
+        };
+        assert_eq!(orgs.on_intended(&key(), ServerMs(5)), Some(create));
+        let origin = Origin::Made(Evidence::Answered);
+        let done = orgs.on_done(
+            W1,
+            &key(),
+            OrgVerdict::Ready {
+                id: "org_1".into(),
+                origin,
+            },
+        );
+        assert_eq!(done, Some(OrgStep::Record(ready())));
+        assert_eq!(orgs.on_ask(WorkerId(3), &key()), None, "not durable yet");
+        let answers = orgs.on_recorded(&key(), ready());
+        assert_eq!(answers, [told(W1), told(W2), told(WorkerId(3))]);
+        assert_eq!(orgs.on_ask(W2, &key()), Some(told(W2)));
+        assert_eq!(orgs.hints(0, 10).0.len(), 1);
+    }
+
+    #[test]
+    fn a_dead_resolver_hands_over_and_its_intent_is_remembered() {
+        let mut orgs = Orgs::load(BTreeMap::new(), true);
+        orgs.on_ask(W1, &key());
+        orgs.on_ask(W2, &key());
+        orgs.on_done(W1, &key(), OrgVerdict::Absent);
+        orgs.on_intended(&key(), ServerMs(5));
+        let create = OrgStep::Create {
+            worker: W2,
+            intent: ServerMs(5),
+            suspect: true,
+        };
+        assert_eq!(orgs.on_worker_gone(W1), [(key(), create)]);
+        let late = OrgVerdict::Ready {
+            id: "org_9".into(),
+            origin: Origin::Before,
+        };
+        assert_eq!(
+            orgs.on_done(W1, &key(), late),
+            None,
+            "the dead change nothing"
+        );
+    }
+
+    #[test]
+    fn a_resolver_that_dies_while_its_intent_is_committed_leaves_a_suspect_creation() {
+        let mut orgs = Orgs::load(BTreeMap::new(), true);
+        orgs.on_ask(W1, &key());
+        orgs.on_done(W1, &key(), OrgVerdict::Absent);
+        assert_eq!(orgs.on_worker_gone(W1), []);
+        assert_eq!(orgs.on_intended(&key(), ServerMs(5)), None);
+        let create = OrgStep::Create {
+            worker: W2,
+            intent: ServerMs(5),
+            suspect: true,
+        };
+        assert_eq!(orgs.on_ask(W2, &key()), Some(create));
+    }
+
+    #[test]
+    fn a_missing_organization_that_may_not_be_created_fails_for_good() {
+        let mut orgs = Orgs::load(BTreeMap::new(), false);
+        orgs.on_ask(W1, &key());
+        let step = orgs.on_done(W1, &key(), OrgVerdict::Absent);
+        let Some(OrgStep::Record(state @ OrgState::Failed { .. })) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!(orgs.on_recorded(&key(), state).len(), 1);
+        assert!(matches!(
+            orgs.on_ask(W2, &key()),
+            Some(OrgStep::Answer(_, OrgAnswer::Failed { parked: false, .. }))
+        ));
+    }
+
+    #[test]
+    fn an_id_is_never_created() {
+        let id = OrgKey::Id("org_7".into());
+        let mut orgs = Orgs::load(BTreeMap::new(), true);
+        orgs.on_ask(W1, &id);
+        let step = orgs.on_done(W1, &id, OrgVerdict::Absent);
+        assert!(matches!(
+            step,
+            Some(OrgStep::Record(OrgState::Failed { .. }))
+        ));
+    }
+}

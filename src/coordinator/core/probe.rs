@@ -1,0 +1,289 @@
+//! Probes: one cheap GET that asks the target itself, before the run, after a 401, in an outage.
+
+use super::stop::Stage;
+use super::{Core, Effect, Phase};
+use crate::coordinator::config::EndReason;
+use crate::model::event::RunEvent;
+use crate::model::{Mono, WorkerId};
+use crate::protocol::{ProbeResult, ToWorker};
+use crate::target::{RequestClass, StopReason};
+use std::time::Duration;
+
+/// A probe without an answer for this long is trouble: the request timeout and a little.
+const ANSWER_WITHIN: Duration = Duration::from_secs(35);
+/// A run whose first request cannot connect tries again this often,
+const CONNECT_EVERY: Duration = Duration::from_millis(500);
+/// for this long.
+const CONNECT_FOR: Duration = Duration::from_secs(8);
+/// A pause without a known end.
+const UNTIL_TOLD: Duration = Duration::from_hours(24 * 365);
+
+/// Why the target is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProbeWhy {
+    /// The first request of a run: key, environment, clock.
+    First,
+    /// A request was answered 401: is it the key?
+    Unauthorized,
+    /// A request was answered 403: the run stops, whatever this says.
+    Refused(StopReason),
+    /// Is the outage over?
+    Outage,
+}
+
+/// At most one probe is under way.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    last: u32,
+    due: Option<(Mono, ProbeWhy)>,
+    under_way: Option<UnderWay>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    number: u32,
+    worker: WorkerId,
+    why: ProbeWhy,
+    until: Mono,
+}
+
+impl Probes {
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        match (&self.under_way, &self.due) {
+            (Some(probe), _) => Some(probe.until),
+            // A due probe waits for a ready worker; its arrival is an event.
+            (None, Some((at, _))) => Some(*at),
+            (None, None) => None,
+        }
+    }
+
+    pub(super) fn is_with(&self, worker: WorkerId) -> bool {
+        self.under_way
+            .as_ref()
+            .is_some_and(|probe| probe.worker == worker)
+    }
+
+    /// A probe dies with its worker and is sent again by another.
+    pub(super) fn on_worker_gone(&mut self, worker: WorkerId) {
+        if let Some(probe) = self.under_way.take_if(|probe| probe.worker == worker) {
+            self.due.get_or_insert((Mono(0), probe.why));
+        }
+    }
+
+    fn is_planned(&self) -> bool {
+        self.due.is_some() || self.under_way.is_some()
+    }
+}
+
+impl Core {
+    /// Nothing is sent until a probe has told what to make of `why`.
+    pub(super) fn suspend_for(&mut self, now: Mono, why: ProbeWhy) {
+        if !self.stage.is_running() {
+            return;
+        }
+        if !self.probes.is_planned() || matches!(why, ProbeWhy::Refused(_)) {
+            self.probes.due = Some((now, why));
+        }
+        self.pause_all(now.after(UNTIL_TOLD));
+    }
+
+    pub(super) fn on_halt(&mut self, now: Mono, reason: StopReason) {
+        match reason {
+            StopReason::Unauthorized => self.suspend_for(now, ProbeWhy::Unauthorized),
+            StopReason::Forbidden(_) => self.suspend_for(now, ProbeWhy::Refused(reason)),
+            StopReason::NotThisApi(_) | StopReason::Certificate(_) => {
+                self.end(now, EndReason::Refused(reason));
+            }
+        }
+    }
+
+    pub(super) fn on_throttled(&mut self, now: Mono, wait: Option<Duration>) {
+        let Some(until) = self.throttle.on_429(now, wait, &mut self.rng) else {
+            return;
+        };
+        if self.breaker.is_open() || self.probes.is_planned() {
+            return;
+        }
+        let wait = until.since(now);
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.emit(RunEvent::Throttled { wait_ms });
+        self.pause_all(until);
+    }
+
+    pub(super) fn on_health(&mut self, now: Mono, ok: u32, bad: u32) {
+        if ok > 0 {
+            self.throttle.on_success();
+        }
+        if self.breaker.on_samples(now, ok, bad) && self.stage.is_running() {
+            self.begin_outage(
+                now,
+                "the target answers with errors, too late, or not at all",
+            );
+        }
+    }
+
+    /// Sends the probe that is due, plans the ones an outage or a new run needs.
+    pub(super) fn run_probes(&mut self, now: Mono) {
+        self.give_up_on_probe(now);
+        self.check_outage(now);
+        let connecting = matches!(self.stage, Stage::Connecting { .. });
+        if connecting && !self.probes.is_planned() && !self.breaker.is_open() {
+            if self.config.dry_run {
+                self.stage = Stage::Running;
+                self.emit(RunEvent::Connected);
+                return;
+            }
+            self.probes.due = Some((now, ProbeWhy::First));
+        }
+        if self.breaker.probe_at().is_some_and(|at| at <= now) && !self.probes.is_planned() {
+            self.breaker.on_probe_sent();
+            self.probes.due = Some((now, ProbeWhy::Outage));
+        }
+        let is_due = self.probes.due.as_ref().is_some_and(|(at, _)| *at <= now);
+        if !is_due || self.probes.under_way.is_some() || !self.stage.is_working() {
+            return;
+        }
+        let Some(worker) = self.crew.in_phase(Phase::Ready).first().copied() else {
+            return;
+        };
+        let Some((_, why)) = self.probes.due.take() else {
+            return;
+        };
+        self.probes.last += 1;
+        let number = self.probes.last;
+        let until = now.after(ANSWER_WITHIN);
+        self.probes.under_way = Some(UnderWay {
+            number,
+            worker,
+            why,
+            until,
+        });
+        self.pacer.charge(RequestClass::Read, now);
+        self.send(worker, ToWorker::Probe { probe: number });
+    }
+
+    pub(super) fn on_probed(
+        &mut self,
+        now: Mono,
+        worker: WorkerId,
+        number: u32,
+        result: ProbeResult,
+    ) {
+        let is_it = |probe: &mut UnderWay| probe.worker == worker && probe.number == number;
+        if let Some(probe) = self.probes.under_way.take_if(is_it) {
+            self.take_probe_result(now, probe.why, result);
+        }
+    }
+
+    fn take_probe_result(&mut self, now: Mono, why: ProbeWhy, result: ProbeResult) {
+        if !self.stage.is_working() {
+            return;
+        }
+        if let ProbeWhy::Refused(reason) = why {
+            return self.end(now, EndReason::Refused(reason));
+        }
+        match result {
+            ProbeResult::Ok { date } => {
+                let connecting = matches!(self.stage, Stage::Connecting { .. });
+                if let Some(date) = date.filter(|_| connecting) {
+                    self.server_base = (now, date);
+                }
+                self.on_alive(now);
+            }
+            ProbeResult::Unauthorized => {
+                self.end(now, EndReason::Refused(StopReason::Unauthorized));
+            }
+            ProbeResult::Stop(reason) => self.end(now, EndReason::Refused(reason)),
+            ProbeResult::Throttled(wait) => {
+                let until = self
+                    .throttle
+                    .on_429(now, wait, &mut self.rng)
+                    .unwrap_or(now);
+                self.probes.due = Some((until.max(now.after(CONNECT_EVERY)), why));
+            }
+            ProbeResult::Connect(words) => self.on_no_connection(now, why, words),
+            ProbeResult::Trouble(words) => self.on_trouble(now, &words),
+        }
+    }
+
+    /// The first request of a run must connect soon: a typo in an address is no outage.
+    fn on_no_connection(&mut self, now: Mono, why: ProbeWhy, words: String) {
+        match self.stage {
+            Stage::Connecting { since } if self.breaker.out_since().is_none() => {
+                if now.since(since) >= CONNECT_FOR {
+                    self.end(now, EndReason::Outage(words));
+                } else {
+                    self.probes.due = Some((now.after(CONNECT_EVERY), why));
+                }
+            }
+            _ => self.on_trouble(now, &words),
+        }
+    }
+
+    fn on_trouble(&mut self, now: Mono, words: &str) {
+        if self.breaker.is_open() {
+            self.breaker.open(now);
+        } else {
+            self.begin_outage(now, words);
+        }
+    }
+
+    fn begin_outage(&mut self, now: Mono, words: &str) {
+        self.breaker.open(now);
+        let probe_in = self
+            .breaker
+            .probe_at()
+            .map_or(Duration::ZERO, |at| at.since(now));
+        let probe_in_ms = u64::try_from(probe_in.as_millis()).unwrap_or(u64::MAX);
+        self.emit(RunEvent::OutageBegan {
+            reason: words.to_owned(),
+            probe_in_ms,
+        });
+        self.pause_all(now.after(UNTIL_TOLD));
+    }
+
+    /// The target answered a probe: whatever held requests back is over.
+    fn on_alive(&mut self, now: Mono) {
+        if self.breaker.is_open() {
+            self.breaker.close();
+            self.emit(RunEvent::OutageEnded);
+        }
+        if matches!(self.stage, Stage::Connecting { .. }) {
+            self.stage = Stage::Running;
+            self.emit(RunEvent::Connected);
+        }
+        for worker in self.crew.in_phase(Phase::Ready) {
+            self.send(worker, ToWorker::Alive);
+        }
+        self.pause_all(now.max(self.throttle.until()));
+    }
+
+    fn check_outage(&mut self, now: Mono) {
+        let since = self.breaker.out_since().filter(|_| self.stage.is_working());
+        if since.is_some_and(|since| now.since(since) >= self.config.max_outage) {
+            let words = format!(
+                "the target has been out for {} s, as long as --max-outage allows",
+                self.config.max_outage.as_secs()
+            );
+            self.end(now, EndReason::Outage(words));
+        }
+    }
+
+    fn give_up_on_probe(&mut self, now: Mono) {
+        if let Some(probe) = self.probes.under_way.take_if(|probe| probe.until <= now) {
+            let words = "a probe was not answered in time".to_owned();
+            self.take_probe_result(now, probe.why, ProbeResult::Trouble(words));
+        }
+    }
+
+    /// Tells everybody to start nothing before `until`; an `until` that has come ends a pause.
+    fn pause_all(&mut self, until: Mono) {
+        let generation = self.pacer.pause(until);
+        for worker in self.crew.everybody() {
+            self.effects.push(Effect::Send {
+                worker,
+                message: ToWorker::Pause { generation, until },
+            });
+        }
+    }
+}

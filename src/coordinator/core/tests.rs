@@ -1,0 +1,472 @@
+//! The core on a small stage: scripted workers, a ledger that only counts, one seed per play.
+
+use super::*;
+use crate::ledger::{FollowerFacts, FollowerImage};
+use crate::model::{
+    ChunkHash, ChunkId, ChunkSpec, Evidence, Follower, LeaseId, MembershipOutcome, MembershipState,
+    UserOutcome,
+};
+use crate::protocol::{Grant, OrgAnswer, OrgVerdict, ProbeResult};
+use crate::target::StopReason;
+use std::collections::{BTreeSet, VecDeque};
+
+const MS: u64 = 1_000_000;
+
+fn image(rows: u32, chunk_rows: u32, followers: &[(u32, u32)]) -> JobImage {
+    let chunks = (0..rows.div_ceil(chunk_rows)).map(|n| ChunkSpec {
+        id: ChunkId(n),
+        offset: u64::from(n) * 1000,
+        length: 1000,
+        first_row: RowNumber(n * chunk_rows + 1),
+        rows: chunk_rows.min(rows - n * chunk_rows),
+        first_line: 1,
+        hash: ChunkHash([0; 16]),
+    });
+    let followers = followers.iter().map(|(row, leader)| FollowerImage {
+        follower: Follower {
+            row: RowNumber(*row),
+            leader: RowNumber(*leader),
+            previous_pair: None,
+        },
+    });
+    JobImage {
+        chunks: chunks.collect(),
+        followers: followers.collect(),
+        rows: RowTally::of(u64::from(rows)),
+        ..JobImage::default()
+    }
+}
+
+fn config(workers: u32) -> CoreConfig {
+    CoreConfig {
+        workers,
+        limits: RateLimits::default(),
+        create_orgs: true,
+        dry_run: false,
+        max_outage: Duration::from_hours(1),
+        time_scale: 1.0,
+        seed: 1,
+        wall: ServerMs(1_000_000),
+    }
+}
+
+/// A play: the core, what waits to happen to it, and what the ledger has seen.
+struct Play {
+    core: Core,
+    now: Mono,
+    rng: Rng,
+    coming: VecDeque<Event>,
+    alive: BTreeSet<WorkerId>,
+    /// Rows whose user the ledger knows.
+    users: BTreeSet<RowNumber>,
+    settled: BTreeMap<RowNumber, RowState>,
+    leased: BTreeSet<RowNumber>,
+    grants: BTreeMap<LeaseId, WorkerId>,
+    fate: fn(RowNumber) -> RowState,
+    /// Percent of grants whose worker dies halfway.
+    deaths: f64,
+    probe: ProbeResult,
+    finished: Option<EndReason>,
+    effects_seen: usize,
+}
+
+impl Play {
+    fn new(image: JobImage, workers: u32, seed: u64) -> Self {
+        let now = Mono(1_000 * MS);
+        Self {
+            core: Core::new(config(workers), image, now),
+            now,
+            rng: Rng::new(seed),
+            coming: VecDeque::from([Event::Tick]),
+            alive: BTreeSet::new(),
+            users: BTreeSet::new(),
+            settled: BTreeMap::new(),
+            leased: BTreeSet::new(),
+            grants: BTreeMap::new(),
+            fate: |_| RowState::Created,
+            deaths: 0.0,
+            probe: ProbeResult::Ok {
+                date: Some(ServerMs(7_000_000)),
+            },
+            finished: None,
+            effects_seen: 0,
+        }
+    }
+
+    fn run(&mut self) -> EndReason {
+        for _ in 0..200_000 {
+            if let Some(reason) = &self.finished {
+                return reason.clone();
+            }
+            self.step();
+        }
+        panic!("no end after 200,000 steps; settled {}", self.settled.len());
+    }
+
+    fn step(&mut self) {
+        let event = match self.pick() {
+            Some(event) => event,
+            None => {
+                self.now = self.core.deadline(self.now).max(Mono(self.now.0 + 1));
+                Event::Tick
+            }
+        };
+        let mut effects = Vec::new();
+        self.core.on_event(self.now, event, &mut effects);
+        for effect in effects {
+            self.effects_seen += 1;
+            self.perform(effect);
+        }
+        let (rows, ..) = self.core.tallies();
+        assert!(rows.balances(), "I14");
+    }
+
+    /// Events of one worker keep their order; events of different origin may overtake.
+    fn pick(&mut self) -> Option<Event> {
+        let origin = |event: &Event| match event {
+            Event::WorkerReady { worker, .. }
+            | Event::WorkerSaid { worker, .. }
+            | Event::WorkerBroken { worker, .. }
+            | Event::WorkerGone { worker, .. } => Some(*worker),
+            _ => None,
+        };
+        if self.coming.is_empty() {
+            return None;
+        }
+        let at = (self.rng.next_u64() % self.coming.len() as u64) as usize;
+        let from = origin(&self.coming[at]);
+        let first = self.coming.iter().position(|event| origin(event) == from)?;
+        self.coming.remove(first)
+    }
+
+    fn say(&mut self, worker: WorkerId, message: FromWorker) {
+        if self.alive.contains(&worker) {
+            self.coming.push_back(Event::WorkerSaid { worker, message });
+        }
+    }
+
+    fn die(&mut self, worker: WorkerId) {
+        if self.alive.remove(&worker) {
+            self.coming.push_back(Event::WorkerGone {
+                worker,
+                how: "died".into(),
+            });
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { worker } => {
+                self.alive.insert(worker);
+                self.coming.push_back(Event::WorkerReady {
+                    worker,
+                    pid: worker.0,
+                });
+                self.say(worker, FromWorker::Credit);
+            }
+            Effect::Send { worker, message } => self.hear(worker, message),
+            Effect::CloseInput { worker }
+            | Effect::Terminate { worker }
+            | Effect::Kill { worker } => {
+                self.die(worker);
+            }
+            Effect::Commit { ticket, changes } => self.commit(ticket, changes),
+            Effect::Emit(_) => {}
+            Effect::Finish(reason) => self.finished = Some(reason),
+        }
+    }
+
+    fn hear(&mut self, worker: WorkerId, message: ToWorker) {
+        if !self.alive.contains(&worker) {
+            return;
+        }
+        match message {
+            ToWorker::Probe { probe } => {
+                let result = self.probe.clone();
+                self.say(worker, FromWorker::Probed { probe, result });
+            }
+            ToWorker::Grant(grant) => self.work(worker, *grant),
+            ToWorker::LookUpOrg { key } => {
+                self.say(
+                    worker,
+                    FromWorker::OrgDone {
+                        key,
+                        verdict: OrgVerdict::Absent,
+                    },
+                );
+            }
+            ToWorker::CreateOrg { key, .. } => {
+                let origin = Origin::Made(Evidence::Answered);
+                let verdict = OrgVerdict::Ready {
+                    id: "org_1".into(),
+                    origin,
+                };
+                self.say(worker, FromWorker::OrgDone { key, verdict });
+            }
+            ToWorker::Drain => self.say(worker, FromWorker::Drained),
+            _ => {}
+        }
+    }
+
+    fn work(&mut self, worker: WorkerId, grant: Grant) {
+        self.grants.insert(grant.lease, worker);
+        let all = (0..grant.chunk.rows)
+            .map(|n| RowNumber(grant.chunk.first_row.0 + n))
+            .collect();
+        let rows = grant.rows.clone().unwrap_or(all);
+        let contexts: BTreeMap<_, _> = grant.contexts.into_iter().collect();
+        let stop = (self.rng.unit() < self.deaths)
+            .then(|| (self.rng.next_u64() % rows.len() as u64) as usize);
+        for (n, row) in rows.iter().enumerate() {
+            assert!(
+                self.leased.contains(row),
+                "I1: {row} granted without a lease"
+            );
+            assert!(
+                !self.settled.contains_key(row),
+                "I2: {row} granted after it was settled"
+            );
+            if stop == Some(n) {
+                return self.die(worker);
+            }
+            let context = contexts.get(row).cloned().unwrap_or_default();
+            let outcome = self.outcome(*row, context.follower);
+            self.say(worker, FromWorker::Outcomes(vec![(grant.lease, outcome)]));
+        }
+        self.say(worker, FromWorker::Credit);
+    }
+
+    fn outcome(&self, row: RowNumber, follower: bool) -> RowOutcome {
+        let state = if follower {
+            RowState::Merged
+        } else {
+            (self.fate)(row)
+        };
+        let user = UserOutcome {
+            id: "u".into(),
+            origin: Origin::Made(Evidence::Answered),
+        };
+        let happy = !matches!(state, RowState::Failed | RowState::Parked);
+        RowOutcome {
+            state,
+            step: (!happy).then_some(Step::User),
+            user: happy.then_some(user),
+            membership: happy.then_some(MembershipOutcome {
+                id: Some("m".into()),
+                state: MembershipState::Created,
+                repeat: false,
+            }),
+            ..RowOutcome::failed(row, Step::User, RowError::local("invalid_email", ""))
+        }
+    }
+
+    fn commit(&mut self, ticket: u64, changes: Vec<Change>) {
+        let mut reply = CommitReply::default();
+        for change in changes {
+            match change {
+                Change::Lease {
+                    chunk,
+                    rows,
+                    followers,
+                    ..
+                } => {
+                    for ask in followers {
+                        assert!(
+                            self.users.contains(&ask.leader),
+                            "a follower before its leader"
+                        );
+                        let user = UserOutcome {
+                            id: "u".into(),
+                            origin: Origin::Made(Evidence::Answered),
+                        };
+                        reply.followers.push(FollowerFacts {
+                            row: ask.row,
+                            user,
+                            membership_id: None,
+                        });
+                    }
+                    let spec = self.core.work.chunk_of(RowNumber(chunk.0 * 5 + 1)).cloned();
+                    let spec = spec.expect("plays use chunks of five rows");
+                    let all = (0..spec.rows).map(|n| RowNumber(spec.first_row.0 + n));
+                    self.leased.extend(rows.unwrap_or_else(|| all.collect()));
+                }
+                Change::Settle(outcomes) => {
+                    for outcome in outcomes {
+                        let twice = self.settled.insert(outcome.row, outcome.state);
+                        assert_eq!(twice, None, "I8: {} settled twice", outcome.row);
+                        if outcome.user.is_some() {
+                            self.users.insert(outcome.row);
+                        }
+                    }
+                }
+                Change::OrgIntent { .. } | Change::Org { .. } | Change::Run(_) => {}
+            }
+        }
+        self.coming.push_back(Event::Committed { ticket, reply });
+    }
+}
+
+fn followers() -> Vec<(u32, u32)> {
+    vec![(4, 1), (12, 2), (13, 2), (14, 2), (28, 27), (30, 1)]
+}
+
+#[test]
+fn every_row_is_settled_once_whatever_overtakes_whatever() {
+    for seed in 0..200 {
+        let workers = 1 + u32::try_from(seed % 8).unwrap();
+        let mut play = Play::new(image(31, 5, &followers()), workers, seed);
+        assert!(matches!(play.run(), EndReason::Completed), "seed {seed}");
+        assert_eq!(play.settled.len(), 31, "seed {seed}");
+    }
+}
+
+#[test]
+fn workers_may_die_at_any_row() {
+    for seed in 0..300 {
+        let mut play = Play::new(image(31, 5, &followers()), 3, seed);
+        play.deaths = 0.15;
+        match play.run() {
+            EndReason::Completed => assert_eq!(play.settled.len(), 31, "seed {seed}"),
+            // Many deaths in no time at all: giving up is right, and nothing is settled twice.
+            EndReason::Internal(_) => {}
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_fails_hands_over_and_a_parked_one_takes_its_followers_along() {
+    let mut play = Play::new(image(31, 5, &followers()), 2, 1);
+    play.fate = |row| match row.0 {
+        1 => RowState::Failed,
+        2 => RowState::Parked,
+        _ => RowState::Created,
+    };
+    assert!(matches!(play.run(), EndReason::Completed));
+    let state = |row| play.settled[&RowNumber(row)];
+    assert_eq!((state(4), state(30)), (RowState::Created, RowState::Merged));
+    assert_eq!((state(12), state(13)), (RowState::Parked, RowState::Parked));
+}
+
+#[test]
+fn a_wrong_key_ends_the_run_before_any_lease() {
+    let mut play = Play::new(image(31, 5, &[]), 2, 1);
+    play.probe = ProbeResult::Unauthorized;
+    assert!(matches!(
+        play.run(),
+        EndReason::Refused(StopReason::Unauthorized)
+    ));
+    assert!(play.leased.is_empty());
+}
+
+#[test]
+fn no_connection_at_the_start_ends_within_ten_seconds() {
+    let mut play = Play::new(image(31, 5, &[]), 2, 1);
+    play.probe = ProbeResult::Connect("refused".into());
+    let from = play.now;
+    assert!(matches!(play.run(), EndReason::Outage(_)));
+    assert!(play.now.since(from) < Duration::from_secs(10));
+}
+
+#[test]
+fn a_target_in_trouble_is_probed_until_max_outage() {
+    let mut play = Play::new(image(31, 5, &[]), 2, 1);
+    play.probe = ProbeResult::Trouble("503".into());
+    let from = play.now;
+    assert!(matches!(play.run(), EndReason::Outage(_)));
+    let waited = play.now.since(from);
+    assert!(waited >= Duration::from_hours(1), "{waited:?}");
+}
+
+#[test]
+fn the_first_signal_drains_and_says_interrupted() {
+    let mut play = Play::new(image(31, 5, &[]), 2, 1);
+    while !play.core.stage.is_running() {
+        play.step();
+    }
+    play.coming.push_back(Event::Signal(StopSignal::Interrupt));
+    let end = play.run();
+    assert!(matches!(
+        end,
+        EndReason::Interrupted(StopSignal::Interrupt) | EndReason::Completed
+    ));
+}
+
+#[test]
+fn a_worker_that_reports_somebody_elses_row_is_killed_and_replaced() {
+    let mut play = Play::new(image(31, 5, &[]), 2, 1);
+    while !play.core.stage.is_running() {
+        play.step();
+    }
+    let worker = *play.alive.first().unwrap();
+    let outcome = play.outcome(RowNumber(31), false);
+    play.say(worker, FromWorker::Outcomes(vec![(LeaseId(999), outcome)]));
+    assert!(matches!(play.run(), EndReason::Completed));
+    assert!(!play.alive.contains(&worker));
+    assert_eq!(play.settled.len(), 31);
+}
+
+#[test]
+fn one_organization_is_looked_up_by_one_worker_and_told_to_all() {
+    let mut play = Play::new(image(5, 5, &[]), 2, 1);
+    while play.core.crew.in_phase(Phase::Ready).len() < 2 {
+        play.step();
+    }
+    let key = OrgKey::External("acme".into());
+    let workers: Vec<WorkerId> = play.alive.iter().copied().collect();
+    let mut told = Vec::new();
+    let mut queue: VecDeque<Event> = workers
+        .iter()
+        .map(|worker| Event::WorkerSaid {
+            worker: *worker,
+            message: FromWorker::AskOrg(key.clone()),
+        })
+        .collect();
+    while let Some(event) = queue.pop_front() {
+        let mut effects = Vec::new();
+        play.core.on_event(play.now, event, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Send {
+                    worker,
+                    message: ToWorker::Org { answer, .. },
+                } => {
+                    assert!(matches!(answer, OrgAnswer::Ready { .. }));
+                    told.push(worker);
+                }
+                Effect::Send {
+                    worker,
+                    message: ToWorker::LookUpOrg { key },
+                } => {
+                    let message = FromWorker::OrgDone {
+                        key,
+                        verdict: OrgVerdict::Absent,
+                    };
+                    queue.push_back(Event::WorkerSaid { worker, message });
+                }
+                Effect::Send {
+                    worker,
+                    message: ToWorker::CreateOrg { key, .. },
+                } => {
+                    let origin = Origin::Made(Evidence::Answered);
+                    let verdict = OrgVerdict::Ready {
+                        id: "org_1".into(),
+                        origin,
+                    };
+                    let message = FromWorker::OrgDone { key, verdict };
+                    queue.push_back(Event::WorkerSaid { worker, message });
+                }
+                Effect::Commit { ticket, .. } => {
+                    queue.push_back(Event::Committed {
+                        ticket,
+                        reply: CommitReply::default(),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    told.sort();
+    assert_eq!(told, workers);
+    assert_eq!(play.core.tallies().2.created, 1);
+}

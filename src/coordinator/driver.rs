@@ -1,0 +1,293 @@
+//! The only loop that gathers events and performs effects. It decides nothing.
+
+use super::config::{EndReason, RunConfig, RunEnd};
+use super::core::{Core, CoreConfig, Effect, Event, state_of};
+use super::signals::Signals;
+use crate::ledger::writer::{Request, Writer, WriterError};
+use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
+use crate::model::clock::wall_ms;
+use crate::model::event::RunEvent;
+use crate::model::rng::entropy;
+use crate::model::{Mono, ServerMs, WorkerId};
+use crate::pace::Pacer;
+use crate::protocol::{BUILD, HelloToWorker, PROTOCOL_VERSION, WorkerConfig};
+use crate::supervise::{Input, Spawner, WorkerHandle};
+use crate::target::RequestClass;
+use secrecy::ExposeSecret as _;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+/// Messages of workers that wait for the driver; beyond that, workers wait.
+const INBOX_MAX: usize = 4096;
+
+/// Events taken in one go before effects are performed.
+const BATCH_MAX: usize = 512;
+
+/// A real run asks for the next chunk when fewer rows than a worker can have in flight are left;
+/// a dry run finishes a row in microseconds and needs more of them at hand.
+const DRY_PREFETCH_ROWS: u32 = 2000;
+
+type Reply = (u64, Result<CommitReply, Arc<LedgerError>>);
+
+/// Runs a job until it is over.
+///
+/// `lock` is the descriptor every worker inherits. `observer` sees every event, in order.
+pub fn run(
+    config: &RunConfig,
+    image: JobImage,
+    ledger: Ledger,
+    lock: Option<OwnedFd>,
+    observer: &mut dyn FnMut(&RunEvent),
+) -> RunEnd {
+    let (rows, memberships, organizations) =
+        (image.rows, image.memberships, image.organizations);
+    let started = RunEvent::Started {
+        rows: u32::try_from(image.rows.total).unwrap_or(u32::MAX),
+        settled: image.rows.settled(),
+        workers: config.tuning.workers,
+    };
+    observer(&started);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let now = Mono::now();
+            let core = Core::new(core_config(config), image, now);
+            let why = EndReason::Internal(format!("no runtime: {error}"));
+            let snapshot = core.snapshot(now, state_of(&why));
+            return RunEnd { why, snapshot, rows, memberships, organizations };
+        }
+    };
+    LocalSet::new().block_on(&runtime, async {
+        Driver::start(config, image, ledger, lock).run(observer).await
+    })
+}
+
+fn core_config(config: &RunConfig) -> CoreConfig {
+    CoreConfig {
+        workers: config.tuning.workers,
+        limits: config.tuning.limits,
+        create_orgs: config.options.create_orgs,
+        dry_run: config.dry_run,
+        max_outage: config.tuning.max_outage,
+        time_scale: config.time_scale,
+        seed: config.seed,
+        wall: ServerMs(wall_ms()),
+    }
+}
+
+struct Driver<'a> {
+    config: &'a RunConfig,
+    core: Core,
+    workers: BTreeMap<WorkerId, WorkerHandle>,
+    spawner: Spawner,
+    inbox: mpsc::Receiver<(WorkerId, Input)>,
+    replies: mpsc::UnboundedReceiver<Reply>,
+    writer: Option<Writer>,
+    /// Events that performing effects gave rise to.
+    own: Vec<Event>,
+    paced: (bool, bool),
+}
+
+impl<'a> Driver<'a> {
+    fn start(
+        config: &'a RunConfig,
+        image: JobImage,
+        ledger: Ledger,
+        lock: Option<OwnedFd>,
+    ) -> Self {
+        let (mouth, inbox) = mpsc::channel(INBOX_MAX);
+        let (replied, replies) = mpsc::unbounded_channel();
+        let on_replies = Box::new(move |batch| {
+            for reply in batch {
+                // The driver ends after the last reply; a late one changes nothing.
+                drop(replied.send(reply));
+            }
+        });
+        let now = Mono::now();
+        let pacer = Pacer::new(config.tuning.limits, now);
+        // A dry run sends nothing, so nothing has to wait.
+        let paces = |class| !config.dry_run && pacer.paces(class);
+        Self {
+            paced: (paces(RequestClass::Write), paces(RequestClass::Read)),
+            core: Core::new(core_config(config), image, now),
+            workers: BTreeMap::new(),
+            spawner: Spawner { program: config.program.clone(), lock, inbox: mouth },
+            inbox,
+            replies,
+            writer: Writer::start(ledger, on_replies).map_err(|error| {
+                tracing::error!(%error, "the ledger's writer could not be started");
+            }).ok(),
+            own: Vec::new(),
+            config,
+        }
+    }
+
+    async fn run(mut self, observer: &mut dyn FnMut(&RunEvent)) -> RunEnd {
+        let mut signals = Signals::install();
+        let mut effects = Vec::new();
+        let mut events = vec![Event::Tick];
+        loop {
+            for event in events.drain(..) {
+                self.core.on_event(Mono::now(), event, &mut effects);
+            }
+            while !effects.is_empty() {
+                for effect in std::mem::take(&mut effects) {
+                    if let Some(why) = self.perform(effect, observer) {
+                        return self.finish(why);
+                    }
+                }
+                for event in std::mem::take(&mut self.own) {
+                    self.core.on_event(Mono::now(), event, &mut effects);
+                }
+            }
+            self.gather(&mut signals, &mut events).await;
+        }
+    }
+
+    /// Waits for something to happen, then takes what else has happened.
+    async fn gather(&mut self, signals: &mut Signals, events: &mut Vec<Event>) {
+        let now = Mono::now();
+        let wait = self.core.deadline(now).since(now);
+        tokio::select! {
+            signal = signals.next() => events.push(Event::Signal(signal)),
+            Some(reply) = self.replies.recv() => events.push(event_of_reply(reply)),
+            Some((worker, input)) = self.inbox.recv() => events.push(event_of_input(worker, input)),
+            () = tokio::time::sleep(wait) => events.push(Event::Tick),
+        }
+        while events.len() < BATCH_MAX {
+            if let Ok(reply) = self.replies.try_recv() {
+                events.push(event_of_reply(reply));
+            } else if let Ok((worker, input)) = self.inbox.try_recv() {
+                events.push(event_of_input(worker, input));
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Performs one effect; returns why the run is over if it is.
+    fn perform(
+        &mut self,
+        effect: Effect,
+        observer: &mut dyn FnMut(&RunEvent),
+    ) -> Option<EndReason> {
+        match effect {
+            Effect::Spawn { worker } => self.spawn(worker),
+            Effect::Send { worker, message } => {
+                let sent = self.workers.get(&worker).is_none_or(|handle| handle.send(message));
+                if !sent {
+                    let reason = "it does not take what it is told".to_owned();
+                    self.own.push(Event::WorkerBroken { worker, reason, stranger: false });
+                }
+            }
+            Effect::CloseInput { worker } => {
+                if let Some(handle) = self.workers.get_mut(&worker) {
+                    handle.close_input();
+                }
+            }
+            Effect::Terminate { worker } => self.with(worker, WorkerHandle::terminate),
+            Effect::Kill { worker } => self.with(worker, WorkerHandle::kill),
+            Effect::Commit { ticket, changes } => {
+                let request = Request { ticket, changes };
+                let sent = self.writer.as_ref().is_some_and(|writer| writer.send(request).is_ok());
+                if !sent {
+                    let error = LedgerError::Panicked("its thread is gone".into());
+                    self.own.push(Event::CommitFailed { ticket, error: Arc::new(error) });
+                }
+            }
+            Effect::Emit(event) => {
+                if let RunEvent::WorkerGone { worker, .. } = &event {
+                    self.workers.remove(worker);
+                }
+                observer(&event);
+            }
+            Effect::Finish(why) => return Some(why),
+        }
+        None
+    }
+
+    fn with(&self, worker: WorkerId, act: impl Fn(&WorkerHandle)) {
+        if let Some(handle) = self.workers.get(&worker) {
+            act(handle);
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId) {
+        let hello = HelloToWorker {
+            protocol: PROTOCOL_VERSION,
+            build: BUILD.to_owned(),
+            nonce: entropy(),
+            worker,
+            config: self.worker_config(worker),
+            api_key: self.config.api_key.expose_secret().to_owned(),
+        };
+        match self.spawner.spawn(worker, hello) {
+            Ok(handle) => {
+                self.workers.insert(worker, handle);
+            }
+            Err(error) => {
+                let how = format!("it could not be started: {error}");
+                self.own.push(Event::WorkerGone { worker, how });
+            }
+        }
+    }
+
+    fn worker_config(&self, worker: WorkerId) -> WorkerConfig {
+        let RunConfig { options, tuning, .. } = self.config;
+        let dry_run = self.config.dry_run;
+        WorkerConfig {
+            source: self.config.source.clone(),
+            columns: self.config.columns.clone(),
+            base_url: self.config.base_url.clone(),
+            org_mode: options.org_mode.clone(),
+            on_existing: options.on_existing,
+            reactivate: options.reactivate,
+            require_membership: options.require_membership,
+            dry_run,
+            record_calls: self.config.record_calls,
+            concurrency: tuning.concurrency,
+            prefetch_rows: if dry_run { DRY_PREFETCH_ROWS } else { tuning.concurrency },
+            org_cache: tuning.org_cache,
+            paced_writes: self.paced.0,
+            paced_reads: self.paced.1,
+            time_scale: self.config.time_scale,
+            seed: self.config.seed ^ u64::from(worker.0).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    /// Joins the writer; a failure of its last act is why the run ended, unless one was known.
+    fn finish(mut self, mut why: EndReason) -> RunEnd {
+        if let Some(Err(error)) = self.writer.take().map(Writer::finish)
+            && !matches!(why, EndReason::Ledger(_))
+        {
+            let error = match error {
+                WriterError::Ledger(error) => error,
+                WriterError::Panicked(words) => LedgerError::Panicked(words),
+            };
+            why = EndReason::Ledger(Arc::new(error));
+        }
+        let (rows, memberships, organizations) = self.core.tallies();
+        let snapshot = self.core.snapshot(Mono::now(), state_of(&why));
+        RunEnd { why, snapshot, rows, memberships, organizations }
+    }
+}
+
+fn event_of_input(worker: WorkerId, input: Input) -> Event {
+    match input {
+        Input::Ready { pid } => Event::WorkerReady { worker, pid },
+        Input::Said(message) => Event::WorkerSaid { worker, message },
+        Input::Broken { reason, stranger } => Event::WorkerBroken { worker, reason, stranger },
+        Input::Gone { how } => Event::WorkerGone { worker, how },
+    }
+}
+
+fn event_of_reply((ticket, result): Reply) -> Event {
+    match result {
+        Ok(reply) => Event::Committed { ticket, reply },
+        Err(error) => Event::CommitFailed { ticket, error },
+    }
+}
+

@@ -1,0 +1,396 @@
+//! Who may start a request when.
+//!
+//! Workers say how many requests wait; the pacer hands out small leases of time slots, in turn.
+//! Slots are handed out only shortly before they are due and only against a want, so hardly one
+//! is lost; a slot that nobody used dies with its time. After a pause every slot handed out
+//! before is void and every want has to be said again, under the next generation.
+
+use super::budget::Budget;
+use crate::model::{Mono, RateLimits, WorkerId};
+use crate::protocol::SlotLease;
+use crate::target::RequestClass;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How long before its time a slot is handed out: long enough for a slow pipe and a busy machine.
+const HORIZON: Duration = Duration::from_millis(80);
+
+/// The length of one lease: enough that fifty leases a second serve any rate.
+const LEASE: Duration = Duration::from_millis(20);
+
+/// Hands out slots.
+#[derive(Debug)]
+pub struct Pacer {
+    writes: Option<Budget>,
+    reads: Option<Budget>,
+    total: Option<Budget>,
+    write_line: Line,
+    read_line: Line,
+    generation: u32,
+    paused_until: Mono,
+}
+
+/// The wants of one class, and the slot that was taken for it and not handed out yet.
+#[derive(Debug, Default)]
+struct Line {
+    wants: BTreeMap<WorkerId, u32>,
+    turn: VecDeque<WorkerId>,
+    next: Option<Mono>,
+}
+
+impl Line {
+    fn want(&mut self, worker: WorkerId, count: u32) {
+        let want = self.wants.entry(worker).or_default();
+        if *want == 0 && count > 0 {
+            self.turn.push_back(worker);
+        }
+        *want = want.saturating_add(count);
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        self.wants.remove(&worker);
+        self.turn.retain(|other| *other != worker);
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Pacer {
+    /// Makes the pacer of a run. `None` in `limits` lifts that limit.
+    pub fn new(limits: RateLimits, now: Mono) -> Self {
+        let budget = |limit: Option<_>| limit.map(|limit| Budget::new(limit, now));
+        Self {
+            writes: budget(limits.writes),
+            reads: budget(limits.reads),
+            total: budget(limits.total),
+            write_line: Line::default(),
+            read_line: Line::default(),
+            generation: 0,
+            paused_until: now,
+        }
+    }
+
+    /// Returns whether requests of `class` need slots at all.
+    pub const fn paces(&self, class: RequestClass) -> bool {
+        let own = match class {
+            RequestClass::Write => &self.writes,
+            RequestClass::Read => &self.reads,
+        };
+        own.is_some() || self.total.is_some()
+    }
+
+    /// Returns the generation of slots now handed out.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Returns when the current pause ends; an instant in the past when there is none.
+    pub const fn paused_until(&self) -> Mono {
+        self.paused_until
+    }
+
+    /// Notes that `count` more requests of `worker` wait; wants of older generations are void.
+    pub fn want(&mut self, worker: WorkerId, class: RequestClass, generation: u32, count: u32) {
+        if generation == self.generation {
+            self.line(class).want(worker, count);
+        }
+    }
+
+    /// Forgets a worker that is gone. Its slots are not given to anybody else.
+    pub fn forget(&mut self, worker: WorkerId) {
+        self.write_line.forget(worker);
+        self.read_line.forget(worker);
+    }
+
+    /// Starts (or extends, or with an `until` in the past ends) a pause; returns the new
+    /// generation.
+    pub fn pause(&mut self, until: Mono) -> u32 {
+        self.paused_until = until;
+        self.generation = self.generation.wrapping_add(1);
+        self.write_line.clear();
+        self.read_line.clear();
+        self.generation
+    }
+
+    /// Charges the budgets for a request that went past the gate (a probe).
+    pub fn charge(&mut self, class: RequestClass, now: Mono) {
+        let _at = self.take(class, now);
+    }
+
+    /// Hands out what is due. Writes have first claim on the total; reads get the rest.
+    pub fn pump(&mut self, now: Mono) -> Vec<(WorkerId, SlotLease)> {
+        let mut leases = Vec::new();
+        for class in [RequestClass::Write, RequestClass::Read] {
+            while let Some(lease) = self.next_lease(class, now) {
+                leases.push(lease);
+            }
+        }
+        leases
+    }
+
+    /// Returns when [`Pacer::pump`] has something to hand out next, if anybody wants anything.
+    pub fn wake_at(&self, now: Mono) -> Option<Mono> {
+        [&self.write_line, &self.read_line]
+            .into_iter()
+            .filter(|line| !line.turn.is_empty())
+            .map(|line| line.next.map_or(now, |slot| slot.before(HORIZON)))
+            .min()
+    }
+
+    fn line(&mut self, class: RequestClass) -> &mut Line {
+        match class {
+            RequestClass::Write => &mut self.write_line,
+            RequestClass::Read => &mut self.read_line,
+        }
+    }
+
+    fn next_lease(&mut self, class: RequestClass, now: Mono) -> Option<(WorkerId, SlotLease)> {
+        let worker = self.line(class).turn.front().copied()?;
+        let (interval, expiry) = self.spacing(class);
+        let first = self.peek(class, now, expiry);
+        if first > now.after(HORIZON) {
+            return None;
+        }
+        let most = (LEASE.as_secs_f64() / interval.as_secs_f64().max(1e-9)).max(1.0);
+        let wanted = self.line(class).wants.get(&worker).copied().unwrap_or(0);
+        let mut count = 0;
+        let mut due = first;
+        // Slots of one lease are evenly spaced; a gap (the total was the tighter one) ends it.
+        while count < wanted && f64::from(count) < most && self.peek(class, now, expiry) == due {
+            self.line(class).next = None;
+            count += 1;
+            due = due.after(interval);
+        }
+        self.serve(class, worker, count);
+        let lease = SlotLease {
+            generation: self.generation,
+            class,
+            first,
+            interval_ns: crate::model::clock::nanos(interval),
+            count,
+            expiry_ns: crate::model::clock::nanos(expiry),
+        };
+        Some((worker, lease))
+    }
+
+    fn serve(&mut self, class: RequestClass, worker: WorkerId, count: u32) {
+        let line = self.line(class);
+        line.turn.pop_front();
+        let left = line
+            .wants
+            .get(&worker)
+            .copied()
+            .unwrap_or(0)
+            .saturating_sub(count);
+        if left == 0 {
+            line.wants.remove(&worker);
+        } else {
+            line.wants.insert(worker, left);
+            line.turn.push_back(worker);
+        }
+    }
+
+    /// Returns the slot that the next request of `class` gets, taking one if none is held.
+    fn peek(&mut self, class: RequestClass, now: Mono, expiry: Duration) -> Mono {
+        match self.line(class).next {
+            Some(slot) if slot.after(expiry) > now => slot,
+            _ => {
+                let slot = self.take(class, now);
+                self.line(class).next = Some(slot);
+                slot
+            }
+        }
+    }
+
+    /// Takes a slot out of every budget that `class` draws on; the latest time counts.
+    fn take(&mut self, class: RequestClass, now: Mono) -> Mono {
+        let mut at = now.max(self.paused_until);
+        if let Some(total) = &mut self.total {
+            at = total.take(at);
+        }
+        let own = match class {
+            RequestClass::Write => &mut self.writes,
+            RequestClass::Read => &mut self.reads,
+        };
+        own.as_mut().map_or(at, |own| own.take(at))
+    }
+
+    /// Returns the widest interval and the shortest expiry of the budgets `class` draws on.
+    fn spacing(&self, class: RequestClass) -> (Duration, Duration) {
+        let own = match class {
+            RequestClass::Write => &self.writes,
+            RequestClass::Read => &self.reads,
+        };
+        let budgets = || own.iter().chain(&self.total);
+        let interval = budgets().map(Budget::interval).max().unwrap_or_default();
+        let expiry = budgets().map(Budget::expiry).min().unwrap_or(HORIZON);
+        (interval, expiry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RateLimit;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn slots_of(lease: &SlotLease) -> impl Iterator<Item = Mono> + use<'_> {
+        (0..u64::from(lease.count)).map(|n| {
+            lease
+                .first
+                .after(Duration::from_nanos(n * lease.interval_ns))
+        })
+    }
+
+    /// Lets `workers` want without end for `seconds`; returns every slot by class, in order.
+    fn saturate(limits: RateLimits, workers: u32, seconds: u64) -> (Vec<Mono>, Vec<Mono>) {
+        let start = Mono(5_000_000_000);
+        let mut pacer = Pacer::new(limits, start);
+        let (mut writes, mut reads) = (Vec::new(), Vec::new());
+        for worker in 0..workers {
+            pacer.want(WorkerId(worker), RequestClass::Write, 0, 10_000_000);
+            pacer.want(WorkerId(worker), RequestClass::Read, 0, 10_000_000);
+        }
+        let mut now = start;
+        while now.since(start) < SECOND * u32::try_from(seconds).unwrap() {
+            for (_, lease) in pacer.pump(now) {
+                let into = match lease.class {
+                    RequestClass::Write => &mut writes,
+                    RequestClass::Read => &mut reads,
+                };
+                into.extend(slots_of(&lease));
+            }
+            now = pacer
+                .wake_at(now)
+                .unwrap()
+                .max(now.after(Duration::from_micros(100)));
+        }
+        writes.sort();
+        reads.sort();
+        (writes, reads)
+    }
+
+    fn most(times: &[Mono], window: Duration) -> usize {
+        let mut start = 0;
+        (0..times.len())
+            .map(|end| {
+                while times[start].after(window) <= times[end] {
+                    start += 1;
+                }
+                end + 1 - start
+            })
+            .max()
+            .unwrap_or(0)
+    }
+
+    #[test]
+    fn the_three_limits_of_workos_hold_together() {
+        let (writes, reads) = saturate(RateLimits::WORKOS, 4, 120);
+        let mut all = [writes.clone(), reads.clone()].concat();
+        all.sort();
+        assert!(most(&writes, SECOND * 10) <= 500);
+        assert!(most(&reads, SECOND * 10) <= 1000);
+        assert!(most(&all, SECOND * 60) <= 6000);
+        // Writes have first claim on the total; reads get the rest of it.
+        assert!(writes.len() > 49 * 119, "{}", writes.len());
+        assert!(all.len() > 98 * 119, "{}", all.len());
+    }
+
+    #[test]
+    fn a_fast_limit_is_used_fully() {
+        let limits = RateLimits {
+            writes: Some(RateLimit::per_seconds(5000, 1)),
+            ..Default::default()
+        };
+        let (writes, _) = saturate(limits, 4, 10);
+        assert!(writes.len() > 4900 * 10, "{}", writes.len());
+        assert!(most(&writes, SECOND) <= 5000);
+    }
+
+    #[test]
+    fn workers_take_turns() {
+        let limits = RateLimits {
+            writes: Some(RateLimit::per_seconds(10, 1)),
+            ..Default::default()
+        };
+        let mut pacer = Pacer::new(limits, Mono(0));
+        for worker in [1, 2, 3] {
+            pacer.want(WorkerId(worker), RequestClass::Write, 0, 5);
+        }
+        let mut order = Vec::new();
+        for ms in 0..620 {
+            let now = Mono(ms * 1_000_000);
+            order.extend(pacer.pump(now).into_iter().map(|(worker, _)| worker.0));
+        }
+        assert_eq!(order, [1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn a_pause_voids_wants_and_moves_every_slot_behind_it() {
+        let limits = RateLimits {
+            writes: Some(RateLimit::per_seconds(100, 1)),
+            ..Default::default()
+        };
+        let mut pacer = Pacer::new(limits, Mono(0));
+        pacer.want(WorkerId(1), RequestClass::Write, 0, 5);
+        let until = Mono(0).after(SECOND * 3);
+        let generation = pacer.pause(until);
+        assert!(pacer.pump(Mono(0)).is_empty());
+        pacer.want(WorkerId(1), RequestClass::Write, 0, 5);
+        assert!(
+            pacer.pump(until).is_empty(),
+            "a want of an older generation"
+        );
+        pacer.want(WorkerId(1), RequestClass::Write, generation, 5);
+        assert!(pacer.pump(Mono(0)).is_empty());
+        let leases = pacer.pump(until);
+        assert!(leases.iter().all(|(_, lease)| lease.first >= until));
+        assert!(!leases.is_empty());
+    }
+
+    #[test]
+    fn a_dead_workers_wants_are_forgotten() {
+        let limits = RateLimits {
+            writes: Some(RateLimit::per_seconds(100, 1)),
+            ..Default::default()
+        };
+        let mut pacer = Pacer::new(limits, Mono(0));
+        pacer.want(WorkerId(1), RequestClass::Write, 0, 5);
+        pacer.forget(WorkerId(1));
+        assert!(pacer.pump(Mono(0)).is_empty());
+        assert_eq!(pacer.wake_at(Mono(0)), None);
+    }
+
+    #[test]
+    fn without_limits_nothing_is_paced() {
+        let pacer = Pacer::new(RateLimits::default(), Mono(0));
+        assert!(!pacer.paces(RequestClass::Write) && !pacer.paces(RequestClass::Read));
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_is_over_with_any_pattern_of_wants(
+            count in 2_u32..300,
+            steps in prop::collection::vec((0_u32..3, 0_u32..40, 0_u64..900), 1..120),
+        ) {
+            let limit = RateLimit::per_seconds(count, 3);
+            let limits = RateLimits { writes: Some(limit), ..Default::default() };
+            let mut pacer = Pacer::new(limits, Mono(0));
+            let (mut now, mut slots) = (Mono(0), Vec::new());
+            for (worker, wants, wait) in steps {
+                pacer.want(WorkerId(worker), RequestClass::Write, 0, wants);
+                for (_, lease) in pacer.pump(now) {
+                    prop_assert!(lease.first.after(HORIZON) >= now);
+                    slots.extend(slots_of(&lease));
+                }
+                now = now.after(Duration::from_millis(wait));
+            }
+            slots.sort();
+            prop_assert!(most(&slots, limit.window) <= count as usize);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The messages. Two enums, one per direction; plain data, no references to anybody's state.
+
+use crate::model::event::{CallRecord, WorkerGauge};
+use crate::model::tally::OrgCacheTally;
+use crate::model::{
+    ChunkSpec, ExistingPolicy, LeaseId, Mono, OrgKey, OrgMode, Origin, RequestTally, RowNumber,
+    RowOutcome, ServerMs, UserOutcome, WorkerId,
+};
+use crate::source::Columns;
+use crate::target::{RequestClass, StopReason};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the coordinator says.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First frame: who is speaking, the configuration and the key.
+    Hello(Box<HelloToWorker>),
+    /// Send one cheap GET now, past the gate, and tell what came back.
+    Probe {
+        /// Echoed in the answer.
+        probe: u32,
+    },
+    /// These rows are yours; their lease is durable.
+    Grant(Box<Grant>),
+    /// Permission to start requests at given instants.
+    Slots(SlotLease),
+    /// Start nothing before `until`; slots of older generations are void.
+    Pause {
+        /// The new generation of slots and of wants.
+        generation: u32,
+        /// When it ends, unless another pause follows.
+        until: Mono,
+    },
+    /// The answer to an [`FromWorker::AskOrg`].
+    Org {
+        /// Which.
+        key: OrgKey,
+        /// What it is.
+        answer: OrgAnswer,
+    },
+    /// Organizations other workers found: worth keeping while there is room.
+    OrgHints(Vec<(OrgKey, String)>),
+    /// You alone look this organization up.
+    LookUpOrg {
+        /// Which.
+        key: OrgKey,
+    },
+    /// You alone create this organization; the intent is durable.
+    CreateOrg {
+        /// Which.
+        key: OrgKey,
+        /// The row that names it; none means its external id is its name.
+        name_at: Option<NameAt>,
+        /// When creating it was first intended: what appears later is ours.
+        intent: ServerMs,
+        /// A request may have been sent before: look first.
+        suspect: bool,
+    },
+    /// Something succeeded since: failed attempts count again.
+    Alive,
+    /// Answer, or be taken for dead.
+    Ping {
+        /// Echoed in the answer.
+        nonce: u32,
+    },
+    /// Start no new row; finish the started ones; say so.
+    Drain,
+}
+
+// The key must never reach a log: the hello prints without it, everything else as derived.
+impl std::fmt::Debug for ToWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Hello(_) => "Hello",
+            Self::Probe { .. } => "Probe",
+            Self::Grant(grant) => return write!(f, "Grant({:?}, {:?})", grant.lease, grant.rows),
+            Self::Slots(slots) => return slots.fmt(f),
+            Self::Pause { .. } => "Pause",
+            Self::Org { key, answer } => return write!(f, "Org({key}, {answer:?})"),
+            Self::OrgHints(_) => "OrgHints",
+            Self::LookUpOrg { .. } => "LookUpOrg",
+            Self::CreateOrg { .. } => "CreateOrg",
+            Self::Alive => "Alive",
+            Self::Ping { .. } => "Ping",
+            Self::Drain => "Drain",
+        };
+        f.write_str(name)
+    }
+}
+
+/// The coordinator's first frame.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct HelloToWorker {
+    /// [`super::PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// [`super::BUILD`].
+    pub build: String,
+    /// Echoed in the answer: proves that it is an answer.
+    pub nonce: u64,
+    /// The worker's number.
+    pub worker: WorkerId,
+    /// What it needs to know for its whole life.
+    pub config: WorkerConfig,
+    /// The API key.
+    pub api_key: String,
+}
+
+impl std::fmt::Debug for HelloToWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HelloToWorker")
+            .field("worker", &self.worker)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker needs to know for its whole life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerConfig {
+    /// The source file.
+    pub source: PathBuf,
+    /// Which column is which.
+    pub columns: Columns,
+    /// The API's origin, without a trailing slash.
+    pub base_url: String,
+    /// Where organizations come from.
+    pub org_mode: OrgMode,
+    /// What happens to users that were there before.
+    pub on_existing: ExistingPolicy,
+    /// Whether an inactive membership is re-activated.
+    pub reactivate: bool,
+    /// Whether a row without an organization fails.
+    pub require_membership: bool,
+    /// Everything but the socket.
+    pub dry_run: bool,
+    /// Whether every call is reported.
+    pub record_calls: bool,
+    /// Rows in flight.
+    pub concurrency: u32,
+    /// A new chunk is asked for when fewer rows than this are waiting to start.
+    pub prefetch_rows: u32,
+    /// Organizations to remember.
+    pub org_cache: u32,
+    /// Whether writes need slots.
+    pub paced_writes: bool,
+    /// Whether reads need slots.
+    pub paced_reads: bool,
+    /// Scales backoffs.
+    pub time_scale: f64,
+    /// Seed of this worker's jitter.
+    pub seed: u64,
+}
+
+/// Rows of one chunk under one lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Where their bytes are.
+    pub chunk: ChunkSpec,
+    /// Which rows, ascending; all of the chunk when `None`.
+    pub rows: Option<Vec<RowNumber>>,
+    /// When the chunk was first leased, by the target's clock.
+    pub t_lo: ServerMs,
+    /// What is special about some of them, ascending by row.
+    pub contexts: Vec<(RowNumber, RowContext)>,
+}
+
+/// What is known of a row before its first step. The default: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowContext {
+    /// It was leased before and has no outcome: what it sent may have been applied.
+    pub suspect: bool,
+    /// Its chunk's first lease, by the target's clock.
+    pub t_lo: ServerMs,
+    /// The user it already has: its leader's, or its own from an earlier generation.
+    pub user: Option<UserOutcome>,
+    /// It repeats a lower row's email: it only adds a membership.
+    pub follower: bool,
+    /// The membership that the lower row with the same user and organization has.
+    pub pair_membership: Option<String>,
+}
+
+/// Where an organization's name stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NameAt {
+    /// The chunk.
+    pub chunk: ChunkSpec,
+    /// The row in it.
+    pub row: RowNumber,
+}
+
+/// What is known of an organization, for rows that name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrgAnswer {
+    /// It is there.
+    Ready {
+        /// The target's id.
+        id: String,
+    },
+    /// It is not to be had.
+    Failed {
+        /// A stable code.
+        code: String,
+        /// One sentence, cleaned.
+        message: String,
+        /// The deciding status.
+        http_status: Option<u16>,
+        /// Unclear rather than refused: rows are parked.
+        parked: bool,
+    },
+}
+
+/// What the one worker that resolved an organization found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrgVerdict {
+    /// It is there.
+    Ready {
+        /// The target's id.
+        id: String,
+        /// Who made it.
+        origin: Origin,
+    },
+    /// It is not there.
+    Absent,
+    /// Refused or unclear.
+    Failed {
+        /// A stable code.
+        code: String,
+        /// One sentence, cleaned.
+        message: String,
+        /// The deciding status.
+        http_status: Option<u16>,
+        /// Unclear rather than refused.
+        parked: bool,
+    },
+}
+
+/// Consecutive slots: the n-th request may start at `first + n * interval`, at most `expiry` late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotLease {
+    /// Void once a pause named a later one.
+    pub generation: u32,
+    /// For reads or for writes.
+    pub class: RequestClass,
+    /// The first slot.
+    pub first: Mono,
+    /// From slot to slot, nanoseconds.
+    pub interval_ns: u64,
+    /// How many.
+    pub count: u32,
+    /// How late a slot may be used, nanoseconds; after that it is dead.
+    pub expiry_ns: u64,
+}
+
+/// What a worker says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// First frame.
+    Hello(HelloFromWorker),
+    /// The answer to a probe.
+    Probed {
+        /// Echoed.
+        probe: u32,
+        /// What came back.
+        result: ProbeResult,
+    },
+    /// Few rows are left to start: one more chunk, please.
+    Credit,
+    /// What became of rows of live leases.
+    Outcomes(Vec<(LeaseId, RowOutcome)>),
+    /// This many more requests of a class wait for slots.
+    Want {
+        /// The generation of slots they wait for.
+        generation: u32,
+        /// Reads or writes.
+        class: RequestClass,
+        /// How many more.
+        count: u32,
+    },
+    /// Answers since the last report that speak for or against the target's health.
+    Health {
+        /// Answers of any meaning.
+        ok: u32,
+        /// 5xx, timeouts, resets, refused connections.
+        bad: u32,
+    },
+    /// A 429.
+    Throttled {
+        /// What it asked for.
+        wait: Option<Duration>,
+    },
+    /// A 401: the row stays as it was.
+    Unauthorized,
+    /// An answer that stops the run: the row stays as it was.
+    Halt(StopReason),
+    /// Which organization is this?
+    AskOrg(OrgKey),
+    /// The result of a look-up or creation.
+    OrgDone {
+        /// Which.
+        key: OrgKey,
+        /// What was found.
+        verdict: OrgVerdict,
+    },
+    /// Counters since the last report.
+    Stats(Box<StatsDelta>),
+    /// Calls since the last report, when they are recorded.
+    Calls(Vec<CallRecord>),
+    /// The answer to a ping.
+    Pong {
+        /// Echoed.
+        nonce: u32,
+    },
+    /// A chunk's bytes are not those of the index.
+    SourceChanged(String),
+    /// After a drain: nothing is under way any more.
+    Drained,
+}
+
+/// A worker's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloFromWorker {
+    /// [`super::PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// [`super::BUILD`].
+    pub build: String,
+    /// Echoed.
+    pub nonce: u64,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbeResult {
+    /// The target answers us.
+    Ok {
+        /// Its `Date`.
+        date: Option<ServerMs>,
+    },
+    /// It does not know the key.
+    Unauthorized,
+    /// It refuses the run.
+    Stop(StopReason),
+    /// No connection.
+    Connect(String),
+    /// It throttles.
+    Throttled(Option<Duration>),
+    /// It answers with trouble, or too late.
+    Trouble(String),
+}
+
+/// Counters since the last report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatsDelta {
+    /// Requests.
+    pub requests: RequestTally,
+    /// Cache.
+    pub org_cache: OrgCacheTally,
+    /// Latencies of answered requests, in microseconds.
+    pub latencies_us: Vec<u32>,
+    /// When the first and the last write since the last report were sent.
+    pub writes_between: Option<(Mono, Mono)>,
+    /// What it is doing now.
+    pub gauge: WorkerGauge,
+}

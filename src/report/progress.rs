@@ -1,0 +1,447 @@
+//! The progress of a run on stderr: bars on a terminal, a line now and then elsewhere, or JSON.
+
+use super::event_json::event_json;
+use super::screen::Screen;
+use super::words;
+use crate::model::Mono;
+use crate::model::clock::wall_ms;
+use crate::model::event::{Progress, RunEvent, WorkerGauge};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Time between plain lines: readable in a log, close enough to watch.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Time between JSON progress lines.
+const JSON_EVERY: Duration = Duration::from_secs(1);
+
+/// Redraws per second: calm, and cheap beside the run.
+const DRAWS_PER_S: u8 = 10;
+
+/// How progress is shown.
+#[derive(Debug)]
+pub enum Display {
+    /// Bars: one for the rows, a line for every worker.
+    Bars(Bars),
+    /// Lines for people.
+    Plain(Lines),
+    /// Lines for programs.
+    Json(Lines),
+    /// Nothing.
+    Off,
+}
+
+/// The bars.
+#[derive(Debug)]
+pub struct Bars {
+    screen: Screen,
+    multi: MultiProgress,
+    rows: ProgressBar,
+    workers: BTreeMap<u32, WorkerLine>,
+    /// Why nothing moves, until when.
+    note: Option<(Mono, String)>,
+}
+
+#[derive(Debug)]
+struct WorkerLine {
+    bar: ProgressBar,
+    pid: u32,
+}
+
+/// Lines, spaced in time.
+#[derive(Debug)]
+pub struct Lines {
+    screen: Screen,
+    last_progress: Option<Mono>,
+    last_throttled: Option<Mono>,
+}
+
+impl Lines {
+    fn new(screen: Screen) -> Self {
+        Self {
+            screen,
+            last_progress: None,
+            last_throttled: None,
+        }
+    }
+}
+
+/// Returns whether `every` passed since `last`, and remembers `now` if so.
+fn due(last: &mut Option<Mono>, now: Mono, every: Duration) -> bool {
+    let due = last.is_none_or(|last| now.since(last) >= every);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+impl Display {
+    /// Makes bars, and the screen whose lines move them aside.
+    pub fn bars() -> (Screen, Self) {
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S);
+        let multi = MultiProgress::with_draw_target(target);
+        let screen = Screen::with_bars(multi.clone());
+        let rows = multi.add(ProgressBar::new(0));
+        rows.set_style(style("[{bar:30}] {msg}"));
+        let bars = Bars {
+            screen: screen.clone(),
+            multi,
+            rows,
+            workers: BTreeMap::new(),
+            note: None,
+        };
+        (screen, Self::Bars(bars))
+    }
+
+    /// Makes plain lines.
+    pub fn plain() -> (Screen, Self) {
+        let screen = Screen::plain();
+        (screen.clone(), Self::Plain(Lines::new(screen)))
+    }
+
+    /// Makes JSON lines.
+    pub fn json() -> (Screen, Self) {
+        let screen = Screen::plain();
+        (screen.clone(), Self::Json(Lines::new(screen)))
+    }
+
+    /// Makes a display that shows nothing.
+    pub fn off() -> (Screen, Self) {
+        (Screen::plain(), Self::Off)
+    }
+
+    /// Shows how far reading the file has come.
+    pub fn on_bytes(&mut self, now: Mono, done: u64, total: u64) {
+        match self {
+            Self::Bars(bars) => {
+                bars.rows.set_length(total);
+                bars.rows.set_position(done);
+                bars.rows
+                    .set_message(format!("reading the file: {}", mib(done, total)));
+            }
+            Self::Plain(lines) => {
+                // The first line comes after a while: most files are read before it is due.
+                let first = *lines.last_progress.get_or_insert(now);
+                if first != now && due(&mut lines.last_progress, now, PLAIN_EVERY) {
+                    lines
+                        .screen
+                        .say(&format!("reading the file: {}", mib(done, total)));
+                }
+            }
+            Self::Json(_) | Self::Off => {}
+        }
+    }
+
+    /// Shows one event.
+    pub fn on_event(&mut self, now: Mono, event: &RunEvent) {
+        match self {
+            Self::Bars(bars) => bars.on_event(now, event),
+            Self::Plain(lines) => lines.on_event_plain(now, event),
+            Self::Json(lines) => lines.on_event_json(now, event),
+            Self::Off => {}
+        }
+    }
+
+    /// Takes the bars away; what was said stays.
+    pub fn finish(&mut self) {
+        if let Self::Bars(bars) = self {
+            for line in bars.workers.values() {
+                line.bar.finish_and_clear();
+            }
+            bars.rows.finish_and_clear();
+            let _terminal_gone = bars.multi.clear();
+        }
+    }
+}
+
+impl Bars {
+    fn on_event(&mut self, now: Mono, event: &RunEvent) {
+        match event {
+            RunEvent::Started { rows, settled, .. } => {
+                self.rows.set_length(u64::from(*rows));
+                self.rows.set_position(*settled);
+                self.rows.set_message("starting workers");
+            }
+            RunEvent::Progress(progress) => self.show(now, progress),
+            RunEvent::WorkerReady { slot, pid, .. } => {
+                let line = self.worker(*slot);
+                line.pid = *pid;
+                line.bar
+                    .set_message(format!("worker {slot}  pid {pid}  ready"));
+            }
+            RunEvent::Worker { slot, gauge } => {
+                let line = self.worker(*slot);
+                line.bar.set_message(worker_line(*slot, line.pid, gauge));
+            }
+            RunEvent::WorkerGone {
+                slot,
+                how,
+                suspects,
+                expected,
+                ..
+            } => {
+                let line = self.worker(*slot);
+                line.bar.set_message(format!("worker {slot}  {how}"));
+                if !expected {
+                    self.screen.say(&worker_gone(*slot, how, *suspects));
+                }
+            }
+            RunEvent::Throttled { wait_ms } => {
+                let until = now.after(Duration::from_millis(*wait_ms));
+                self.note = Some((until, throttled(*wait_ms)));
+            }
+            RunEvent::OutageBegan { .. } | RunEvent::OutageEnded | RunEvent::Draining { .. } => {
+                if let Some(words) = notice(event) {
+                    self.screen.say(&words);
+                }
+            }
+            RunEvent::Connected
+            | RunEvent::Leased { .. }
+            | RunEvent::Settled(_)
+            | RunEvent::Organization { .. }
+            | RunEvent::Call { .. } => {}
+        }
+    }
+
+    fn show(&mut self, now: Mono, progress: &Progress) {
+        self.rows.set_length(progress.rows.total);
+        self.rows.set_position(progress.rows.settled());
+        if self.note.as_ref().is_some_and(|(until, _)| *until <= now) {
+            self.note = None;
+        }
+        let mut line = progress_line(progress);
+        if let Some((_, note)) = &self.note {
+            line.push_str(" · ");
+            line.push_str(note);
+        }
+        self.rows.set_message(line);
+    }
+
+    fn worker(&mut self, slot: u32) -> &mut WorkerLine {
+        let multi = &self.multi;
+        self.workers.entry(slot).or_insert_with(|| {
+            let bar = multi.add(ProgressBar::new(0));
+            bar.set_style(style("  {msg}"));
+            WorkerLine { bar, pid: 0 }
+        })
+    }
+}
+
+impl Lines {
+    fn on_event_plain(&mut self, now: Mono, event: &RunEvent) {
+        match event {
+            RunEvent::Progress(progress) => {
+                if due(&mut self.last_progress, now, PLAIN_EVERY) {
+                    self.screen.say(&progress_line(progress));
+                }
+            }
+            RunEvent::Started { .. } => {
+                // The first counters come one interval from now: at the start they say nothing.
+                self.last_progress = Some(now);
+            }
+            RunEvent::Throttled { wait_ms } => {
+                if due(&mut self.last_throttled, now, PLAIN_EVERY) {
+                    self.screen.say(&throttled(*wait_ms));
+                }
+            }
+            RunEvent::WorkerGone {
+                slot,
+                how,
+                suspects,
+                expected: false,
+                ..
+            } => self.screen.say(&worker_gone(*slot, how, *suspects)),
+            other => {
+                if let Some(words) = notice(other) {
+                    self.screen.say(&words);
+                }
+            }
+        }
+    }
+
+    fn on_event_json(&mut self, now: Mono, event: &RunEvent) {
+        let show = match event {
+            RunEvent::Progress(_) => due(&mut self.last_progress, now, JSON_EVERY),
+            RunEvent::Throttled { .. } => due(&mut self.last_throttled, now, JSON_EVERY),
+            RunEvent::Started { .. }
+            | RunEvent::Connected
+            | RunEvent::WorkerReady { .. }
+            | RunEvent::WorkerGone { .. }
+            | RunEvent::OutageBegan { .. }
+            | RunEvent::OutageEnded
+            | RunEvent::Draining { .. } => true,
+            RunEvent::Worker { .. }
+            | RunEvent::Leased { .. }
+            | RunEvent::Settled(_)
+            | RunEvent::Organization { .. }
+            | RunEvent::Call { .. } => false,
+        };
+        if show {
+            self.screen.say(&event_json(wall_ms(), event).to_string());
+        }
+    }
+}
+
+/// Returns the words of an event that people are told whatever the display.
+fn notice(event: &RunEvent) -> Option<String> {
+    match event {
+        RunEvent::OutageBegan {
+            reason,
+            probe_in_ms,
+        } => {
+            let wait = words::duration(Duration::from_millis(*probe_in_ms));
+            Some(format!(
+                "the target does not answer ({reason}); next try in {wait}"
+            ))
+        }
+        RunEvent::OutageEnded => Some("the target answers again".to_owned()),
+        RunEvent::Draining { reason } => Some(format!("{reason}: finishing what is under way")),
+        _ => None,
+    }
+}
+
+fn progress_line(progress: &Progress) -> String {
+    let rows = &progress.rows;
+    let settled = rows.settled();
+    let percent = if rows.total == 0 {
+        100.0
+    } else {
+        settled as f64 * 100.0 / rows.total as f64
+    };
+    let writes = words::rate(progress.writes_per_s);
+    let writes = match progress.writes_allowed_per_s {
+        Some(allowed) => format!("{writes} of {} writes/s", words::rate(allowed)),
+        None => format!("{writes} writes/s"),
+    };
+    let mut line = format!(
+        "{} of {} rows ({percent:.1} %) · {writes} · {} rows/s · ETA {}",
+        words::count(settled),
+        words::count(rows.total),
+        words::rate(progress.rows_per_s),
+        words::eta(rows.pending, progress.rows_per_s),
+    );
+    for (n, word) in [(rows.failed, "failed"), (rows.parked, "parked")] {
+        if n > 0 {
+            line.push_str(&format!(" · {} {word}", words::count(n)));
+        }
+    }
+    line
+}
+
+fn worker_line(slot: u32, pid: u32, gauge: &WorkerGauge) -> String {
+    format!(
+        "worker {slot}  pid {pid}  {} rows done · {} active · {} queued · {} in flight · {} waiting",
+        words::count(gauge.done),
+        gauge.active,
+        gauge.queued,
+        gauge.in_flight,
+        gauge.waiting,
+    )
+}
+
+fn worker_gone(slot: u32, how: &str, suspects: u32) -> String {
+    let rows = words::counted(u64::from(suspects), "row");
+    format!("worker {slot} ended ({how}); {rows} it held will be looked up and finished")
+}
+
+fn throttled(wait_ms: u64) -> String {
+    let wait = words::duration(Duration::from_millis(wait_ms));
+    format!("the target asks everyone to wait {wait}")
+}
+
+fn mib(done: u64, total: u64) -> String {
+    format!(
+        "{} of {} MiB",
+        words::count(done >> 20),
+        words::count(total >> 20)
+    )
+}
+
+/// Makes a bar style; the templates are ours and constant, and a default bar is no harm.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RowTally;
+
+    fn progress() -> Progress {
+        Progress {
+            rows: RowTally {
+                total: 20_000,
+                created: 12_000,
+                failed: 300,
+                parked: 45,
+                pending: 7_655,
+                ..RowTally::default()
+            },
+            writes_per_s: 49.51,
+            writes_allowed_per_s: Some(50.0),
+            rows_per_s: 24.0,
+            ..Progress::default()
+        }
+    }
+
+    #[test]
+    fn the_line_shows_rate_against_limit_eta_and_errors() {
+        assert_eq!(
+            progress_line(&progress()),
+            "12,345 of 20,000 rows (61.7 %) · 49.5 of 50.0 writes/s · 24.0 rows/s · ETA 5m19s · \
+             300 failed · 45 parked"
+        );
+    }
+
+    #[test]
+    fn the_line_without_a_limit_or_rows_is_calm() {
+        assert_eq!(
+            progress_line(&Progress::default()),
+            "0 of 0 rows (100.0 %) · 0.00 writes/s · 0.00 rows/s · ETA 0s"
+        );
+    }
+
+    #[test]
+    fn lines_are_spaced() {
+        let mut last = None;
+        let at = |seconds: u64| Mono(0).after(Duration::from_secs(seconds));
+        let shown: Vec<u64> = (0..12)
+            .filter(|s| due(&mut last, at(*s), PLAIN_EVERY))
+            .collect();
+        assert_eq!(shown, [0, 5, 10]);
+    }
+
+    #[test]
+    fn every_template_is_valid() {
+        for template in ["[{bar:30}] {msg}", "  {msg}"] {
+            assert!(ProgressStyle::with_template(template).is_ok());
+        }
+    }
+
+    #[test]
+    fn bars_take_every_event_without_a_terminal() {
+        let (_, mut display) = Display::bars();
+        display.on_bytes(Mono(0), 1, 2);
+        display.on_event(
+            Mono(1),
+            &RunEvent::Started {
+                rows: 2,
+                settled: 0,
+                workers: 1,
+            },
+        );
+        display.on_event(Mono(2), &RunEvent::Throttled { wait_ms: 3_000 });
+        display.on_event(Mono(3), &RunEvent::Progress(Box::new(progress())));
+        let Display::Bars(bars) = &display else {
+            panic!("bars were asked for");
+        };
+        assert_eq!(bars.rows.position(), 12_345);
+        assert!(
+            bars.rows.message().ends_with("wait 3.0s"),
+            "{}",
+            bars.rows.message()
+        );
+        display.finish();
+    }
+}

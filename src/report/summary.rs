@@ -1,0 +1,365 @@
+//! The summary: one stable object for scripts, a short table for people, from the same facts.
+
+use super::words;
+use crate::ledger::{RunSnapshot, RunState};
+use crate::model::tally::OrgCacheTally;
+use crate::model::{MembershipTally, OrgTally, RequestTally, RowTally, TargetKind};
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What a summary is made of.
+#[derive(Clone, Debug)]
+pub struct SummaryFacts<'a> {
+    /// The job; none in a dry run.
+    pub job: Option<&'a str>,
+    /// Where users go.
+    pub target: TargetKind,
+    /// The command that continues it; none in a dry run.
+    pub resume: Option<String>,
+    /// The state to show: the stored one, or what it became when its process died.
+    pub state: RunState,
+    /// Rows of the job.
+    pub rows: RowTally,
+    /// Memberships of the job.
+    pub memberships: MembershipTally,
+    /// Organizations of the job.
+    pub organizations: OrgTally,
+    /// The run's own counters.
+    pub snapshot: &'a RunSnapshot,
+}
+
+/// The object that `--json` prints. Fields are added, never renamed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The job; null in a dry run.
+    pub job: Option<String>,
+    /// Where users go.
+    pub target: TargetKind,
+    /// Whether nothing was sent.
+    pub dry_run: bool,
+    /// `running`, `completed`, `interrupted`, `paused`, `cancelled` or `failed`.
+    pub state: RunState,
+    /// The command that continues the job; null in a dry run.
+    pub resume: Option<String>,
+    /// Rows of the job by state.
+    pub rows: RowTally,
+    /// Memberships of the job, each counted once.
+    pub memberships: MembershipTally,
+    /// Organizations of the job.
+    pub organizations: OrgTally,
+    /// Requests of this run.
+    pub requests: RequestTally,
+    /// What the workers' organization caches did in this run.
+    pub org_cache: OrgCacheTally,
+    /// Latencies of this run's requests.
+    pub latency_ms: Latency,
+    /// The writes limit and how much of it was used; null without one.
+    pub rate: Rate,
+    /// Worker subprocesses of this run.
+    pub workers: Workers,
+    /// Seconds from the start of the process to this summary.
+    pub elapsed_s: f64,
+    /// Rows settled by this run per second.
+    pub rows_per_s: f64,
+    /// What stopped the run; absent unless its state is `failed` or `paused`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Value>,
+    /// The exit code; absent unless `error` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u8>,
+}
+
+/// Percentiles in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Latency {
+    /// Half of the requests were faster.
+    pub p50: f64,
+    /// 95 % of the requests were faster.
+    pub p95: f64,
+    /// 99 % of the requests were faster.
+    pub p99: f64,
+}
+
+/// The writes limit.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rate {
+    /// Allowed per second.
+    pub writes_per_s: Option<f64>,
+    /// Writes sent ÷ (limit × seconds from first to last write).
+    pub used: Option<f64>,
+}
+
+/// Worker subprocesses.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Workers {
+    /// Asked for.
+    pub count: u32,
+    /// Restarted.
+    pub restarts: u32,
+}
+
+impl Summary {
+    /// Makes the summary.
+    pub fn new(facts: SummaryFacts<'_>) -> Self {
+        let snapshot = facts.snapshot;
+        let [p50, p95, p99] = snapshot.latency_ms.map(milli);
+        let elapsed_s = milli(snapshot.elapsed_s);
+        let rows_per_s = if snapshot.elapsed_s > 0.0 {
+            milli(snapshot.settled as f64 / snapshot.elapsed_s)
+        } else {
+            0.0
+        };
+        Self {
+            job: facts.job.map(str::to_owned),
+            target: facts.target,
+            dry_run: facts.job.is_none(),
+            state: facts.state,
+            resume: facts.resume,
+            rows: facts.rows,
+            memberships: facts.memberships,
+            organizations: facts.organizations,
+            requests: snapshot.requests,
+            org_cache: snapshot.org_cache,
+            latency_ms: Latency { p50, p95, p99 },
+            rate: Rate {
+                writes_per_s: snapshot.writes_per_s.map(milli),
+                used: snapshot.rate_used.map(milli),
+            },
+            workers: Workers {
+                count: snapshot.workers,
+                restarts: snapshot.restarts,
+            },
+            elapsed_s,
+            rows_per_s,
+            error: None,
+            exit: None,
+        }
+    }
+
+    /// Returns the table for people.
+    pub fn table(&self) -> String {
+        let mut out = self.headline();
+        out.push('\n');
+        section(&mut out, "rows", self.rows.total, &rows_lines(&self.rows));
+        let m = &self.memberships;
+        let lines = [
+            ("created", m.created),
+            ("recovered", m.recovered),
+            ("existing", m.existing),
+            ("reactivated", m.reactivated),
+            ("failed", m.failed),
+        ];
+        section(
+            &mut out,
+            "memberships",
+            lines.iter().map(|(_, n)| n).sum(),
+            &lines,
+        );
+        let o = &self.organizations;
+        let lines = [
+            ("created", o.created),
+            ("found", o.found),
+            ("failed", o.failed),
+        ];
+        section(
+            &mut out,
+            "organizations",
+            lines.iter().map(|(_, n)| n).sum(),
+            &lines,
+        );
+        let r = &self.requests;
+        let lines = [
+            ("writes", r.writes),
+            ("reads", r.reads),
+            ("throttled", r.throttled),
+            ("retried", r.retried),
+            ("ambiguous", r.ambiguous),
+        ];
+        section(&mut out, "requests", r.total, &lines);
+        self.rate_line(&mut out);
+        out
+    }
+
+    fn headline(&self) -> String {
+        let name = self.job.as_deref().unwrap_or("dry run");
+        let time = Duration::try_from_secs_f64(self.elapsed_s).unwrap_or_default();
+        format!(
+            "{name} → {}: {} · {} · {} rows/s\n",
+            self.target,
+            self.state.as_str(),
+            words::duration(time),
+            words::rate(self.rows_per_s),
+        )
+    }
+
+    fn rate_line(&self, out: &mut String) {
+        if let (Some(allowed), Some(used)) = (self.rate.writes_per_s, self.rate.used) {
+            let _infallible = writeln!(
+                out,
+                "  {:<14} {:>12} writes/s allowed, {:.1} % used",
+                "rate",
+                words::rate(allowed),
+                used * 100.0
+            );
+        }
+        if self.requests.total > 0 {
+            let Latency { p50, p95, p99 } = self.latency_ms;
+            let _infallible = writeln!(
+                out,
+                "  {:<14} p50 {p50:.1} ms · p95 {p95:.1} ms · p99 {p99:.1} ms",
+                "latency"
+            );
+        }
+        if self.workers.restarts > 0 {
+            let restarts = words::counted(u64::from(self.workers.restarts), "restart");
+            let _infallible = writeln!(
+                out,
+                "  {:<14} {} · {restarts}",
+                "workers", self.workers.count
+            );
+        }
+    }
+}
+
+fn rows_lines(rows: &RowTally) -> [(&'static str, u64); 9] {
+    [
+        ("created", rows.created),
+        ("recovered", rows.recovered),
+        ("linked", rows.linked),
+        ("updated", rows.updated),
+        ("merged", rows.merged),
+        ("skipped", rows.skipped),
+        ("failed", rows.failed),
+        ("parked", rows.parked),
+        ("pending", rows.pending),
+    ]
+}
+
+/// Writes one line with a total and, for what is not zero, its parts.
+fn section(out: &mut String, name: &str, total: u64, lines: &[(&str, u64)]) {
+    if total == 0 {
+        return;
+    }
+    let parts: Vec<String> = lines
+        .iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(word, n)| format!("{} {word}", words::count(*n)))
+        .collect();
+    let total = words::count(total);
+    let _infallible = writeln!(out, "  {name:<14} {total:>12}   {}", parts.join(" · "));
+}
+
+/// Rounds to three decimals, and keeps JSON finite.
+fn milli(number: f64) -> f64 {
+    if number.is_finite() {
+        (number * 1000.0).round() / 1000.0
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn snapshot() -> RunSnapshot {
+        RunSnapshot {
+            state: RunState::Completed,
+            exit: Some(0),
+            requests: RequestTally {
+                total: 6,
+                writes: 5,
+                reads: 1,
+                ..RequestTally::default()
+            },
+            org_cache: OrgCacheTally::default(),
+            latency_ms: [1.0, 2.0, 3.000_04],
+            writes_per_s: Some(50.0),
+            rate_used: Some(0.98),
+            workers: 2,
+            restarts: 0,
+            settled: 3,
+            elapsed_s: 2.0,
+        }
+    }
+
+    pub(crate) fn facts(snapshot: &RunSnapshot) -> SummaryFacts<'_> {
+        SummaryFacts {
+            job: Some("users-1f3a9c"),
+            target: TargetKind::Sandbox,
+            resume: Some("userferry resume users-1f3a9c".to_owned()),
+            state: RunState::Completed,
+            rows: RowTally {
+                total: 3,
+                created: 3,
+                ..RowTally::default()
+            },
+            memberships: MembershipTally::default(),
+            organizations: OrgTally::default(),
+            snapshot,
+        }
+    }
+
+    #[test]
+    fn the_object_is_the_published_one() {
+        let snapshot = snapshot();
+        let summary = Summary::new(facts(&snapshot));
+        let expected = json!({
+            "job": "users-1f3a9c", "target": "sandbox", "dry_run": false, "state": "completed",
+            "resume": "userferry resume users-1f3a9c",
+            "rows": {"total": 3, "created": 3, "recovered": 0, "linked": 0, "updated": 0,
+                     "merged": 0, "skipped": 0, "failed": 0, "parked": 0, "pending": 0},
+            "memberships": {"created": 0, "recovered": 0, "existing": 0, "reactivated": 0,
+                            "failed": 0},
+            "organizations": {"created": 0, "found": 0, "failed": 0},
+            "requests": {"total": 6, "writes": 5, "reads": 1, "throttled": 0, "retried": 0,
+                         "ambiguous": 0},
+            "org_cache": {"hits": 0, "misses": 0, "merged": 0, "evicted": 0},
+            "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0},
+            "rate": {"writes_per_s": 50.0, "used": 0.98},
+            "workers": {"count": 2, "restarts": 0},
+            "elapsed_s": 2.0, "rows_per_s": 1.5,
+        });
+        // Compared as text: the order of the fields is part of what people see.
+        assert_eq!(
+            serde_json::to_string_pretty(&summary).unwrap(),
+            serde_json::to_string_pretty(&expected).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_dry_run_has_no_job_and_no_way_to_resume() {
+        let mut snapshot = snapshot();
+        snapshot.writes_per_s = None;
+        snapshot.rate_used = None;
+        let summary = Summary::new(SummaryFacts {
+            job: None,
+            resume: None,
+            ..facts(&snapshot)
+        });
+        let value = serde_json::to_value(&summary).unwrap();
+        assert_eq!(value["job"], Value::Null);
+        assert_eq!(value["resume"], Value::Null);
+        assert_eq!(value["dry_run"], true);
+        assert_eq!(value["rate"], json!({"writes_per_s": null, "used": null}));
+    }
+
+    #[test]
+    fn the_table_shows_what_is_not_zero() {
+        let snapshot = snapshot();
+        let table = Summary::new(facts(&snapshot)).table();
+        assert!(
+            table.contains("users-1f3a9c → sandbox: completed"),
+            "{table}"
+        );
+        assert!(table.contains("3 created"), "{table}");
+        assert!(
+            !table.contains("parked") && !table.contains("memberships"),
+            "{table}"
+        );
+        assert!(table.contains("98.0 % used"), "{table}");
+    }
+}

@@ -1,0 +1,273 @@
+//! Reads answer bodies tolerantly: an object, a string, nothing, HTML from an edge, garbage. Pure.
+
+use super::Entity;
+use crate::model::ServerMs;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// Longest id, code or request id that is believed.
+const WORD_CHARS_MAX: usize = 128;
+
+/// Longest message that is kept, in characters.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// A body, as far as it can be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Longer than the bound, or cut off.
+    Cut,
+    /// No bytes, or only blanks.
+    Empty,
+    /// JSON of any kind.
+    Json(Value),
+    /// Neither empty nor JSON: HTML from an edge layer, half an object.
+    Other,
+}
+
+impl Body {
+    /// Reads `bytes`; `None` is a body that was too long or cut off.
+    pub fn read(bytes: Option<&[u8]>) -> Self {
+        let Some(bytes) = bytes else {
+            return Self::Cut;
+        };
+        if bytes.trim_ascii().is_empty() {
+            return Self::Empty;
+        }
+        serde_json::from_slice(bytes).map_or(Self::Other, Self::Json)
+    }
+
+    /// Returns whether an API may have answered this, rather than an edge or another server.
+    pub const fn is_api_shaped(&self) -> bool {
+        matches!(self, Self::Empty | Self::Json(_))
+    }
+
+    /// Returns the JSON, if it is any.
+    pub const fn json(&self) -> Option<&Value> {
+        match self {
+            Self::Json(value) => Some(value),
+            Self::Cut | Self::Empty | Self::Other => None,
+        }
+    }
+
+    /// Returns the codes inside `errors`, in their order: they say more than the outer one.
+    pub fn nested_codes(&self) -> Vec<&str> {
+        let errors = self.json().and_then(|value| value.get("errors"));
+        let items = errors.and_then(Value::as_array).map_or(&[][..], |v| v);
+        let codes = items.iter().filter_map(|item| {
+            let code = item.get("code").unwrap_or(item);
+            code.as_str().filter(|code| is_code(code))
+        });
+        codes.collect()
+    }
+
+    /// Returns the outer code: `code`, or the `error` of the OAuth shape.
+    pub fn outer_code(&self) -> Option<&str> {
+        let value = self.json()?;
+        ["code", "error"]
+            .iter()
+            .filter_map(|field| value.get(field)?.as_str())
+            .find(|code| is_code(code))
+    }
+
+    /// Returns the words for people that go with `code`, or the outer ones; bounded.
+    pub fn message(&self, code: &str) -> String {
+        let Some(value) = self.json() else {
+            return String::new();
+        };
+        let errors = value.get("errors").and_then(Value::as_array);
+        let nested = errors.and_then(|items| {
+            let decisive = items.iter().find(|item| item["code"] == code)?;
+            words(decisive.get("message")?)
+        });
+        let outer = || {
+            ["message", "error_description", "error"]
+                .iter()
+                .find_map(|field| words(value.get(field)?))
+        };
+        let text = nested.or_else(outer).or_else(|| words(value));
+        text.unwrap_or_default()
+            .chars()
+            .take(MESSAGE_CHARS_MAX)
+            .collect()
+    }
+
+    /// Returns the items of a list answer.
+    pub fn items(&self) -> Option<&[Value]> {
+        self.json()?.get("data")?.as_array().map(Vec::as_slice)
+    }
+}
+
+fn words(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(Cow::Borrowed(text)),
+        Value::Array(items) => {
+            let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            (!texts.is_empty()).then(|| Cow::Owned(texts.join("; ")))
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether `text` looks like an error code rather than like a sentence.
+fn is_code(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= WORD_CHARS_MAX
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+}
+
+/// Returns whether `id` has the shape of the target's ids. Anything else is not stored, not put
+/// into a path, not believed.
+pub fn is_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= WORD_CHARS_MAX
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// Returns a request id fit for logs and results.
+pub fn request_id(text: &str) -> Option<String> {
+    let text = text.trim();
+    let fits = !text.is_empty() && text.len() <= WORD_CHARS_MAX;
+    (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_owned())
+}
+
+/// Reads one entity; `None` without an id of the right shape.
+pub fn entity(value: &Value) -> Option<Entity> {
+    let text = |field: &str| Some(value.get(field)?.as_str()?.to_owned());
+    Some(Entity {
+        id: text("id").filter(|id| is_id(id))?,
+        email: text("email"),
+        external_id: text("external_id"),
+        first_name: text("first_name"),
+        last_name: text("last_name"),
+        email_verified: value.get("email_verified").and_then(Value::as_bool),
+        status: text("status"),
+        role_slugs: role_slugs(value),
+        created_at: value.get("created_at").and_then(created_at),
+    })
+}
+
+fn role_slugs(value: &Value) -> Vec<String> {
+    let several = value.get("roles").and_then(Value::as_array);
+    let roles = several.map_or_else(
+        || value.get("role").into_iter().collect(),
+        |roles| roles.iter().collect::<Vec<_>>(),
+    );
+    let slugs = roles
+        .into_iter()
+        .filter_map(|role| role.get("slug")?.as_str());
+    slugs.map(str::to_owned).collect()
+}
+
+fn created_at(value: &Value) -> Option<ServerMs> {
+    let timestamp: jiff::Timestamp = value.as_str()?.parse().ok()?;
+    Some(ServerMs(timestamp.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn json_body(value: &Value) -> Body {
+        Body::read(Some(value.to_string().as_bytes()))
+    }
+
+    #[test]
+    fn every_kind_of_body_is_told_apart() {
+        assert_eq!(Body::read(None), Body::Cut);
+        assert_eq!(Body::read(Some(b" \r\n")), Body::Empty);
+        assert_eq!(Body::read(Some(b"<html></html>")), Body::Other);
+        assert_eq!(Body::read(Some(b"{\"id\":\"us")), Body::Other);
+        assert_eq!(Body::read(Some(b"\xff\xfe")), Body::Other);
+        assert_eq!(
+            Body::read(Some(b"\"Ratelimited\"")),
+            Body::Json(json!("Ratelimited"))
+        );
+    }
+
+    #[test]
+    fn codes_are_found_in_every_known_shape() {
+        let cases = [
+            (json!({"message": "no"}), vec![], None),
+            (
+                json!({"code": "invalid_role"}),
+                vec![],
+                Some("invalid_role"),
+            ),
+            (
+                json!({"error": "invalid_grant", "error_description": "no"}),
+                vec![],
+                Some("invalid_grant"),
+            ),
+            (json!({"error": "Bad Request"}), vec![], None),
+            (
+                json!({"code": "a", "errors": [{"code": "b"}, {"message": "x"}, "c", "a text"]}),
+                vec!["b", "c"],
+                Some("a"),
+            ),
+            (json!({"code": 7, "errors": {"email": ["x"]}}), vec![], None),
+            (json!("Ratelimited"), vec![], None),
+            (json!([1]), vec![], None),
+        ];
+        for (value, nested, outer) in cases {
+            let body = json_body(&value);
+            assert_eq!(body.nested_codes(), nested, "{value}");
+            assert_eq!(body.outer_code(), outer, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_the_decisive_code_wins() {
+        let body = json_body(&json!({"code": "a", "message": "outer",
+            "errors": [{"code": "b", "message": "inner"}, {"code": "c"}]}));
+        assert_eq!(body.message("b"), "inner");
+        assert_eq!(body.message("c"), "outer");
+        assert_eq!(body.message("a"), "outer");
+        assert_eq!(json_body(&json!("Ratelimited")).message(""), "Ratelimited");
+        assert_eq!(
+            json_body(&json!({"message": ["one", "two"]})).message(""),
+            "one; two"
+        );
+        let long = json_body(&json!({"message": "é".repeat(10_000)}));
+        assert_eq!(long.message("").chars().count(), MESSAGE_CHARS_MAX);
+    }
+
+    #[test]
+    fn an_entity_is_read_with_what_it_has() {
+        let value = json!({"id": "om_1", "status": "active", "role": {"slug": "member"},
+            "roles": [{"slug": "member"}, {"slug": "admin"}],
+            "created_at": "2026-10-21T07:28:00.250Z"});
+        let entity = entity(&value).unwrap();
+        assert_eq!(entity.id, "om_1");
+        assert_eq!(entity.status.as_deref(), Some("active"));
+        assert_eq!(entity.role_slugs, ["member", "admin"]);
+        assert_eq!(entity.created_at, Some(ServerMs(1_792_567_680_250)));
+    }
+
+    #[test]
+    fn an_entity_without_a_sane_id_is_none() {
+        for id in [
+            json!(""),
+            json!("a b"),
+            json!("../x"),
+            json!("x".repeat(129)),
+            json!(7),
+            json!(null),
+        ] {
+            assert_eq!(entity(&json!({"id": id})), None, "{id}");
+        }
+        assert_eq!(entity(&json!([])), None);
+    }
+
+    #[test]
+    fn a_strange_request_id_is_dropped() {
+        assert_eq!(request_id(" req-1 ").as_deref(), Some("req-1"));
+        assert_eq!(request_id(""), None);
+        assert_eq!(request_id("a\u{1b}[2J"), None);
+        assert_eq!(request_id(&"x".repeat(129)), None);
+    }
+}

@@ -1,0 +1,319 @@
+//! The gate every request of this worker passes: slots, pauses, and who goes first.
+//!
+//! Rows that have sent something go before rows that have not: fewer rows are half done at any
+//! time. No lock is held across an await; the runtime has one thread.
+
+use crate::model::Mono;
+use crate::protocol::SlotLease;
+use crate::target::RequestClass;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Whether a row has sent a request before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Something of it is on the target already, perhaps.
+    Started,
+    /// Nothing was sent for it.
+    Fresh,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    at: Mono,
+    dead_at: Mono,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    /// Whether slots are needed.
+    paced: bool,
+    started: VecDeque<oneshot::Sender<()>>,
+    fresh: VecDeque<oneshot::Sender<()>>,
+    slots: VecDeque<Slot>,
+    /// Slots asked for and neither used nor dead.
+    asked: usize,
+}
+
+/// Who waits, and for what.
+#[derive(Debug)]
+pub struct Gate {
+    writes: Line,
+    reads: Line,
+    generation: u32,
+    paused_until: Mono,
+    draining: bool,
+}
+
+/// What the gate wants done after it was looked at.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Slots to ask for, by class.
+    pub wants: Vec<(RequestClass, u32)>,
+    /// When to look again, if nothing happens before.
+    pub again_at: Option<Mono>,
+}
+
+impl Gate {
+    /// Makes a gate; classes that are not paced pass whenever there is no pause.
+    pub fn new(paced_writes: bool, paced_reads: bool) -> Self {
+        Self {
+            writes: Line {
+                paced: paced_writes,
+                ..Line::default()
+            },
+            reads: Line {
+                paced: paced_reads,
+                ..Line::default()
+            },
+            generation: 0,
+            paused_until: Mono(0),
+            draining: false,
+        }
+    }
+
+    /// Returns whether a request may start right now, without waiting.
+    pub fn is_open(&self, class: RequestClass, now: Mono, turn: Turn) -> bool {
+        let line = self.line(class);
+        !line.paced && now >= self.paused_until && !(self.draining && turn == Turn::Fresh)
+    }
+
+    /// Waits in line. The receiver fails when a drain turned the row away.
+    pub fn wait(&mut self, class: RequestClass, turn: Turn) -> oneshot::Receiver<()> {
+        let (pass, waiter) = oneshot::channel();
+        if self.draining && turn == Turn::Fresh {
+            return waiter;
+        }
+        let line = self.line_mut(class);
+        match turn {
+            Turn::Started => line.started.push_back(pass),
+            Turn::Fresh => line.fresh.push_back(pass),
+        }
+        waiter
+    }
+
+    /// Takes slots, unless a pause has voided them.
+    pub fn on_slots(&mut self, lease: &SlotLease) {
+        if lease.generation != self.generation {
+            return;
+        }
+        let expiry = Duration::from_nanos(lease.expiry_ns);
+        let line = self.line_mut(lease.class);
+        for n in 0..u64::from(lease.count) {
+            let offset = Duration::from_nanos(lease.interval_ns.saturating_mul(n));
+            let at = lease.first.after(offset);
+            line.slots.push_back(Slot {
+                at,
+                dead_at: at.after(expiry),
+            });
+        }
+    }
+
+    /// Starts nothing before `until`; slots and asks of older generations are void.
+    pub fn on_pause(&mut self, generation: u32, until: Mono) {
+        self.generation = generation;
+        self.paused_until = until;
+        for line in [&mut self.writes, &mut self.reads] {
+            line.slots.clear();
+            line.asked = 0;
+        }
+    }
+
+    /// Holds everything back until the coordinator speaks, at the longest until `until`.
+    pub fn hold(&mut self, until: Mono) {
+        self.paused_until = self.paused_until.max(until);
+        self.writes.slots.clear();
+        self.reads.slots.clear();
+    }
+
+    /// Turns away whoever has sent nothing yet, now and from now on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.writes.fresh.clear();
+        self.reads.fresh.clear();
+    }
+
+    /// Returns the generation of slots that asks are for.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Returns how many requests wait.
+    pub fn waiting(&self) -> usize {
+        self.writes.waiting() + self.reads.waiting()
+    }
+
+    /// Lets through whoever may go.
+    pub fn look(&mut self, now: Mono) -> Look {
+        let mut look = Look::default();
+        let paused_until = self.paused_until;
+        for class in [RequestClass::Write, RequestClass::Read] {
+            let line = self.line_mut(class);
+            let next = line.look(now, paused_until);
+            look.again_at = [look.again_at, next].into_iter().flatten().min();
+            let missing = line.waiting().saturating_sub(line.asked);
+            if line.paced && missing > 0 {
+                line.asked += missing;
+                look.wants
+                    .push((class, u32::try_from(missing).unwrap_or(u32::MAX)));
+            }
+        }
+        look
+    }
+
+    const fn line(&self, class: RequestClass) -> &Line {
+        match class {
+            RequestClass::Write => &self.writes,
+            RequestClass::Read => &self.reads,
+        }
+    }
+
+    const fn line_mut(&mut self, class: RequestClass) -> &mut Line {
+        match class {
+            RequestClass::Write => &mut self.writes,
+            RequestClass::Read => &mut self.reads,
+        }
+    }
+}
+
+impl Line {
+    fn waiting(&self) -> usize {
+        self.started.len() + self.fresh.len()
+    }
+
+    fn look(&mut self, now: Mono, paused_until: Mono) -> Option<Mono> {
+        if now < paused_until {
+            return (self.waiting() > 0).then_some(paused_until);
+        }
+        if !self.paced {
+            while self.pass_one() {}
+            return None;
+        }
+        while let Some(slot) = self.slots.front().copied() {
+            if slot.dead_at < now {
+                self.slots.pop_front();
+                self.asked = self.asked.saturating_sub(1);
+                continue;
+            }
+            if slot.at > now {
+                return (self.waiting() > 0).then_some(slot.at);
+            }
+            if !self.pass_one() {
+                // Nobody waits: it stays for whoever comes before it is dead.
+                return None;
+            }
+            self.slots.pop_front();
+            self.asked = self.asked.saturating_sub(1);
+        }
+        None
+    }
+
+    /// Lets one through; returns whether anybody was there. Those who gave up are passed over.
+    fn pass_one(&mut self) -> bool {
+        while let Some(waiter) = self.started.pop_front().or_else(|| self.fresh.pop_front()) {
+            if waiter.send(()).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn slots(generation: u32, first_ms: u64, count: u32) -> SlotLease {
+        SlotLease {
+            generation,
+            class: RequestClass::Write,
+            first: Mono(first_ms * MS),
+            interval_ns: 10 * MS,
+            count,
+            expiry_ns: 5 * MS,
+        }
+    }
+
+    fn passed(waiter: &mut oneshot::Receiver<()>) -> bool {
+        waiter.try_recv().is_ok()
+    }
+
+    #[test]
+    fn a_paced_request_asks_once_and_goes_with_its_slot() {
+        let mut gate = Gate::new(true, true);
+        let mut waiter = gate.wait(RequestClass::Write, Turn::Fresh);
+        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 1)]);
+        assert_eq!(gate.look(Mono(0)).wants, []);
+        gate.on_slots(&slots(0, 20, 1));
+        assert_eq!(gate.look(Mono(0)).again_at, Some(Mono(20 * MS)));
+        assert!(!passed(&mut waiter));
+        gate.look(Mono(21 * MS));
+        assert!(passed(&mut waiter));
+    }
+
+    #[test]
+    fn a_dead_slot_is_asked_for_again() {
+        let mut gate = Gate::new(true, true);
+        let mut waiter = gate.wait(RequestClass::Write, Turn::Fresh);
+        gate.look(Mono(0));
+        gate.on_slots(&slots(0, 20, 1));
+        assert_eq!(gate.look(Mono(26 * MS)).wants, [(RequestClass::Write, 1)]);
+        assert!(!passed(&mut waiter));
+    }
+
+    #[test]
+    fn started_rows_go_first() {
+        let mut gate = Gate::new(true, true);
+        let mut fresh = gate.wait(RequestClass::Write, Turn::Fresh);
+        let mut started = gate.wait(RequestClass::Write, Turn::Started);
+        gate.look(Mono(0));
+        gate.on_slots(&slots(0, 1, 1));
+        gate.look(Mono(2 * MS));
+        assert!(passed(&mut started) && !passed(&mut fresh));
+    }
+
+    #[test]
+    fn a_pause_voids_slots_and_asks_are_said_again() {
+        let mut gate = Gate::new(true, true);
+        let mut waiter = gate.wait(RequestClass::Write, Turn::Fresh);
+        gate.look(Mono(0));
+        gate.on_slots(&slots(0, 1, 1));
+        gate.on_pause(1, Mono(50 * MS));
+        assert_eq!(gate.look(Mono(2 * MS)).wants, [(RequestClass::Write, 1)]);
+        gate.on_slots(&slots(0, 60, 1));
+        gate.look(Mono(61 * MS));
+        assert!(!passed(&mut waiter), "a slot of an older generation");
+        gate.on_slots(&slots(1, 62, 1));
+        gate.look(Mono(63 * MS));
+        assert!(passed(&mut waiter));
+    }
+
+    #[test]
+    fn what_is_not_paced_still_waits_out_a_pause() {
+        let mut gate = Gate::new(false, false);
+        assert!(gate.is_open(RequestClass::Read, Mono(0), Turn::Fresh));
+        gate.on_pause(1, Mono(50 * MS));
+        assert!(!gate.is_open(RequestClass::Read, Mono(0), Turn::Fresh));
+        let mut waiter = gate.wait(RequestClass::Read, Turn::Fresh);
+        assert_eq!(gate.look(Mono(1)).again_at, Some(Mono(50 * MS)));
+        gate.look(Mono(50 * MS));
+        assert!(passed(&mut waiter));
+    }
+
+    #[test]
+    fn a_drain_turns_away_only_rows_that_sent_nothing() {
+        let mut gate = Gate::new(false, false);
+        gate.on_pause(1, Mono(50 * MS));
+        let mut fresh = gate.wait(RequestClass::Write, Turn::Fresh);
+        let mut started = gate.wait(RequestClass::Write, Turn::Started);
+        gate.drain();
+        assert_eq!(fresh.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        let mut late = gate.wait(RequestClass::Write, Turn::Fresh);
+        assert_eq!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        gate.look(Mono(50 * MS));
+        assert!(passed(&mut started));
+    }
+}

@@ -1,0 +1,262 @@
+//! The organization machine against scripts.
+
+use super::*;
+
+const INTENT: ServerMs = ServerMs(1_000);
+
+fn external() -> OrgKey {
+    OrgKey::External("acme".to_owned())
+}
+
+fn create(suspect: bool) -> OrgMachine {
+    OrgMachine::create(external(), "Acme".to_owned(), INTENT, suspect)
+}
+
+fn org(created_at: Option<i64>) -> Verdict {
+    Verdict::Ok(Entity {
+        id: "org_1".to_owned(),
+        created_at: created_at.map(ServerMs),
+        ..Entity::default()
+    })
+}
+
+fn rejection(code: &str) -> Rejection {
+    Rejection {
+        code: code.to_owned(),
+        message: "write to bob@x.org".to_owned(),
+        http_status: Some(400),
+        request_id: None,
+    }
+}
+
+fn exists() -> Verdict {
+    Verdict::Exists(rejection("external_id_already_used"))
+}
+
+fn unclear() -> Verdict {
+    Verdict::Ambiguous(rejection("http_500"))
+}
+
+fn times(n: usize, round: &[Verdict]) -> Vec<Verdict> {
+    std::iter::repeat_n(round, n).flatten().cloned().collect()
+}
+
+fn play(mut machine: OrgMachine, script: Vec<Verdict>) -> (String, OrgVerdict) {
+    let mut trace = Vec::new();
+    let mut verdicts = script.into_iter();
+    let mut alive = 0;
+    let mut action = machine.start();
+    loop {
+        action = match action {
+            OrgAction::Send(op) => {
+                trace.push(op.name().to_owned());
+                alive += 1;
+                let Some(verdict) = verdicts.next() else {
+                    panic!("the script ends too early: {trace:?}");
+                };
+                machine.on_verdict(verdict, alive)
+            }
+            OrgAction::Backoff(wait) => {
+                trace.push(format!("{}ms", wait.as_millis()));
+                machine.on_timer()
+            }
+            OrgAction::Done(verdict) => {
+                assert_eq!(verdicts.next(), None, "{trace:?}");
+                return (trace.join(" "), verdict);
+            }
+            OrgAction::Halt(reason) => panic!("halted: {reason:?}"),
+        };
+    }
+}
+
+fn in_short(verdict: &OrgVerdict) -> String {
+    match verdict {
+        OrgVerdict::Ready { id, origin } => format!("{id} {}", origin.as_str()),
+        OrgVerdict::Absent => "absent".to_owned(),
+        OrgVerdict::Failed { code, parked, .. } => {
+            format!("{} {code}", if *parked { "parked" } else { "failed" })
+        }
+    }
+}
+
+fn check(machine: OrgMachine, script: Vec<Verdict>, trace: &str, verdict: &str) {
+    let (sent, told) = play(machine, script);
+    assert_eq!((sent.as_str(), in_short(&told).as_str()), (trace, verdict));
+}
+
+const FIND: &str = "find_org_by_external_id";
+
+#[test]
+fn a_look_up_finds_or_does_not() {
+    let by_id = || OrgMachine::lookup(OrgKey::Id("org_1".to_owned()));
+    let by_external_id = || OrgMachine::lookup(external());
+    check(by_id(), vec![org(None)], "get_org", "org_1 before");
+    check(
+        by_id(),
+        vec![Verdict::Absent],
+        "get_org",
+        "failed organization_not_found",
+    );
+    check(
+        by_external_id(),
+        vec![org(Some(9_999))],
+        FIND,
+        "org_1 before",
+    );
+    check(by_external_id(), vec![Verdict::Absent], FIND, "absent");
+}
+
+#[test]
+fn an_unclear_look_up_is_repeated_eight_times() {
+    let script = vec![unclear(), org(None)];
+    let trace = "get_org 500ms get_org";
+    let machine = OrgMachine::lookup(OrgKey::Id("org_1".to_owned()));
+    check(machine, script, trace, "org_1 before");
+    let (trace, told) = play(OrgMachine::lookup(external()), times(8, &[unclear()]));
+    assert_eq!(trace.matches(FIND).count(), 8);
+    assert_eq!(in_short(&told), "parked server_error");
+}
+
+#[test]
+fn a_create_that_is_answered_is_ours() {
+    check(
+        create(false),
+        vec![org(None)],
+        "create_org",
+        "org_1 answered",
+    );
+}
+
+#[test]
+fn what_exists_was_there_before_unless_ours_was_unclear() {
+    let found = |created_at| vec![exists(), org(created_at)];
+    let trace = format!("create_org {FIND}");
+    check(create(false), found(Some(1_000)), &trace, "org_1 before");
+    let trace = format!("create_org 500ms {FIND}");
+    let found = |created_at| vec![unclear(), org(created_at)];
+    check(create(false), found(Some(1_000)), &trace, "org_1 dated");
+    check(create(false), found(Some(999)), &trace, "org_1 before");
+    check(create(false), found(None), &trace, "org_1 before");
+}
+
+#[test]
+fn a_suspect_create_looks_first() {
+    check(create(true), vec![org(Some(1_000))], FIND, "org_1 dated");
+    check(create(true), vec![org(Some(999))], FIND, "org_1 before");
+    let script = vec![Verdict::Absent, org(None)];
+    check(
+        create(true),
+        script,
+        &format!("{FIND} create_org"),
+        "org_1 answered",
+    );
+    let script = vec![Verdict::Absent, exists(), org(Some(1_000))];
+    check(
+        create(true),
+        script,
+        &format!("{FIND} create_org {FIND}"),
+        "org_1 dated",
+    );
+}
+
+#[test]
+fn an_unclear_create_is_looked_up_then_sent_again_then_parked() {
+    let script = vec![unclear(), Verdict::Absent, org(None)];
+    let trace = format!("create_org 500ms {FIND} create_org");
+    check(create(false), script, &trace, "org_1 answered");
+    let (trace, told) = play(create(false), times(8, &[unclear(), Verdict::Absent]));
+    assert_eq!(trace.matches("create_org").count(), 8);
+    assert!(trace.ends_with(FIND), "{trace}");
+    assert_eq!(in_short(&told), "parked server_error");
+}
+
+#[test]
+fn an_outage_parks_nothing() {
+    let mut machine = create(false);
+    let mut action = machine.start();
+    for _ in 0..1_000 {
+        action = match action {
+            OrgAction::Send(_) => machine.on_verdict(unclear(), 5),
+            OrgAction::Backoff(_) => machine.on_timer(),
+            other => panic!("{other:?}"),
+        };
+    }
+}
+
+#[test]
+fn what_exists_but_is_invisible_is_parked_at_last() {
+    let mut round = vec![exists()];
+    round.extend(times(4, &[Verdict::Absent]));
+    let (trace, told) = play(create(false), times(8, &round));
+    let once = format!("create_org {FIND} 500ms {FIND} 1500ms {FIND} 3000ms {FIND}");
+    assert_eq!(trace, [once.as_str(); 8].join(" "));
+    assert_eq!(in_short(&told), "parked exists_but_invisible");
+}
+
+#[test]
+fn a_refusal_fails_in_clean_words_and_is_checked_when_ours_may_be_there() {
+    let refused = || Verdict::Rejected(rejection("invalid_request_parameters"));
+    let (trace, told) = play(create(false), vec![refused()]);
+    assert_eq!(trace, "create_org");
+    let OrgVerdict::Failed {
+        message,
+        http_status,
+        parked: false,
+        ..
+    } = told
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!((message.as_str(), http_status), ("write to …", Some(400)));
+
+    let trace = format!("create_org 500ms {FIND} create_org {FIND}");
+    let script = |last| vec![unclear(), Verdict::Absent, refused(), last];
+    let failed = "failed invalid_request_parameters";
+    check(create(false), script(Verdict::Absent), &trace, failed);
+    check(
+        create(false),
+        script(org(Some(1_000))),
+        &trace,
+        "org_1 dated",
+    );
+}
+
+#[test]
+fn an_organization_named_by_its_own_id_is_never_made() {
+    let machine = || {
+        OrgMachine::create(
+            OrgKey::Id("org_1".to_owned()),
+            "A".to_owned(),
+            INTENT,
+            false,
+        )
+    };
+    check(
+        machine(),
+        vec![Verdict::Absent],
+        "get_org",
+        "failed organization_not_found",
+    );
+    check(machine(), vec![org(Some(500))], "get_org", "org_1 before");
+}
+
+#[test]
+fn what_was_not_applied_is_sent_again_and_a_stop_changes_nothing() {
+    let mut machine = create(false);
+    machine.start();
+    let throttled = Verdict::NotApplied(crate::target::NotApplied::Throttled(None));
+    let again = machine.on_verdict(throttled, 1);
+    assert!(matches!(again, OrgAction::Send(Op::CreateOrg { .. })));
+    let stop = Verdict::Stop(StopReason::NotThisApi("x".to_owned()));
+    assert!(matches!(machine.on_verdict(stop, 1), OrgAction::Halt(_)));
+    assert!(matches!(
+        machine.on_timer(),
+        OrgAction::Send(Op::CreateOrg { .. })
+    ));
+    let done = machine.on_verdict(org(None), 1);
+    assert!(matches!(done, OrgAction::Done(OrgVerdict::Ready { .. })));
+    assert!(matches!(
+        machine.on_timer(),
+        OrgAction::Done(OrgVerdict::Ready { .. })
+    ));
+}

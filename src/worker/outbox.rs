@@ -1,0 +1,190 @@
+//! What this worker has to say, gathered until it is worth a frame.
+//!
+//! Outcomes go out 64 at a time or after 5 ms; questions, wants and alarms go out at once.
+
+use crate::model::event::{CallRecord, WorkerGauge};
+use crate::model::{LeaseId, Mono, RowOutcome};
+use crate::protocol::{FromWorker, StatsDelta};
+use std::cell::RefCell;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Outcomes worth a frame of their own.
+const OUTCOMES_PER_FRAME: usize = 64;
+
+/// Most outcomes in one frame: keeps the longest messages under the frame's limit.
+const OUTCOMES_PER_FRAME_MAX: usize = 256;
+
+/// How long outcomes wait for company.
+pub(super) const OUTCOMES_WAIT: Duration = Duration::from_millis(5);
+
+/// Counters are reported this often.
+const STATS_EVERY: Duration = Duration::from_millis(200);
+
+/// Latencies kept between two reports; more than that at once are sampled away.
+const LATENCIES_MAX: usize = 16_384;
+
+#[derive(Debug, Default)]
+struct Letters {
+    outcomes: Vec<(LeaseId, RowOutcome)>,
+    calls: Vec<CallRecord>,
+    messages: Vec<FromWorker>,
+    stats: StatsDelta,
+    health: (u32, u32),
+    urgent: bool,
+    reported_at: Mono,
+}
+
+/// The outgoing side, shared by everything in the worker. One thread, no await inside.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    letters: RefCell<Letters>,
+    /// Something is there to be sent, now or soon.
+    pub(super) any: Notify,
+    /// Something is there that should not wait.
+    pub(super) now: Notify,
+}
+
+impl Outbox {
+    /// Says something at once.
+    pub(super) fn say(&self, message: FromWorker) {
+        let mut letters = self.letters.borrow_mut();
+        letters.messages.push(message);
+        letters.urgent = true;
+        drop(letters);
+        self.wake_now();
+    }
+
+    /// Reports what became of a row.
+    pub(super) fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
+        let mut letters = self.letters.borrow_mut();
+        letters.outcomes.push((lease, outcome));
+        let enough = letters.outcomes.len() >= OUTCOMES_PER_FRAME;
+        letters.urgent |= enough;
+        drop(letters);
+        if enough {
+            self.wake_now()
+        } else {
+            self.any.notify_one()
+        }
+    }
+
+    /// Adds to the counters.
+    pub(super) fn count(&self, add: impl FnOnce(&mut StatsDelta)) {
+        let mut letters = self.letters.borrow_mut();
+        add(&mut letters.stats);
+        letters.stats.latencies_us.truncate(LATENCIES_MAX);
+        drop(letters);
+        self.any.notify_one();
+    }
+
+    /// Records a call.
+    pub(super) fn record(&self, call: CallRecord) {
+        self.letters.borrow_mut().calls.push(call);
+    }
+
+    /// Counts an answer for or against the target's health; bad news travel at once.
+    pub(super) fn health(&self, good: bool) {
+        let mut letters = self.letters.borrow_mut();
+        if good {
+            letters.health.0 += 1;
+            return;
+        }
+        letters.health.1 += 1;
+        letters.urgent = true;
+        drop(letters);
+        self.wake_now();
+    }
+
+    /// Returns whether something should go out at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.letters.borrow().urgent
+    }
+
+    /// Takes what is due at `now`; counters join when they are due or something else goes anyway
+    /// at the end.
+    pub(super) fn take(&self, now: Mono, gauge: WorkerGauge, last: bool) -> Vec<FromWorker> {
+        let mut letters = self.letters.borrow_mut();
+        letters.urgent = false;
+        let mut out = Vec::new();
+        let (ok, bad) = std::mem::take(&mut letters.health);
+        if ok + bad > 0 {
+            out.push(FromWorker::Health { ok, bad });
+        }
+        let mut outcomes = std::mem::take(&mut letters.outcomes);
+        while !outcomes.is_empty() {
+            let rest = outcomes.split_off(outcomes.len().min(OUTCOMES_PER_FRAME_MAX));
+            out.push(FromWorker::Outcomes(std::mem::replace(&mut outcomes, rest)));
+        }
+        if !letters.calls.is_empty() {
+            let calls = std::mem::take(&mut letters.calls);
+            out.extend(
+                calls
+                    .chunks(512)
+                    .map(|calls| FromWorker::Calls(calls.to_vec())),
+            );
+        }
+        if last || now.since(letters.reported_at) >= STATS_EVERY {
+            letters.reported_at = now;
+            let mut stats = std::mem::take(&mut letters.stats);
+            stats.gauge = gauge;
+            out.push(FromWorker::Stats(Box::new(stats)));
+        }
+        out.append(&mut letters.messages);
+        out
+    }
+
+    fn wake_now(&self) {
+        self.any.notify_one();
+        self.now.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RowError, RowNumber, Step};
+
+    fn outcome(row: u32) -> RowOutcome {
+        RowOutcome::failed(RowNumber(row), Step::User, RowError::local("x", "y"))
+    }
+
+    #[test]
+    fn outcomes_gather_until_there_are_enough() {
+        let outbox = Outbox::default();
+        for row in 1..64 {
+            outbox.settle(LeaseId(1), outcome(row));
+            assert!(!outbox.is_urgent());
+        }
+        outbox.settle(LeaseId(1), outcome(64));
+        assert!(outbox.is_urgent());
+        let out = outbox.take(Mono(0), WorkerGauge::default(), false);
+        assert!(matches!(&out[..], [FromWorker::Outcomes(outcomes)] if outcomes.len() == 64));
+        assert!(
+            outbox
+                .take(Mono(0), WorkerGauge::default(), false)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn bad_health_is_urgent_and_good_health_waits() {
+        let outbox = Outbox::default();
+        outbox.health(true);
+        assert!(!outbox.is_urgent());
+        outbox.health(false);
+        assert!(outbox.is_urgent());
+        let out = outbox.take(Mono(0), WorkerGauge::default(), false);
+        assert_eq!(out, [FromWorker::Health { ok: 1, bad: 1 }]);
+    }
+
+    #[test]
+    fn outcomes_come_before_whatever_was_said_after_them() {
+        let outbox = Outbox::default();
+        outbox.settle(LeaseId(1), outcome(1));
+        outbox.say(FromWorker::Drained);
+        let out = outbox.take(Mono(0), WorkerGauge::default(), true);
+        assert!(matches!(out.first(), Some(FromWorker::Outcomes(_))));
+        assert_eq!(out.last(), Some(&FromWorker::Drained));
+    }
+}

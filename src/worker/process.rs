@@ -1,0 +1,50 @@
+//! A worker as a process: its descriptors, its runtime, its exit code.
+#![expect(
+    clippy::print_stderr,
+    reason = "a worker's stderr is its log; the coordinator reads it"
+)]
+
+use super::serve::serve;
+use rustix::stdio::{dup2_stdout, stderr, stdin, stdout};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::task::LocalSet;
+
+/// Runs `userferry worker`: serves the coordinator at the other end of stdin and stdout.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("worker: {error}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let (input, output) = take_pipes().map_err(|error| {
+        format!("stdin and stdout are no pipes ({error}); `userferry worker` is started by import")
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let served = LocalSet::new().block_on(&runtime, async {
+        let input = Receiver::from_owned_fd(input)?;
+        let output = Sender::from_owned_fd(output)?;
+        serve(input, output).await.map_err(Into::into)
+    });
+    // Requests under way are abandoned, not waited for: the coordinator is gone.
+    runtime.shutdown_background();
+    served
+}
+
+/// Moves the protocol away from the standard descriptors: a stray print must not tear it.
+fn take_pipes() -> io::Result<(OwnedFd, OwnedFd)> {
+    let private = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(io::Error::from);
+    let input = private(stdin())?;
+    let output = private(stdout())?;
+    dup2_stdout(stderr())?;
+    Ok((input, output))
+}

@@ -1,0 +1,472 @@
+//! The life of a worker: take grants, run rows, answer questions, end with its input.
+
+use super::gate::Turn;
+use super::org_steps::{OrgAction, OrgMachine};
+use super::outbox::OUTCOMES_WAIT;
+use super::shell::{Shell, TurnedAway};
+use super::steps::{Action, RowMachine, RowPolicy};
+use crate::model::event::WorkerGauge;
+use crate::model::{LeaseId, Mono, OrgKey, RowNumber, RowOutcome, ServerMs, Step};
+use crate::protocol::{
+    BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
+    OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
+};
+use crate::source::{CsvRecord, RowRules, parse_row, read_chunk};
+use crate::target::classify::NotApplied;
+use crate::target::http::{Client, ClientError, TargetClient, Timeouts};
+use crate::target::{DryClient, Verdict};
+use secrecy::SecretString;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Bytes read from the coordinator at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Chunks asked for and not yet granted, at most.
+const CREDITS_MAX: usize = 8;
+
+/// Why a worker ends before its input does.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The coordinator's stream is no stream of frames.
+    #[error("the coordinator cannot be understood: {0}")]
+    Frame(#[from] FrameError),
+    /// The pipe broke.
+    #[error("the pipe to the coordinator broke: {0}")]
+    Pipe(#[from] io::Error),
+    /// The first frame was no hello, or one of another version.
+    #[error("this worker belongs to another build of userferry")]
+    Stranger,
+    /// The source file cannot be opened.
+    #[error("the source file cannot be opened: {0}")]
+    Source(io::Error),
+    /// There is no client for this address and key.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// A row that was granted and not started.
+struct Job {
+    lease: LeaseId,
+    record: CsvRecord,
+    context: RowContext,
+}
+
+/// One worker at work.
+struct Server {
+    shell: Shell,
+    file: File,
+    rules: RowRules,
+    policy: RowPolicy,
+    queue: RefCell<VecDeque<Job>>,
+    /// Rows in a task of their own.
+    active: Cell<u32>,
+    /// Organization flights in a task of their own.
+    flights: Cell<u32>,
+    done: Cell<u64>,
+    credits: Cell<usize>,
+    /// Rows of the last grant: what a credit is expected to bring.
+    grant_rows: Cell<usize>,
+    draining: Cell<bool>,
+    drained: Cell<bool>,
+}
+
+/// Serves until `input` ends.
+///
+/// # Errors
+/// A [`ServeError`]; the caller exits and the coordinator takes the worker for dead.
+pub async fn serve<R, W>(mut input: R, output: W) -> Result<(), ServeError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + 'static,
+{
+    let mut decoder = Decoder::default();
+    let Some(first) = next_message(&mut input, &mut decoder).await? else {
+        return Ok(());
+    };
+    let ToWorker::Hello(hello) = first else {
+        return Err(ServeError::Stranger);
+    };
+    if hello.protocol != PROTOCOL_VERSION || hello.build != BUILD {
+        return Err(ServeError::Stranger);
+    }
+    let nonce = hello.nonce;
+    let server = Rc::new(Server::new(*hello)?);
+    server.shell.outbox.say(FromWorker::Hello(HelloFromWorker {
+        protocol: PROTOCOL_VERSION,
+        build: BUILD.to_owned(),
+        nonce,
+        pid: std::process::id(),
+    }));
+    let writing = tokio::task::spawn_local(Rc::clone(&server).write(output));
+    let gating = {
+        let server = Rc::clone(&server);
+        tokio::task::spawn_local(async move { server.shell.run_gate().await })
+    };
+    server.ask_for_work();
+    let reading = async {
+        while let Some(message) = next_message(&mut input, &mut decoder).await? {
+            server.on_message(message);
+        }
+        Ok::<(), ServeError>(())
+    };
+    // Whichever side ends first ends the worker: rows under way are the coordinator's to recover.
+    let result = tokio::select! {
+        read = reading => read,
+        written = writing => match written {
+            Ok(written) => written.map_err(ServeError::from),
+            Err(panicked) => Err(ServeError::Pipe(io::Error::other(panicked))),
+        },
+    };
+    gating.abort();
+    result
+}
+
+async fn next_message<R: AsyncRead + Unpin>(
+    input: &mut R,
+    decoder: &mut Decoder,
+) -> Result<Option<ToWorker>, ServeError> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        if let Some(message) = decoder.next()? {
+            return Ok(Some(message));
+        }
+        let count = input.read(&mut buffer).await?;
+        if count == 0 {
+            decoder.finish()?;
+            return Ok(None);
+        }
+        decoder.push(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+impl Server {
+    fn new(hello: HelloToWorker) -> Result<Self, ServeError> {
+        let config = hello.config;
+        let client = if config.dry_run {
+            Client::Dry(DryClient)
+        } else {
+            let key = SecretString::from(hello.api_key);
+            let timeouts = Timeouts::STANDARD.scaled(config.time_scale);
+            Client::Http(TargetClient::new(&config.base_url, &key, timeouts)?)
+        };
+        Ok(Self {
+            file: File::open(&config.source).map_err(ServeError::Source)?,
+            rules: RowRules {
+                org_mode: config.org_mode.clone(),
+                require_membership: config.require_membership,
+            },
+            policy: RowPolicy {
+                on_existing: config.on_existing,
+                reactivate: config.reactivate,
+            },
+            shell: Shell::new(config, client),
+            queue: RefCell::default(),
+            active: Cell::new(0),
+            flights: Cell::new(0),
+            done: Cell::new(0),
+            credits: Cell::new(0),
+            grant_rows: Cell::new(usize::MAX),
+            draining: Cell::new(false),
+            drained: Cell::new(false),
+        })
+    }
+
+    fn on_message(self: &Rc<Self>, message: ToWorker) {
+        let shell = &self.shell;
+        match message {
+            // Said once, before this loop; a second one changes nothing.
+            ToWorker::Hello(_) => {}
+            ToWorker::Probe { probe } => {
+                self.spawn_flight(async move |server| server.probe(probe).await);
+            }
+            ToWorker::Grant(grant) => self.on_grant(*grant),
+            ToWorker::Slots(lease) => shell.with_gate(|gate| gate.on_slots(&lease)),
+            ToWorker::Pause { generation, until } => {
+                shell.with_gate(|gate| gate.on_pause(generation, until));
+            }
+            ToWorker::Org { key, answer } => {
+                shell.with_cache(|cache, delta| {
+                    cache.on_answer(&key, &answer, &mut delta.org_cache);
+                });
+            }
+            ToWorker::OrgHints(hints) => {
+                shell.with_cache(|cache, delta| cache.on_hints(hints, &mut delta.org_cache));
+            }
+            ToWorker::LookUpOrg { key } => {
+                self.fly(key.clone(), OrgMachine::lookup(key));
+            }
+            ToWorker::CreateOrg {
+                key,
+                name_at,
+                intent,
+                suspect,
+            } => {
+                self.create_org(key, name_at.as_ref(), intent, suspect);
+            }
+            ToWorker::Alive => shell.on_alive(),
+            ToWorker::Ping { nonce } => shell.outbox.say(FromWorker::Pong { nonce }),
+            ToWorker::Drain => self.drain(),
+        }
+    }
+
+    fn on_grant(self: &Rc<Self>, grant: Grant) {
+        self.credits.set(self.credits.get().saturating_sub(1));
+        let records = match read_chunk(&self.file, &grant.chunk, &self.shell.config.columns) {
+            Ok(records) => records,
+            Err(error) => {
+                self.shell
+                    .outbox
+                    .say(FromWorker::SourceChanged(error.to_string()));
+                return;
+            }
+        };
+        let mut contexts: BTreeMap<RowNumber, RowContext> = grant.contexts.into_iter().collect();
+        let wanted = |row: RowNumber| {
+            grant
+                .rows
+                .as_ref()
+                .is_none_or(|rows| rows.binary_search(&row).is_ok())
+        };
+        let mut queue = self.queue.borrow_mut();
+        let before = queue.len();
+        for record in records.into_iter().filter(|record| wanted(record.number)) {
+            let context = contexts.remove(&record.number).unwrap_or(RowContext {
+                t_lo: grant.t_lo,
+                ..RowContext::default()
+            });
+            queue.push_back(Job {
+                lease: grant.lease,
+                record,
+                context,
+            });
+        }
+        self.grant_rows.set((queue.len() - before).max(1));
+        drop(queue);
+        self.start_rows();
+    }
+
+    /// Starts rows up to the concurrency, and asks for more before it runs dry.
+    fn start_rows(self: &Rc<Self>) {
+        while self.active.get() < self.shell.config.concurrency && !self.draining.get() {
+            let Some(job) = self.queue.borrow_mut().pop_front() else {
+                break;
+            };
+            self.active.set(self.active.get() + 1);
+            let server = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let lease = job.lease;
+                if let Ok(outcome) = server.run_row(job).await {
+                    server.done.set(server.done.get() + 1);
+                    server.shell.outbox.settle(lease, outcome);
+                }
+                server.active.set(server.active.get() - 1);
+                server.start_rows();
+                server.say_drained();
+            });
+        }
+        self.ask_for_work();
+    }
+
+    fn ask_for_work(&self) {
+        let prefetch = self.shell.config.prefetch_rows as usize;
+        loop {
+            let credits = self.credits.get();
+            let coming = credits.saturating_mul(self.grant_rows.get());
+            let queued = self.queue.borrow().len();
+            if self.draining.get()
+                || credits >= CREDITS_MAX
+                || queued.saturating_add(coming) >= prefetch
+            {
+                return;
+            }
+            self.credits.set(credits + 1);
+            self.shell.outbox.say(FromWorker::Credit);
+        }
+    }
+
+    async fn run_row(&self, job: Job) -> Result<RowOutcome, TurnedAway> {
+        let number = job.record.number;
+        let columns = &self.shell.config.columns;
+        let row = match parse_row(&job.record, columns, &self.rules) {
+            Ok(row) => row,
+            Err(error) => return Ok(RowOutcome::failed(number, Step::Validation, error)),
+        };
+        let mut machine = RowMachine::new(row, job.context, self.policy);
+        let mut turn = Turn::Fresh;
+        let mut action = machine.start();
+        loop {
+            action = match action {
+                Action::AskOrg(key) => machine.on_org(self.shell.org(&key).await?),
+                Action::Send(op) => {
+                    let verdict = self.shell.call(&op, Some(number), turn).await?;
+                    turn = Turn::Started;
+                    machine.on_verdict(verdict, self.shell.alive())
+                }
+                Action::Backoff(wait) => {
+                    self.shell.back_off(wait).await;
+                    machine.on_timer()
+                }
+                Action::Settle(outcome) => return Ok(*outcome),
+                Action::Halt(reason) => {
+                    self.shell.halt(reason);
+                    // The coordinator ends the run; this row stays as it is.
+                    std::future::pending().await
+                }
+            };
+        }
+    }
+
+    fn create_org(
+        self: &Rc<Self>,
+        key: OrgKey,
+        name_at: Option<&NameAt>,
+        intent: ServerMs,
+        suspect: bool,
+    ) {
+        let name = match self.org_name(&key, name_at) {
+            Ok(name) => name,
+            Err(message) => return self.shell.outbox.say(FromWorker::SourceChanged(message)),
+        };
+        self.fly(key.clone(), OrgMachine::create(key, name, intent, suspect));
+    }
+
+    /// Reads the name of an organization where it stands; its external id is the default.
+    fn org_name(&self, key: &OrgKey, name_at: Option<&NameAt>) -> Result<String, String> {
+        use crate::model::OrgMode;
+        let default = key.as_str().to_owned();
+        if let OrgMode::Single { name, .. } = &self.rules.org_mode {
+            return Ok(name.clone().unwrap_or(default));
+        }
+        let Some(NameAt { chunk, row }) = name_at else {
+            return Ok(default);
+        };
+        let columns = &self.shell.config.columns;
+        let records = read_chunk(&self.file, chunk, columns).map_err(|error| error.to_string())?;
+        let cell = |column: Option<usize>| {
+            let record = records.iter().find(|record| record.number == *row)?;
+            record
+                .fields
+                .get(column?)
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+        };
+        // Two keys with one hash are not worth a wrong name.
+        let is_it = cell(columns.org_external_id) == Some(key.as_str());
+        Ok(cell(columns.org_name)
+            .filter(|_| is_it)
+            .map_or(default, str::to_owned))
+    }
+
+    fn fly(self: &Rc<Self>, key: OrgKey, machine: OrgMachine) {
+        self.shell.with_cache(|cache, _| cache.on_flight(&key));
+        self.spawn_flight(async move |server| {
+            if let Some(verdict) = server.run_flight(machine).await {
+                server
+                    .shell
+                    .outbox
+                    .say(FromWorker::OrgDone { key, verdict });
+            }
+        });
+    }
+
+    async fn run_flight(&self, mut machine: OrgMachine) -> Option<OrgVerdict> {
+        let mut turn = Turn::Fresh;
+        let mut action = machine.start();
+        loop {
+            action = match action {
+                OrgAction::Send(op) => {
+                    let verdict = self.shell.call(&op, None, turn).await.ok()?;
+                    turn = Turn::Started;
+                    machine.on_verdict(verdict, self.shell.alive())
+                }
+                OrgAction::Backoff(wait) => {
+                    self.shell.back_off(wait).await;
+                    machine.on_timer()
+                }
+                OrgAction::Done(verdict) => return Some(verdict),
+                OrgAction::Halt(reason) => {
+                    self.shell.halt(reason);
+                    return None;
+                }
+            };
+        }
+    }
+
+    async fn probe(&self, probe: u32) {
+        let (exchange, verdict) = self.shell.probe().await;
+        let result = match verdict {
+            Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
+                date: exchange.server_time(),
+            },
+            Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
+            Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
+            Verdict::NotApplied(NotApplied::Connect(words)) => ProbeResult::Connect(words),
+            Verdict::Stop(reason) => ProbeResult::Stop(reason),
+            Verdict::Rejected(why) | Verdict::Exists(why) | Verdict::Ambiguous(why) => {
+                let status = why.http_status.map(|status| format!(" ({status})"));
+                ProbeResult::Trouble(format!("{}{}", why.code, status.unwrap_or_default()))
+            }
+        };
+        self.shell.outbox.say(FromWorker::Probed { probe, result });
+    }
+
+    fn spawn_flight(self: &Rc<Self>, flight: impl AsyncFnOnce(&Self) + 'static) {
+        self.flights.set(self.flights.get() + 1);
+        let server = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            flight(&server).await;
+            server.flights.set(server.flights.get() - 1);
+            server.say_drained();
+        });
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        self.queue.borrow_mut().clear();
+        self.shell.drain();
+        self.say_drained();
+    }
+
+    fn say_drained(&self) {
+        let idle = self.active.get() == 0 && self.flights.get() == 0;
+        if self.draining.get() && idle && !self.drained.replace(true) {
+            self.shell.outbox.say(FromWorker::Drained);
+        }
+    }
+
+    /// Writes what the outbox holds, for the whole life of the worker.
+    async fn write<W: AsyncWrite + Unpin>(self: Rc<Self>, mut output: W) -> io::Result<()> {
+        let outbox = &self.shell.outbox;
+        let (mut sequence, mut bytes) = (0_u32, Vec::new());
+        loop {
+            outbox.any.notified().await;
+            if !outbox.is_urgent() {
+                tokio::select! {
+                    () = tokio::time::sleep(OUTCOMES_WAIT) => {}
+                    () = outbox.now.notified() => {}
+                }
+            }
+            let last = self.draining.get();
+            for message in outbox.take(Mono::now(), self.gauge(), last) {
+                encode(sequence, &message, &mut bytes).map_err(io::Error::other)?;
+                sequence = sequence.wrapping_add(1);
+            }
+            output.write_all(&bytes).await?;
+            bytes.clear();
+        }
+    }
+
+    fn gauge(&self) -> WorkerGauge {
+        WorkerGauge {
+            active: self.active.get(),
+            queued: u32::try_from(self.queue.borrow().len()).unwrap_or(u32::MAX),
+            done: self.done.get(),
+            ..self.shell.gauge()
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What every row task of this worker shares: the client, the gate, the cache, the outbox.
+//!
+//! One thread, so cells instead of locks; nothing is borrowed across an await.
+
+use super::cache::{Asked, OrgCache};
+use super::gate::{Gate, Turn};
+use super::outbox::Outbox;
+use crate::model::event::{CallRecord, WorkerGauge};
+use crate::model::rng::Rng;
+use crate::model::{Mono, OrgKey, RowNumber};
+use crate::protocol::{FromWorker, OrgAnswer, StatsDelta, WorkerConfig};
+use crate::target::classify::NotApplied;
+use crate::target::http::{Client, Exchange};
+use crate::target::{Op, RequestClass, StopReason, Verdict};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// After a refused connection the next try of this row waits this long.
+const CONNECT_AGAIN: Duration = Duration::from_millis(250);
+
+/// Until the coordinator speaks, an alarm holds this worker back at most this long.
+const HOLD_MAX: Duration = Duration::from_secs(5);
+
+/// A drain turned the row away before anything was sent for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TurnedAway;
+
+/// What the tasks of one worker share.
+#[derive(Debug)]
+pub(super) struct Shell {
+    pub(super) config: WorkerConfig,
+    pub(super) outbox: Outbox,
+    client: Client,
+    gate: RefCell<Gate>,
+    /// The gate has to be looked at.
+    gate_changed: Notify,
+    cache: RefCell<OrgCache>,
+    rng: RefCell<Rng>,
+    /// Successes seen, here or by a probe: what makes a failed attempt count.
+    alive: Cell<u64>,
+    in_flight: Cell<u32>,
+}
+
+impl Shell {
+    pub(super) fn new(config: WorkerConfig, client: Client) -> Self {
+        Self {
+            outbox: Outbox::default(),
+            client,
+            gate: RefCell::new(Gate::new(config.paced_writes, config.paced_reads)),
+            gate_changed: Notify::new(),
+            cache: RefCell::new(OrgCache::new(config.org_cache)),
+            rng: RefCell::new(Rng::new(config.seed)),
+            alive: Cell::new(0),
+            in_flight: Cell::new(0),
+            config,
+        }
+    }
+
+    /// Sends one request when its turn comes and says what the answer means.
+    pub(super) async fn call(
+        &self,
+        op: &Op,
+        row: Option<RowNumber>,
+        turn: Turn,
+    ) -> Result<Verdict, TurnedAway> {
+        self.pass_gate(op.class(), turn).await?;
+        let exchange = self.send(op).await;
+        let verdict = exchange.verdict(op);
+        self.note(op, row, &exchange, &verdict);
+        self.react(&verdict).await;
+        Ok(verdict)
+    }
+
+    /// Sends one request past the gate: a probe.
+    pub(super) async fn probe(&self) -> (Exchange, Verdict) {
+        let exchange = self.send(&Op::Probe).await;
+        let verdict = exchange.verdict(&Op::Probe);
+        self.note(&Op::Probe, None, &exchange, &verdict);
+        (exchange, verdict)
+    }
+
+    /// Returns the organization behind `key`, from the cache or from the coordinator.
+    pub(super) async fn org(&self, key: &OrgKey) -> Result<OrgAnswer, TurnedAway> {
+        let asked = self.with_cache(|cache, delta| cache.ask(key, &mut delta.org_cache));
+        match asked {
+            Asked::Hit(id) => Ok(OrgAnswer::Ready { id }),
+            Asked::Wait { answer, ask } => {
+                if ask {
+                    self.outbox.say(FromWorker::AskOrg(key.clone()));
+                }
+                answer.await.map_err(|_| TurnedAway)
+            }
+        }
+    }
+
+    /// Works on the cache; what it counts goes out with the next report.
+    pub(super) fn with_cache<T>(
+        &self,
+        work: impl FnOnce(&mut OrgCache, &mut StatsDelta) -> T,
+    ) -> T {
+        let mut result = None;
+        self.outbox
+            .count(|delta| result = Some(work(&mut self.cache.borrow_mut(), delta)));
+        result.unwrap_or_else(|| unreachable!("count calls its argument once"))
+    }
+
+    /// Works on the gate; it is looked at afterwards.
+    pub(super) fn with_gate<T>(&self, work: impl FnOnce(&mut Gate) -> T) -> T {
+        let result = work(&mut self.gate.borrow_mut());
+        self.gate_changed.notify_one();
+        result
+    }
+
+    /// Lets requests through as their time comes, for the whole life of the worker.
+    pub(super) async fn run_gate(&self) {
+        loop {
+            let now = Mono::now();
+            let look = self.gate.borrow_mut().look(now);
+            let generation = self.gate.borrow().generation();
+            for (class, count) in look.wants {
+                self.outbox.say(FromWorker::Want {
+                    generation,
+                    class,
+                    count,
+                });
+            }
+            match look.again_at {
+                Some(at) => {
+                    let wait = at.since(now);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.gate_changed.notified() => {}
+                    }
+                }
+                None => self.gate_changed.notified().await,
+            }
+        }
+    }
+
+    /// Waits out a backoff: scaled, with equal jitter (half of it is certain).
+    pub(super) async fn back_off(&self, wait: Duration) {
+        let share = 0.5 + self.rng.borrow_mut().unit() / 2.0;
+        tokio::time::sleep(wait.mul_f64(share * self.config.time_scale)).await;
+    }
+
+    /// Notes that something succeeded elsewhere.
+    pub(super) fn on_alive(&self) {
+        self.alive.set(self.alive.get() + 1);
+    }
+
+    /// Returns how many successes were seen.
+    pub(super) fn alive(&self) -> u64 {
+        self.alive.get()
+    }
+
+    /// Stops everything and tells the coordinator why.
+    pub(super) fn halt(&self, reason: StopReason) {
+        self.hold(HOLD_MAX);
+        self.outbox.say(FromWorker::Halt(reason));
+    }
+
+    /// Turns away rows that have sent nothing.
+    pub(super) fn drain(&self) {
+        self.with_gate(Gate::drain);
+        self.cache.borrow_mut().drain();
+    }
+
+    /// Returns what is on the wire and what waits.
+    pub(super) fn gauge(&self) -> WorkerGauge {
+        WorkerGauge {
+            in_flight: self.in_flight.get(),
+            waiting: u32::try_from(self.gate.borrow().waiting()).unwrap_or(u32::MAX),
+            ..WorkerGauge::default()
+        }
+    }
+
+    async fn pass_gate(&self, class: RequestClass, turn: Turn) -> Result<(), TurnedAway> {
+        if self.gate.borrow().is_open(class, Mono::now(), turn) {
+            return Ok(());
+        }
+        let pass = self.with_gate(|gate| gate.wait(class, turn));
+        pass.await.map_err(|_| TurnedAway)
+    }
+
+    async fn send(&self, op: &Op) -> Exchange {
+        self.in_flight.set(self.in_flight.get() + 1);
+        let exchange = self.client.send(op).await;
+        self.in_flight.set(self.in_flight.get() - 1);
+        exchange
+    }
+
+    fn note(&self, op: &Op, row: Option<RowNumber>, exchange: &Exchange, verdict: &Verdict) {
+        let micros = u32::try_from(exchange.latency().as_micros()).unwrap_or(u32::MAX);
+        let dry = self.config.dry_run;
+        self.outbox.count(|delta| {
+            // A dry run asks nobody anything.
+            if !dry {
+                count_request(delta, op, exchange, verdict, micros);
+            }
+        });
+        if self.config.record_calls {
+            self.outbox.record(CallRecord {
+                row,
+                op: op.name().to_owned(),
+                verdict: name_of(verdict).to_owned(),
+                status: exchange.status(),
+                request_id: exchange.request_id(),
+                micros,
+            });
+        }
+    }
+
+    async fn react(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Ok(_)
+            | Verdict::Absent
+            | Verdict::Rejected(_)
+            | Verdict::Exists(_)
+            | Verdict::OddEcho(_) => {
+                self.on_alive();
+                self.outbox.health(true);
+            }
+            Verdict::Ambiguous(_) => self.outbox.health(false),
+            Verdict::NotApplied(NotApplied::Throttled(wait)) => {
+                // Stop at once; the coordinator's pause follows and says for how long.
+                self.hold(wait.unwrap_or(HOLD_MAX));
+                self.outbox.say(FromWorker::Throttled { wait: *wait });
+            }
+            Verdict::NotApplied(NotApplied::Unauthorized) => {
+                self.hold(HOLD_MAX);
+                self.outbox.say(FromWorker::Unauthorized);
+            }
+            Verdict::NotApplied(NotApplied::Connect(_)) => {
+                self.outbox.health(false);
+                self.back_off(CONNECT_AGAIN).await;
+            }
+            Verdict::Stop(_) => {}
+        }
+    }
+
+    fn hold(&self, wait: Duration) {
+        let until = Mono::now().after(wait.min(HOLD_MAX));
+        self.with_gate(|gate| gate.hold(until));
+    }
+}
+
+fn count_request(
+    delta: &mut StatsDelta,
+    op: &Op,
+    exchange: &Exchange,
+    verdict: &Verdict,
+    micros: u32,
+) {
+    delta.requests.total += 1;
+    match op.class() {
+        RequestClass::Write => {
+            delta.requests.writes += 1;
+            let at = exchange.started;
+            let (first, last) = delta.writes_between.unwrap_or((at, at));
+            delta.writes_between = Some((first.min(at), last.max(at)));
+        }
+        RequestClass::Read => delta.requests.reads += 1,
+    }
+    match verdict {
+        Verdict::NotApplied(NotApplied::Throttled(_)) => delta.requests.throttled += 1,
+        Verdict::Ambiguous(_) => delta.requests.ambiguous += 1,
+        _ => {}
+    }
+    if exchange.status().is_some() {
+        delta.latencies_us.push(micros);
+    }
+}
+
+/// Returns the stable word of a verdict.
+pub(super) const fn name_of(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok(_) => "ok",
+        Verdict::Absent => "absent",
+        Verdict::NotApplied(NotApplied::Throttled(_)) => "throttled",
+        Verdict::NotApplied(NotApplied::Unauthorized) => "unauthorized",
+        Verdict::NotApplied(NotApplied::Connect(_)) => "no_connection",
+        Verdict::Stop(_) => "stop",
+        Verdict::Rejected(_) => "rejected",
+        Verdict::Exists(_) => "exists",
+        Verdict::Ambiguous(_) => "ambiguous",
+        Verdict::OddEcho(_) => "odd_echo",
+    }
+}

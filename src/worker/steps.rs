@@ -1,0 +1,367 @@
+//! One row as a state machine: organization, then user, then membership.
+//!
+//! # Owns
+//! What is sent next for a row, and what became of it.
+//! # Never
+//! Sleeps, reads a clock, draws a random number, sends: the shell around it does, as told by an
+//! [`Action`]. Concludes anything from finding nothing.
+//! # Invariants
+//! I5: a row fails at a step only if the target holds nothing this job made for that step.
+//! I6, I7: a user or membership is ours only by our own 2xx, or by evidence from [`reconcile`].
+//!
+//! [`reconcile`]: mod@super::reconcile
+
+#[cfg(test)]
+pub mod fixtures;
+mod membership;
+mod user;
+
+use super::attempts::{Attempts, Why};
+use crate::model::{
+    Evidence, ExistingPolicy, MembershipOutcome, OrgKey, Origin, RowError, RowOutcome, RowState,
+    ServerMs, Step, UserOutcome, escape,
+};
+pub use crate::protocol::{OrgAnswer, RowContext};
+use crate::source::SourceRow;
+use crate::target::{Op, Rejection, StopReason, Verdict, workos};
+use std::time::Duration;
+
+/// What the job says about users and memberships that were there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowPolicy {
+    /// What happens to a row whose user was there before.
+    pub on_existing: ExistingPolicy,
+    /// Whether an inactive membership is re-activated.
+    pub reactivate: bool,
+}
+
+/// What the shell does next for the row.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Find out the organization's id, then call [`RowMachine::on_org`].
+    AskOrg(OrgKey),
+    /// Send this once, when a slot allows and nothing is paused, then call
+    /// [`RowMachine::on_verdict`].
+    Send(Op),
+    /// Wait this long (jitter is the shell's), then call [`RowMachine::on_timer`].
+    Backoff(Duration),
+    /// The row has an outcome.
+    Settle(Box<RowOutcome>),
+    /// The run stops; the row is as it was. [`RowMachine::on_timer`] would send again.
+    Halt(StopReason),
+}
+
+/// One row on its way.
+#[derive(Debug)]
+pub struct RowMachine {
+    row: SourceRow,
+    context: RowContext,
+    policy: RowPolicy,
+    user: Option<UserOutcome>,
+    org_id: Option<String>,
+    /// A create of the user was sent in this run and its answer is not known.
+    user_unclear: bool,
+    /// The same for the membership.
+    membership_unclear: bool,
+    /// The membership was found inactive and is being re-activated.
+    reactivating: bool,
+    /// Answers 404 to the membership's create.
+    missing: usize,
+    attempts: Attempts,
+    /// Requests sent, those that were definitely not applied left out.
+    requests: u16,
+    /// The latest answer that settled nothing.
+    last: Rejection,
+    waiting_for: WaitingFor,
+}
+
+#[derive(Clone, Debug)]
+enum WaitingFor {
+    Org,
+    Answer(Ask),
+    Timer(Ask),
+    Nothing(Box<RowOutcome>),
+}
+
+/// The request in flight, or to be sent next.
+#[derive(Clone, Debug)]
+enum Ask {
+    CreateUser,
+    FindUser {
+        by: By,
+        why: Why,
+    },
+    CreateMembership,
+    FindMembership {
+        why: Why,
+    },
+    /// After a 404: is it the user that is missing?
+    GetUser,
+}
+
+/// The three ways to find a user, in this order.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    ExternalId,
+    Email,
+    /// For targets that tell cases apart.
+    EmailAsWritten,
+}
+
+impl RowMachine {
+    /// Makes the machine of a row that passed every local rule.
+    pub fn new(row: SourceRow, context: RowContext, policy: RowPolicy) -> Self {
+        Self {
+            user: context.user.clone(),
+            row,
+            context,
+            policy,
+            org_id: None,
+            user_unclear: false,
+            membership_unclear: false,
+            reactivating: false,
+            missing: 0,
+            attempts: Attempts::default(),
+            requests: 0,
+            last: Rejection::default(),
+            waiting_for: WaitingFor::Org,
+        }
+    }
+
+    /// Returns the first thing to do. The organization comes first: a row that cannot join it makes
+    /// no user.
+    pub fn start(&mut self) -> Action {
+        self.waiting_for = WaitingFor::Org;
+        match &self.row.org {
+            None => self.user_step(),
+            Some(OrgKey::Id(id)) if self.pair_membership().is_some() => {
+                self.org_id = Some(id.clone());
+                self.user_step()
+            }
+            Some(key) => Action::AskOrg(key.clone()),
+        }
+    }
+
+    /// Goes on with what became of the organization.
+    pub fn on_org(&mut self, answer: OrgAnswer) -> Action {
+        if !matches!(self.waiting_for, WaitingFor::Org) {
+            return self.again();
+        }
+        match answer {
+            OrgAnswer::Ready { id } => {
+                self.org_id = Some(id);
+                self.user_step()
+            }
+            // The lower row's membership stands, whatever became of the organization since.
+            OrgAnswer::Failed { .. } if self.pair_membership().is_some() => self.user_step(),
+            OrgAnswer::Failed {
+                code,
+                message,
+                http_status,
+                parked,
+            } => {
+                let state = if parked {
+                    RowState::Parked
+                } else {
+                    RowState::Failed
+                };
+                let error = RowError {
+                    code,
+                    message,
+                    http_status,
+                    request_id: None,
+                };
+                self.settle(state, Some(Step::Organization), None, Some(error))
+            }
+        }
+    }
+
+    /// Goes on with what an answer means. `alive` counts successes of other rows.
+    pub fn on_verdict(&mut self, verdict: Verdict, alive: u64) -> Action {
+        let ask = match &self.waiting_for {
+            WaitingFor::Answer(ask) => ask.clone(),
+            WaitingFor::Org | WaitingFor::Timer(_) | WaitingFor::Nothing(_) => return self.again(),
+        };
+        let answer = match verdict {
+            Verdict::NotApplied(_) => return self.send(ask),
+            Verdict::Stop(reason) => return Action::Halt(reason),
+            answer => answer,
+        };
+        self.requests = self.requests.saturating_add(1);
+        match ask {
+            Ask::CreateUser => self.on_create_user(answer, alive),
+            Ask::FindUser { by, why } => self.on_find_user(by, why, answer, alive),
+            Ask::CreateMembership => self.on_create_membership(answer, alive),
+            Ask::FindMembership { why } => self.on_find_membership(why, answer, alive),
+            Ask::GetUser => self.on_get_user(answer, alive),
+        }
+    }
+
+    /// Goes on after a wait; sends again what is in flight otherwise.
+    pub fn on_timer(&mut self) -> Action {
+        self.again()
+    }
+
+    /// Repeats the current action: nothing is lost by an event that comes out of turn.
+    fn again(&mut self) -> Action {
+        match self.waiting_for.clone() {
+            WaitingFor::Org => self.start(),
+            WaitingFor::Answer(ask) | WaitingFor::Timer(ask) => self.send(ask),
+            WaitingFor::Nothing(outcome) => Action::Settle(outcome),
+        }
+    }
+
+    fn send(&mut self, ask: Ask) -> Action {
+        let op = self.op(&ask);
+        self.waiting_for = WaitingFor::Answer(ask);
+        Action::Send(op)
+    }
+
+    fn send_after(&mut self, wait: Duration, ask: Ask) -> Action {
+        self.waiting_for = WaitingFor::Timer(ask);
+        Action::Backoff(wait)
+    }
+
+    /// An answer to a read that says nothing: read again, unless it was too often.
+    fn read_again(&mut self, step: Step, ask: Ask, unclear: Rejection, alive: u64) -> Action {
+        self.last = unclear;
+        let wait = self.attempts.note_unclear(alive);
+        if self.attempts.are_spent() {
+            return self.park_server_error(step);
+        }
+        self.send_after(wait, ask)
+    }
+
+    fn op(&self, ask: &Ask) -> Op {
+        match ask {
+            Ask::CreateUser => self.create_user(),
+            Ask::FindUser { by, .. } => self.find_user(*by),
+            Ask::GetUser => Op::GetUser(self.user_id()),
+            Ask::CreateMembership => Op::CreateMembership {
+                user_id: self.user_id(),
+                org_id: self.org_id.clone().unwrap_or_default(),
+                role_slugs: self.row.role_slugs.clone(),
+            },
+            Ask::FindMembership { .. } => Op::FindMembership {
+                user_id: self.user_id(),
+                org_id: self.org_id.clone().unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Only called in the membership step, which is not reached without a user.
+    fn user_id(&self) -> String {
+        let user = self.user.as_ref();
+        user.map(|user| user.id.clone()).unwrap_or_default()
+    }
+
+    fn pair_membership(&self) -> Option<&String> {
+        let pair = self.context.pair_membership.as_ref();
+        pair.filter(|_| self.context.follower && self.user.is_some())
+    }
+
+    fn settle_well(&mut self, membership: Option<MembershipOutcome>) -> Action {
+        let origin = self.user.as_ref().map(|user| user.origin);
+        let state = match origin {
+            _ if self.context.follower => RowState::Merged,
+            Some(Origin::Made(Evidence::Answered)) => RowState::Created,
+            Some(Origin::Made(Evidence::Dated | Evidence::Weak)) => RowState::Recovered,
+            Some(Origin::Before) | None => RowState::Linked,
+        };
+        self.settle(state, None, membership, None)
+    }
+
+    fn fail(&mut self, step: Step, error: RowError) -> Action {
+        self.settle(RowState::Failed, Some(step), None, Some(error))
+    }
+
+    fn park(&mut self, step: Step, error: RowError) -> Action {
+        self.settle(RowState::Parked, Some(step), None, Some(error))
+    }
+
+    /// Eight attempts settled nothing while other rows succeeded.
+    fn park_server_error(&mut self, step: Step) -> Action {
+        let last = self.answered("server_error");
+        let message = format!(
+            "the target's answers did not settle this row; the last one was {}",
+            or(&last.message, &self.last.code)
+        );
+        self.park(step, RowError { message, ..last })
+    }
+
+    /// The target says it exists and never shows it.
+    fn park_invisible(&mut self, step: Step) -> Action {
+        let message = "the target says that it exists already, but no look-up finds it".to_owned();
+        let error = RowError {
+            message,
+            ..self.answered("exists_but_invisible")
+        };
+        self.park(step, error)
+    }
+
+    fn settle(
+        &mut self,
+        state: RowState,
+        step: Option<Step>,
+        membership: Option<MembershipOutcome>,
+        error: Option<RowError>,
+    ) -> Action {
+        let outcome = Box::new(RowOutcome {
+            row: self.row.number,
+            state,
+            step,
+            user: self.user.clone(),
+            org_id: self.org_id.clone(),
+            membership,
+            attempts: self.requests,
+            error,
+        });
+        self.waiting_for = WaitingFor::Nothing(outcome.clone());
+        Action::Settle(outcome)
+    }
+
+    /// The latest unclear answer as an error with a code of ours.
+    fn answered(&self, code: &str) -> RowError {
+        RowError {
+            code: code.to_owned(),
+            ..self.refusal(&self.last)
+        }
+    }
+
+    /// A refusal in the target's words, without the person it speaks of.
+    fn refusal(&self, rejection: &Rejection) -> RowError {
+        let row = &self.row;
+        let cells = [
+            Some(&row.email),
+            Some(&row.email_norm),
+            row.first_name.as_ref(),
+            row.last_name.as_ref(),
+            row.external_id.as_ref(),
+        ];
+        let mut secrets: Vec<&str> = row.credential.iter().map(workos::unspeakable).collect();
+        secrets.extend(cells.into_iter().flatten().map(String::as_str));
+        secrets.extend(row.metadata.iter().map(|(_, value)| value.as_str()));
+        let message = escape::without_people(&rejection.message, &secrets);
+        RowError {
+            message: or(&message, "the target gave no reason").to_owned(),
+            code: rejection.code.clone(),
+            http_status: rejection.http_status,
+            request_id: rejection.request_id.clone(),
+        }
+    }
+}
+
+/// What a verdict stands for that no answer to this request can have.
+fn unexpected() -> Rejection {
+    Rejection {
+        code: "malformed_answer".to_owned(),
+        ..Rejection::default()
+    }
+}
+
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
+}
+
+#[cfg(test)]
+mod tests;
