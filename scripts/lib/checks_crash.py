@@ -233,6 +233,8 @@ def disk_full(work, _seed):
     done = command.wait(60)
     require(done.code == 74, f"exit {done.code}: {done.tail}")
     require("resume" in done.stderr, f"the resume command is not printed: {done.tail}")
+    if mounted:
+        run(work, "resume", "job", *where).expect(74)
     filler.unlink(missing_ok=True)
     rows = run(work, "status", "job", "--json", *where).json["rows"]
     require(rows["failed"] + rows["parked"] == 0, f"rows failed for the disk's sake: {rows}")

@@ -35,7 +35,7 @@ def secrets(work, seed):
     command = Command(
         work,
         *("import", path, *server.target(), "--create-orgs", "--job", "job", "--workers", 3),
-        *("--rate", "200/1s", "--chunk-size", 20, "--max-failures", "100%"),
+        *("--rate", "200/1s", "--chunk-size", 20),
         *("--events", events, "--log-level", "trace", "--progress", "plain"),
         key=CANARY_KEY,
     )
