@@ -3,8 +3,8 @@
 use super::rates::{LimitArg, RateArg};
 use crate::model::rate::parse_duration;
 use crate::model::{ExistingPolicy, TargetKind};
+use crate::sandbox::SandboxArgs;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -184,32 +184,6 @@ pub struct TuningArgs {
     #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0,
           value_parser = parse_time_scale)]
     pub time_scale: f64,
-}
-
-/// `sandbox`.
-#[derive(Debug, Args)]
-pub struct SandboxArgs {
-    /// Address to listen on; port 0 takes a free one and prints it
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4100")]
-    pub listen: SocketAddr,
-    /// Enforce a limit on writes, e.g. 500/10s, or the three of `workos`
-    #[arg(long, value_name = "N/D|workos")]
-    pub rate: Option<String>,
-    /// Answer this late, with a spread, e.g. 200ms~50%
-    #[arg(long, value_name = "DURATION[~P%]")]
-    pub latency: Option<String>,
-    /// Faults, e.g. drop-after=2%,500=2%,429=5%:0
-    #[arg(long, value_name = "SPEC")]
-    pub faults: Option<String>,
-    /// Seed of faults and latencies
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Keep the data in this file and start from it
-    #[arg(long, value_name = "FILE")]
-    pub state: Option<PathBuf>,
-    /// Accept only this key [default: any]
-    #[arg(long, value_name = "KEY")]
-    pub api_key: Option<String>,
 }
 
 /// Where jobs live.

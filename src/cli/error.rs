@@ -2,8 +2,10 @@
 //! sentence and a hint here.
 
 use super::exit::Exit;
-use crate::ledger::LedgerError;
+use crate::ledger::{FolderError, LedgerError, LockError};
+use crate::sandbox::{JournalError, SandboxError};
 use crate::source::SourceError;
+use crate::supervise::SandboxChildError;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -140,19 +142,148 @@ impl CliError {
 /// Returns the exit code of a ledger's refusal or failure.
 pub fn ledger_exit(error: &LedgerError) -> Exit {
     match error {
-        LedgerError::Full => Exit::Disk,
+        LedgerError::Missing { .. } | LedgerError::Exists { .. } => Exit::Usage,
+        LedgerError::Full { .. }
+        | LedgerError::Io { .. }
+        | LedgerError::Busy { .. }
+        | LedgerError::Corrupt { .. }
+        | LedgerError::NotALedger { .. }
+        | LedgerError::Newer { .. }
+        | LedgerError::Poisoned { .. } => Exit::Disk,
+        LedgerError::Reopened => Exit::Held,
+        LedgerError::Invariant { .. } | LedgerError::Panicked(_) => Exit::Internal,
+    }
+}
+
+fn ledger_code(error: &LedgerError) -> &'static str {
+    match error {
+        LedgerError::Missing { .. } => "ledger_missing",
+        LedgerError::Exists { .. } => "ledger_exists",
+        LedgerError::Full { .. } => "disk_full",
+        LedgerError::Io { .. } => "ledger_io",
+        LedgerError::Busy { .. } => "ledger_busy",
+        LedgerError::Corrupt { .. } => "ledger_corrupt",
+        LedgerError::NotALedger { .. } => "not_a_ledger",
+        LedgerError::Newer { .. } => "ledger_newer",
+        LedgerError::Invariant { .. } => "invariant",
+        LedgerError::Poisoned { .. } => "ledger_closed",
+        LedgerError::Reopened => "job_reopened",
+        LedgerError::Panicked(_) => "ledger_panicked",
+    }
+}
+
+impl CliError {
+    /// Words a ledger's error.
+    pub fn of_ledger(error: &LedgerError) -> Self {
+        Self::new(ledger_exit(error), ledger_code(error), error.to_string())
+            .hint(error.hint())
+            .caused_by(error)
+    }
+
+    /// Words a failure to write to stdout.
+    pub fn stdout(error: std::io::Error) -> Self {
+        Self::new(
+            Exit::Disk,
+            "stdout",
+            format!("stdout cannot be written: {error}"),
+        )
+    }
+
+    /// Words a failure to write data.
+    pub fn output(error: std::io::Error) -> Self {
+        let hint = "make room, or name another place with --out";
+        Self::new(
+            Exit::Disk,
+            "output",
+            format!("the output cannot be written: {error}"),
+        )
+        .hint(hint)
     }
 }
 
 impl From<LedgerError> for CliError {
     fn from(error: LedgerError) -> Self {
-        Self::new(ledger_exit(&error), "disk_full", error.to_string()).caused_by(&error)
+        Self::of_ledger(&error)
+    }
+}
+
+impl From<LockError> for CliError {
+    fn from(error: LockError) -> Self {
+        let (exit, code) = match error {
+            LockError::Held { .. } => (Exit::Held, "job_held"),
+            LockError::Removed { .. } => (Exit::Usage, "no_job"),
+            LockError::Io { .. } => (Exit::Disk, "lock_io"),
+        };
+        Self::new(exit, code, error.to_string())
+            .hint(error.hint())
+            .caused_by(&error)
+    }
+}
+
+impl From<FolderError> for CliError {
+    fn from(error: FolderError) -> Self {
+        let (exit, code) = match error {
+            FolderError::BadName { .. } => (Exit::Usage, "bad_job_name"),
+            FolderError::NoJob { .. } => (Exit::Usage, "no_job"),
+            FolderError::Exists { .. } => (Exit::Usage, "job_exists"),
+            FolderError::NotAFolder { .. } => (Exit::Disk, "not_a_folder"),
+            FolderError::Network { .. } => (Exit::Disk, "network_file_system"),
+            FolderError::NoSpace { .. } => (Exit::Disk, "disk_full"),
+            FolderError::Io { .. } => (Exit::Disk, "folder_io"),
+            FolderError::Lock(error) => return error.into(),
+        };
+        Self::new(exit, code, error.to_string())
+            .hint(error.hint())
+            .caused_by(&error)
     }
 }
 
 impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
-        Self::new(Exit::Input, "changed", error.to_string()).caused_by(&error)
+        // Everything about the file's content refuses the input; only our own space is the disk's.
+        let exit = match error {
+            SourceError::Spill(_) => Exit::Disk,
+            _ => Exit::Input,
+        };
+        let place = error.place();
+        let at = place.map_or_else(At::default, |place| At {
+            row: place.row.map(|row| u64::from(row.0)),
+            line: Some(place.line),
+            column: place.column,
+        });
+        let worded = Self::new(exit, error.code(), error.to_string())
+            .at(at)
+            .caused_by(&error);
+        match error.hint() {
+            Some(hint) => worded.hint(hint),
+            None => worded,
+        }
+    }
+}
+
+impl From<SandboxChildError> for CliError {
+    fn from(error: SandboxChildError) -> Self {
+        let hint = "try `userferry sandbox` by itself: it says what is wrong";
+        Self::new(Exit::Internal, "sandbox", error.to_string())
+            .hint(hint)
+            .caused_by(&error)
+    }
+}
+
+impl From<SandboxError> for CliError {
+    fn from(error: SandboxError) -> Self {
+        let (exit, code) = match &error {
+            SandboxError::NotLoopback(_) => (Exit::Usage, "not_loopback"),
+            SandboxError::Listen { .. } => (Exit::Usage, "address"),
+            SandboxError::Journal(JournalError::Held(_)) => (Exit::Held, "sandbox_held"),
+            SandboxError::Journal(
+                JournalError::Io { .. } | JournalError::Foreign(_) | JournalError::Damaged { .. },
+            ) => (Exit::Disk, "sandbox_log"),
+            SandboxError::Key(_) => (Exit::Auth, "sandbox_key"),
+            SandboxError::Announce(_) => (Exit::Disk, "stdout"),
+            SandboxError::Runtime(_) => (Exit::Internal, "runtime"),
+        };
+        Self::new(exit, code, error.to_string()).caused_by(&error)
     }
 }
 

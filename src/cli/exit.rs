@@ -1,7 +1,6 @@
 //! Exit codes: one enum, documented here, in the README and nowhere else.
 
 use crate::coordinator::{EndReason, StopSignal};
-use crate::ledger::RunState;
 use crate::model::RowTally;
 use crate::target::StopReason;
 
@@ -92,16 +91,9 @@ impl Exit {
     }
 }
 
-/// Returns the state a run is stored and shown in after it ended because of `why`.
-pub fn state_of_run(why: &EndReason) -> RunState {
-    match why {
-        EndReason::Completed => RunState::Completed,
-        EndReason::Interrupted(_) => RunState::Interrupted,
-        EndReason::Outage(_) => RunState::Paused,
-        EndReason::Refused(_)
-        | EndReason::Ledger(_)
-        | EndReason::SourceChanged(_)
-        | EndReason::Internal(_) => RunState::Failed,
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.as_u8())
     }
 }
 
@@ -127,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_end_has_its_own_code_and_state() {
+    fn every_other_end_has_its_own_code() {
         let rows = RowTally::of(1);
         let table = [
             (
@@ -145,8 +137,8 @@ mod tests {
                 143,
                 "interrupted",
             ),
-            (EndReason::Outage(String::new()), 75, "paused"),
-            (EndReason::Refused(StopReason::Unauthorized), 77, "failed"),
+            (EndReason::Outage(String::new()), 75),
+            (EndReason::Refused(StopReason::Unauthorized), 77),
             (
                 EndReason::Refused(StopReason::Forbidden(String::new())),
                 69,
@@ -162,12 +154,11 @@ mod tests {
                 69,
                 "failed",
             ),
-            (EndReason::SourceChanged(String::new()), 65, "failed"),
-            (EndReason::Internal(String::new()), 70, "failed"),
+            (EndReason::SourceChanged(String::new()), 65),
+            (EndReason::Internal(String::new()), 70),
         ];
-        for (why, code, state) in table {
+        for (why, code) in table {
             assert_eq!(Exit::of_run(&why, &rows).as_u8(), code, "{why:?}");
-            assert_eq!(state_of_run(&why).as_str(), state, "{why:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What makes a job this job: its name, and the options that may not change.
+//! What makes a job this job: the file and the options that may not change.
 
 use super::args::IdentityArgs;
 use super::error::{CliError, CliResult};
@@ -7,42 +7,6 @@ use crate::model::escape::shown;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
 use std::fmt::Display;
 use std::path::Path;
-
-/// Hex digits of the hash in a name: enough that two files of one stem rarely meet.
-const HASH_DIGITS: usize = 6;
-
-/// Longest stem in a name: with hash and number it stays a legal job name.
-const STEM_MAX: usize = 48;
-
-/// Returns the name of the job that imports `source` with these options: the file's stem and a
-/// hash of the absolute path, the target and the base URL.
-pub fn job_name(source: &Path, options: &JobOptions) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let path = source.as_os_str().as_encoded_bytes();
-    let base_url = options.base_url.as_deref().unwrap_or_default();
-    for part in [path, options.target.as_str().as_bytes(), base_url.as_bytes()] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let hash = hasher.finalize().to_hex();
-    format!("{}-{}", stem(source), hash.get(..HASH_DIGITS).unwrap_or_default())
-}
-
-/// Returns the file's stem with every character that a job name may not hold replaced by `_`.
-fn stem(source: &Path) -> String {
-    let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-    let legal = |c: char| {
-        if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' }
-    };
-    let stem: String = stem.chars().take(STEM_MAX).map(legal).collect();
-    let stem = stem.trim_start_matches(['.', '-']);
-    if stem.is_empty() { "users".to_owned() } else { stem.to_owned() }
-}
-
-/// Returns the name of the `n`-th job of this name: itself, then `<name>-2`, …
-pub fn numbered(name: &str, n: u32) -> String {
-    if n <= 1 { name.to_owned() } else { format!("{name}-{n}") }
-}
 
 /// Refuses options that differ from the stored ones. What is not given is not compared.
 pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
@@ -54,10 +18,20 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
     }
     check_organizations(args, stored)?;
     flag("--create-orgs", args.create_orgs, stored.create_orgs)?;
-    let on_existing = args.on_existing.map(|arg| ExistingPolicy::from(arg).as_str());
-    same("--on-existing", on_existing.as_ref(), &stored.on_existing.as_str())?;
+    let on_existing = args
+        .on_existing
+        .map(|arg| ExistingPolicy::from(arg).as_str());
+    same(
+        "--on-existing",
+        on_existing.as_ref(),
+        &stored.on_existing.as_str(),
+    )?;
     flag("--reactivate", args.reactivate, stored.reactivate)?;
-    flag("--require-membership", args.require_membership, stored.require_membership)?;
+    flag(
+        "--require-membership",
+        args.require_membership,
+        stored.require_membership,
+    )?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
 }
 
@@ -65,7 +39,11 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
 /// without `--target` nothing may leave the machine.
 pub fn check_destination(resolved: &JobOptions, stored: &JobOptions) -> CliResult<()> {
     same("--target", Some(&resolved.target), &stored.target)?;
-    same("--base-url", Some(&stored_url(resolved)), &stored_url(stored))
+    same(
+        "--base-url",
+        Some(&stored_url(resolved)),
+        &stored_url(stored),
+    )
 }
 
 /// Refuses to continue a job with another file.
@@ -87,7 +65,10 @@ fn check_organizations(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()
     };
     match &stored.org_mode {
         OrgMode::Columns => Err(differs(option, key.as_str(), "the file's own columns")),
-        OrgMode::Single { key: stored_key, name: stored_name } => {
+        OrgMode::Single {
+            key: stored_key,
+            name: stored_name,
+        } => {
             same(option, Some(&key.to_string()), &stored_key.to_string())?;
             let words = stored_name.as_deref().unwrap_or("not given");
             match name {
@@ -99,7 +80,10 @@ fn check_organizations(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()
 }
 
 fn stored_url(options: &JobOptions) -> String {
-    options.base_url.clone().unwrap_or_else(|| "the automatic sandbox".to_owned())
+    options
+        .base_url
+        .clone()
+        .unwrap_or_else(|| "the automatic sandbox".to_owned())
 }
 
 fn flag(option: &str, given: bool, stored: bool) -> CliResult<()> {
@@ -125,14 +109,15 @@ fn differs(option: &str, given: &str, stored: &str) -> CliError {
             shown(stored)
         ),
     )
-    .hint(format!("leave {option} as it was, or start another job with `import --fresh`"))
+    .hint(format!(
+        "leave {option} as it was, or start another job with `import --fresh`"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{ExistingArg, TargetArg, parse_job_name};
+    use super::super::args::{ExistingArg, TargetArg};
     use super::*;
-    use proptest::prelude::*;
 
     fn stored() -> JobOptions {
         resolve::job_options(&IdentityArgs {
@@ -161,19 +146,31 @@ mod tests {
         let none = IdentityArgs::default;
         let table = [
             (
-                IdentityArgs { target: Some(TargetArg::Workos), ..none() },
+                IdentityArgs {
+                    target: Some(TargetArg::Workos),
+                    ..none()
+                },
                 ["--target", "workos", "sandbox"],
             ),
             (
-                IdentityArgs { base_url: Some("http://127.0.0.1:1".to_owned()), ..none() },
+                IdentityArgs {
+                    base_url: Some("http://127.0.0.1:1".to_owned()),
+                    ..none()
+                },
                 ["--base-url", "http://127.0.0.1:1", "automatic sandbox"],
             ),
             (
-                IdentityArgs { org_id: Some("org_1".to_owned()), ..none() },
+                IdentityArgs {
+                    org_id: Some("org_1".to_owned()),
+                    ..none()
+                },
                 ["--org-id", "org_1", "acme"],
             ),
             (
-                IdentityArgs { org_external_id: Some("other".to_owned()), ..none() },
+                IdentityArgs {
+                    org_external_id: Some("other".to_owned()),
+                    ..none()
+                },
                 ["--org-external-id", "other", "acme"],
             ),
             (
@@ -185,51 +182,51 @@ mod tests {
                 ["--org-name", "Acme", "not given"],
             ),
             (
-                IdentityArgs { on_existing: Some(ExistingArg::Skip), ..none() },
+                IdentityArgs {
+                    on_existing: Some(ExistingArg::Skip),
+                    ..none()
+                },
                 ["--on-existing", "skip", "link"],
             ),
-            (IdentityArgs { reactivate: true, ..none() }, ["--reactivate", "on", "off"]),
             (
-                IdentityArgs { require_membership: true, ..none() },
+                IdentityArgs {
+                    reactivate: true,
+                    ..none()
+                },
+                ["--reactivate", "on", "off"],
+            ),
+            (
+                IdentityArgs {
+                    require_membership: true,
+                    ..none()
+                },
                 ["--require-membership", "on", "off"],
             ),
-            (IdentityArgs { chunk_size: Some(5), ..none() }, ["--chunk-size", "`5`", "`250`"]),
+            (
+                IdentityArgs {
+                    chunk_size: Some(5),
+                    ..none()
+                },
+                ["--chunk-size", "`5`", "`250`"],
+            ),
         ];
         for (args, words) in table {
             let error = check(&args, &stored()).unwrap_err();
             assert_eq!(error.exit().as_u8(), 2);
             for word in words {
-                assert!(error.rendered().contains(word), "{word}: {}", error.rendered());
+                assert!(
+                    error.rendered().contains(word),
+                    "{word}: {}",
+                    error.rendered()
+                );
             }
         }
-        let elsewhere = JobOptions { base_url: Some("https://x.org".to_owned()), ..stored() };
+        let elsewhere = JobOptions {
+            base_url: Some("https://x.org".to_owned()),
+            ..stored()
+        };
         assert!(check_destination(&stored(), &elsewhere).is_err());
         assert!(check_destination(&stored(), &stored()).is_ok());
         assert!(check_file(Path::new("/a.csv"), Path::new("/b.csv")).is_err());
-    }
-
-    #[test]
-    fn a_name_tells_path_target_and_url_apart() {
-        let options = stored();
-        let name = job_name(Path::new("/data/users.csv"), &options);
-        assert!(name.starts_with("users-") && name.len() == 12, "{name}");
-        assert_eq!(name, job_name(Path::new("/data/users.csv"), &options));
-        let workos = JobOptions { target: TargetKind::Workos, ..stored() };
-        let elsewhere = JobOptions { base_url: Some("https://x.org".to_owned()), ..stored() };
-        for other in [
-            job_name(Path::new("/other/users.csv"), &options),
-            job_name(Path::new("/data/users.csv"), &workos),
-            job_name(Path::new("/data/users.csv"), &elsewhere),
-        ] {
-            assert_ne!(name, other);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_file_name_gives_a_legal_job_name(name in "[^/\0]{1,80}", n in 1_u32..100_000) {
-            let job = numbered(&job_name(&Path::new("/d").join(name), &stored()), n);
-            prop_assert_eq!(parse_job_name(&job), Ok(job.clone()));
-        }
     }
 }

@@ -8,19 +8,131 @@
 //! `run.rs` for the one call that runs a job; a file per command.
 
 pub mod args;
+mod context;
+mod desk;
 pub mod error;
 pub mod exit;
+mod generate;
+mod identity;
+mod import;
+mod jobs;
 mod key;
 mod logging;
+mod outcomes;
+mod output;
+mod prepare;
 pub mod rates;
+#[cfg(test)]
+mod readme;
 mod resolve;
+mod resume;
+mod run;
+mod status;
+mod stop;
 
-use args::Cli;
-use clap::Parser as _;
+use crate::model::Mono;
+use crate::report::{Screen, screen};
+use crate::{sandbox, worker};
+use args::{Cli, Command, TuningArgs};
+use clap::{CommandFactory as _, Parser as _};
+use context::Context;
+use error::{CliError, CliResult};
+use exit::Exit;
+use resolve::Env;
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let _cli = Cli::parse();
-    ExitCode::SUCCESS
+    let started = Mono::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout, mistakes to stderr; a closed one is no error.
+            let _nobody_reads = error.print();
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
+            return ExitCode::from(code.as_u8());
+        }
+    };
+    let (name, json) = (cli.command.name(), cli.command.wants_json());
+    dispatch(cli.command, started).unwrap_or_else(|error| {
+        show(&error, name, json);
+        error.exit().into()
+    })
+}
+
+fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
+    let of_run = |tuning: &TuningArgs| Context::of_run(Env::read(), started, tuning);
+    let quiet = || Context::quiet(Env::read(), started);
+    let exit = match command {
+        // A worker's stdin and stdout belong to its coordinator: nothing else may touch them.
+        Command::Worker => return Ok(worker::main()),
+        Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
+        Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
+        Command::Retry(args) => resume::retry(&mut of_run(&args.tuning), &args),
+        Command::Status(args) => status::run(&quiet(), &args),
+        Command::Jobs(args) => jobs::run(&quiet(), &args),
+        Command::Results(args) => outcomes::results(&quiet(), &args),
+        Command::Rejects(args) => outcomes::rejects(&quiet(), &args),
+        Command::Sandbox(args) => sandbox::run(args)
+            .map(|()| Exit::Success)
+            .map_err(CliError::from),
+        Command::Generate(args) => generate::run(&args),
+    };
+    exit.map(ExitCode::from)
+}
+
+/// Shows an error: words on stderr, and with `--json` one object on stdout. A wrong command line
+/// shows its usage instead.
+fn show(error: &CliError, command: &str, json: bool) {
+    let screen = Screen::plain();
+    screen.say(&error.rendered());
+    if error.exit() == Exit::Usage {
+        let mut cli = Cli::command();
+        cli.build();
+        if let Some(command) = cli.find_subcommand_mut(command) {
+            screen.say(&format!(
+                "\n{}\n\nFor more information, try '--help'.",
+                command.render_usage()
+            ));
+        }
+    } else if json && let Err(failure) = screen::print_json(&error.json()) {
+        screen.say(&CliError::stdout(failure).rendered());
+    }
+}
+
+impl Command {
+    /// Returns the word on the command line.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Import(_) => "import",
+            Self::Resume(_) => "resume",
+            Self::Retry(_) => "retry",
+            Self::Status(_) => "status",
+            Self::Jobs(_) => "jobs",
+            Self::Results(_) => "results",
+            Self::Rejects(_) => "rejects",
+            Self::Sandbox(_) => "sandbox",
+            Self::Generate(_) => "generate",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// Returns whether `--json` was given.
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Import(args) => args.tuning.json,
+            Self::Resume(args) | Self::Retry(args) => args.tuning.json,
+            Self::Status(args) => args.json,
+            Self::Jobs(_)
+            | Self::Results(_)
+            | Self::Rejects(_)
+            | Self::Sandbox(_)
+            | Self::Generate(_)
+            | Self::Worker => false,
+        }
+    }
 }

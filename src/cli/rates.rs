@@ -78,8 +78,6 @@ pub struct RateAsk {
     pub target: TargetKind,
     /// Whether the key is one of a production environment.
     pub live_key: bool,
-    /// A dry run sends nothing: without a limit unless one is asked for.
-    pub dry_run: bool,
 }
 
 /// The limits, and what a person should be told about them.
@@ -115,7 +113,7 @@ pub fn decide(ask: &RateAsk) -> Rates {
 }
 
 fn default_limits(ask: &RateAsk, notes: &mut Vec<String>) -> RateLimits {
-    if ask.target == TargetKind::Sandbox || ask.dry_run {
+    if ask.target == TargetKind::Sandbox {
         return RateLimits::default();
     }
     if !ask.live_key {
@@ -168,7 +166,6 @@ mod tests {
             total: None,
             target,
             live_key: false,
-            dry_run: false,
         }
     }
 
@@ -230,15 +227,6 @@ mod tests {
         assert!(decided.notes.is_empty(), "{:?}", decided.notes);
         ask.rate = Some(RateArg::Unlimited);
         assert_eq!(words(&decide(&ask)), "none 10/1s none");
-    }
-
-    #[test]
-    fn a_dry_run_is_paced_only_when_asked() {
-        let mut ask = ask(TargetKind::Workos, None);
-        ask.dry_run = true;
-        assert_eq!(words(&decide(&ask)), "none none none");
-        ask.rate = Some(RateArg::Workos);
-        assert_eq!(words(&decide(&ask)), "500/10s 1000/10s 6000/60s");
     }
 
     #[test]

@@ -138,6 +138,29 @@ pub fn absolute(path: &Path) -> CliResult<PathBuf> {
     })
 }
 
+/// Returns this program's own path: what workers and sandboxes are started from.
+pub fn program() -> CliResult<PathBuf> {
+    std::env::current_exe().map_err(|error| {
+        let message = format!("this program cannot find itself to start workers: {error}");
+        CliError::new(Exit::Internal, "program", message)
+    })
+}
+
+/// Makes a private folder that vanishes with the value.
+pub fn temporary_folder() -> CliResult<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("userferry-")
+        .tempdir()
+        .map_err(|error| {
+            CliError::new(
+                Exit::Disk,
+                "temporary",
+                format!("no temporary folder: {error}"),
+            )
+            .hint("make room, or name another place in TMPDIR")
+        })
+}
+
 /// Finds the source file: absolute, links resolved, and a regular file.
 pub fn source_file(path: &Path) -> CliResult<PathBuf> {
     if path == Path::new("-") {
@@ -271,7 +294,6 @@ pub fn tuning(
     env: &Env,
     target: TargetKind,
     live_key: bool,
-    dry_run: bool,
 ) -> (Tuning, Vec<String>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let default_workers = u32::try_from(cores.min(WORKERS_DEFAULT_MAX)).unwrap_or(1);
@@ -283,7 +305,6 @@ pub fn tuning(
         total: args.total_rate,
         target,
         live_key,
-        dry_run,
     });
     let tuning = Tuning {
         workers: args.workers.unwrap_or(default_workers),

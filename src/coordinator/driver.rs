@@ -42,26 +42,36 @@ pub fn run(
     lock: Option<OwnedFd>,
     observer: &mut dyn FnMut(&RunEvent),
 ) -> RunEnd {
-    let (rows, memberships, organizations) =
-        (image.rows, image.memberships, image.organizations);
+    let (rows, memberships, organizations) = (image.rows, image.memberships, image.organizations);
     let started = RunEvent::Started {
         rows: u32::try_from(image.rows.total).unwrap_or(u32::MAX),
         settled: image.rows.settled(),
         workers: config.tuning.workers,
     };
     observer(&started);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             let now = Mono::now();
             let core = Core::new(core_config(config), image, now);
             let why = EndReason::Internal(format!("no runtime: {error}"));
             let snapshot = core.snapshot(now, state_of(&why));
-            return RunEnd { why, snapshot, rows, memberships, organizations };
+            return RunEnd {
+                why,
+                snapshot,
+                rows,
+                memberships,
+                organizations,
+            };
         }
     };
     LocalSet::new().block_on(&runtime, async {
-        Driver::start(config, image, ledger, lock).run(observer).await
+        Driver::start(config, image, ledger, lock)
+            .run(observer)
+            .await
     })
 }
 
@@ -114,12 +124,18 @@ impl<'a> Driver<'a> {
             paced: (paces(RequestClass::Write), paces(RequestClass::Read)),
             core: Core::new(core_config(config), image, now),
             workers: BTreeMap::new(),
-            spawner: Spawner { program: config.program.clone(), lock, inbox: mouth },
+            spawner: Spawner {
+                program: config.program.clone(),
+                lock,
+                inbox: mouth,
+            },
             inbox,
             replies,
-            writer: Writer::start(ledger, on_replies).map_err(|error| {
-                tracing::error!(%error, "the ledger's writer could not be started");
-            }).ok(),
+            writer: Writer::start(ledger, on_replies)
+                .map_err(|error| {
+                    tracing::error!(%error, "the ledger's writer could not be started");
+                })
+                .ok(),
             own: Vec::new(),
             config,
         }
@@ -177,10 +193,17 @@ impl<'a> Driver<'a> {
         match effect {
             Effect::Spawn { worker } => self.spawn(worker),
             Effect::Send { worker, message } => {
-                let sent = self.workers.get(&worker).is_none_or(|handle| handle.send(message));
+                let sent = self
+                    .workers
+                    .get(&worker)
+                    .is_none_or(|handle| handle.send(message));
                 if !sent {
                     let reason = "it does not take what it is told".to_owned();
-                    self.own.push(Event::WorkerBroken { worker, reason, stranger: false });
+                    self.own.push(Event::WorkerBroken {
+                        worker,
+                        reason,
+                        stranger: false,
+                    });
                 }
             }
             Effect::CloseInput { worker } => {
@@ -192,10 +215,16 @@ impl<'a> Driver<'a> {
             Effect::Kill { worker } => self.with(worker, WorkerHandle::kill),
             Effect::Commit { ticket, changes } => {
                 let request = Request { ticket, changes };
-                let sent = self.writer.as_ref().is_some_and(|writer| writer.send(request).is_ok());
+                let sent = self
+                    .writer
+                    .as_ref()
+                    .is_some_and(|writer| writer.send(request).is_ok());
                 if !sent {
                     let error = LedgerError::Panicked("its thread is gone".into());
-                    self.own.push(Event::CommitFailed { ticket, error: Arc::new(error) });
+                    self.own.push(Event::CommitFailed {
+                        ticket,
+                        error: Arc::new(error),
+                    });
                 }
             }
             Effect::Emit(event) => {
@@ -236,7 +265,9 @@ impl<'a> Driver<'a> {
     }
 
     fn worker_config(&self, worker: WorkerId) -> WorkerConfig {
-        let RunConfig { options, tuning, .. } = self.config;
+        let RunConfig {
+            options, tuning, ..
+        } = self.config;
         let dry_run = self.config.dry_run;
         WorkerConfig {
             source: self.config.source.clone(),
@@ -249,7 +280,11 @@ impl<'a> Driver<'a> {
             dry_run,
             record_calls: self.config.record_calls,
             concurrency: tuning.concurrency,
-            prefetch_rows: if dry_run { DRY_PREFETCH_ROWS } else { tuning.concurrency },
+            prefetch_rows: if dry_run {
+                DRY_PREFETCH_ROWS
+            } else {
+                tuning.concurrency
+            },
             org_cache: tuning.org_cache,
             paced_writes: self.paced.0,
             paced_reads: self.paced.1,
@@ -271,7 +306,13 @@ impl<'a> Driver<'a> {
         }
         let (rows, memberships, organizations) = self.core.tallies();
         let snapshot = self.core.snapshot(Mono::now(), state_of(&why));
-        RunEnd { why, snapshot, rows, memberships, organizations }
+        RunEnd {
+            why,
+            snapshot,
+            rows,
+            memberships,
+            organizations,
+        }
     }
 }
 
@@ -279,7 +320,11 @@ fn event_of_input(worker: WorkerId, input: Input) -> Event {
     match input {
         Input::Ready { pid } => Event::WorkerReady { worker, pid },
         Input::Said(message) => Event::WorkerSaid { worker, message },
-        Input::Broken { reason, stranger } => Event::WorkerBroken { worker, reason, stranger },
+        Input::Broken { reason, stranger } => Event::WorkerBroken {
+            worker,
+            reason,
+            stranger,
+        },
         Input::Gone { how } => Event::WorkerGone { worker, how },
     }
 }
@@ -290,4 +335,3 @@ fn event_of_reply((ticket, result): Reply) -> Event {
         Err(error) => Event::CommitFailed { ticket, error },
     }
 }
-

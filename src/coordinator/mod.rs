@@ -11,8 +11,8 @@
 
 pub mod config;
 pub mod core;
-//pub mod driver;
-//mod signals;
+pub mod driver;
+mod signals;
 
 pub use config::{EndReason, RunConfig, RunEnd, StopSignal, Tuning};
-//pub use driver::run;
+pub use driver::run;

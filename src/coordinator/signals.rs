@@ -15,7 +15,11 @@ impl Signals {
     /// Installs the handlers; must run inside a runtime. A hangup that was ignored when the
     /// program started (`nohup`) stays ignored.
     pub(super) fn install() -> Self {
-        let hangup = if hangup_is_ignored() { None } else { signal(SignalKind::hangup()).ok() };
+        let hangup = if hangup_is_ignored() {
+            None
+        } else {
+            signal(SignalKind::hangup()).ok()
+        };
         Self {
             hangup,
             interrupt: signal(SignalKind::interrupt()).ok(),
@@ -44,8 +48,12 @@ async fn wait(signal: &mut Option<Signal>) {
 
 /// Linux tells in `/proc/self/status`; elsewhere a hangup ends the run.
 fn hangup_is_ignored() -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return false;
+    };
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let mask = ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
     mask & 1 == 1
 }

@@ -11,12 +11,35 @@
 //! # See
 //! [`types`] for what is written and read, `schema.rs` for the tables.
 
+mod codes;
+mod commit;
+pub mod error;
+pub mod folder;
+pub mod holder;
+mod image;
+pub mod lock;
+pub mod read;
+pub mod retry;
+mod rows;
+mod schema;
+pub mod store;
+pub mod totals;
 pub mod types;
+pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use error::{FolderError, LedgerError, LockError};
+pub use folder::{Checkpoints, JobFolder, NewFolder, SpaceWarning, job_name_for};
+pub use holder::Holder;
+pub use lock::{JobLock, LockState};
+pub use read::{JobSummary, LedgerReader, RunView};
+pub use retry::Reopened;
+pub use store::Ledger;
+pub use totals::Totals;
 pub use types::{
     Carry, Change, CommitReply, Fate, FollowerAsk, FollowerFacts, FollowerImage, GroupFate,
-    JobImage, JobRecord, LeaseImage, OrgImage, OrgRecord, OrgState, RunSnapshot, RunState,
+    JobImage, JobRecord, LeaseImage, NewJob, OrgImage, OrgRecord, OrgState, RunSnapshot, RunState,
 };
-
-pub mod error;
-pub use error::LedgerError;
+pub use writer::{Replies, Request, Writer, WriterError};

@@ -6,7 +6,6 @@ use crate::model::rate::RateParseError;
 use crate::model::{RateLimit, RateLimits};
 use clap::Args;
 use secrecy::SecretString;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -42,7 +41,7 @@ pub struct SandboxArgs {
     pub state: Option<PathBuf>,
 
     /// The only API key accepted; without it, any is.
-    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    #[arg(long, value_name = "KEY")]
     pub api_key: Option<SecretString>,
 
     /// Reads the API key as the first line of stdin and ends when stdin does.
@@ -79,10 +78,6 @@ fn parse_rate(text: &str) -> Result<RateLimits, RateParseError> {
         writes: Some(writes),
         ..RateLimits::default()
     })
-}
-
-fn parse_key(text: &str) -> Result<SecretString, Infallible> {
-    Ok(SecretString::from(text))
 }
 
 #[cfg(test)]

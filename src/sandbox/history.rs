@@ -439,7 +439,7 @@ mod tests {
     fn beyond_the_cap_the_oldest_are_dropped() {
         let mut history = History::new(2 * BLOCK_LEN, 1);
         let len = u64::try_from(BLOCK_LEN).unwrap();
-        for n in 0..3 * len + 1 {
+        for n in 0..=3 * len {
             let sequence = arrive(&mut history, Op::GetUser, &format!("/{n}"), n);
             assert_eq!(sequence, n + 1);
         }

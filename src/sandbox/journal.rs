@@ -76,6 +76,8 @@ pub struct Journal {
     /// Bytes of complete records, the magic included.
     length: u64,
     frame: Vec<u8>,
+    /// Half a record could not be cut off: nothing may follow it.
+    is_broken: bool,
 }
 
 impl Journal {
@@ -94,7 +96,10 @@ impl Journal {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(path)
             .map_err(failed("open"))?;
-        lock(&file, path).await?;
+        if !file.metadata().map_err(failed("read"))?.is_file() {
+            return Err(JournalError::Foreign(path.to_owned()));
+        }
+        lock(&file, path, LOCK_WAIT).await?;
         let scan = scan(BufReader::with_capacity(1 << 20, &file), apply);
         let length = match scan {
             Ok(length) => length,
@@ -115,6 +120,7 @@ impl Journal {
             path: path.to_owned(),
             length,
             frame: Vec::new(),
+            is_broken: false,
         };
         if length == 0 {
             journal.write(MAGIC)?;
@@ -133,13 +139,14 @@ impl Journal {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        if self.is_broken {
+            let why = io::Error::other("an earlier write failed half-way");
+            return Err(io_error("write", &self.path, why));
+        }
         if let Err(source) = self.file.write_all(bytes) {
             // Half a record in the middle would be damage; at the end it is only torn.
-            let error = io_error("write", &self.path, source);
-            self.file
-                .set_len(self.length)
-                .map_err(|source| io_error("shorten", &self.path, source))?;
-            return Err(error);
+            self.is_broken = self.file.set_len(self.length).is_err();
+            return Err(io_error("write", &self.path, source));
         }
         self.length += u64::try_from(bytes.len()).unwrap_or_default();
         Ok(())
@@ -154,9 +161,8 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> JournalErro
     }
 }
 
-async fn lock(file: &File, path: &Path) -> Result<(), JournalError> {
-    // Counted in polls rather than by a clock, so that a paused test does not wait.
-    let polls = LOCK_WAIT.as_millis() / LOCK_POLL.as_millis();
+async fn lock(file: &File, path: &Path, wait: Duration) -> Result<(), JournalError> {
+    let polls = wait.as_millis() / LOCK_POLL.as_millis();
     for _ in 0..=polls {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
@@ -318,7 +324,7 @@ mod tests {
         ));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_file_is_private_and_held_by_one() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
@@ -328,7 +334,7 @@ mod tests {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let second = Journal::open(&path, |_| Ok(())).await;
+        let second = lock(&File::open(&path).unwrap(), &path, Duration::ZERO).await;
         assert!(matches!(second, Err(JournalError::Held(held)) if held == path));
         drop(journal);
 
@@ -354,5 +360,41 @@ mod tests {
         journal.append(b"next").unwrap();
         let (all, _) = read(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(all, [vec![1; 5], b"next".to_vec()]);
+    }
+
+    #[test]
+    fn after_half_a_record_that_cannot_be_cut_off_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sandbox.log");
+        std::fs::write(&path, MAGIC).unwrap();
+        // Neither writing nor shortening works on a file opened for reading.
+        let mut journal = Journal {
+            file: File::open(&path).unwrap(),
+            path: path.clone(),
+            length: 0,
+            frame: Vec::new(),
+            is_broken: false,
+        };
+        let first = journal.append(b"one").unwrap_err().to_string();
+        assert!(first.contains("cannot write the sandbox log"), "{first}");
+        journal.file = OpenOptions::new().append(true).open(&path).unwrap();
+        assert!(journal.append(b"two").is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), MAGIC);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_regular_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let null = Journal::open(Path::new("/dev/null"), |_| Ok(())).await;
+        assert!(matches!(null, Err(JournalError::Foreign(_))));
+        let target = folder.path().join("target");
+        std::fs::write(&target, "").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let linked = Journal::open(&link, |_| Ok(())).await;
+        assert!(matches!(
+            linked,
+            Err(JournalError::Io { action: "open", .. })
+        ));
     }
 }

@@ -45,7 +45,7 @@ pub use self::server::SandboxConfig;
 
 use std::net::SocketAddr;
 
-/// Why a sandbox cannot run.
+/// Why a sandbox cannot run. The reason of the system is the error's source, not in its text.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The address is reachable from other machines. A usage error.
@@ -54,9 +54,7 @@ pub enum SandboxError {
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be taken.
-    #[error(
-        "cannot listen on {address}: {source}; another port can be named with --listen, port 0 takes a free one"
-    )]
+    #[error("cannot listen on {address}: name another port with --listen, port 0 takes a free one")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -67,12 +65,12 @@ pub enum SandboxError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// No key on stdin.
-    #[error("cannot read the API key from stdin: {0}")]
+    #[error("cannot read the API key from stdin")]
     Key(#[source] std::io::Error),
     /// The listening line cannot be printed.
-    #[error("cannot print the address to stdout: {0}")]
+    #[error("cannot print the address to stdout")]
     Announce(#[source] std::io::Error),
     /// The operating system refuses a thread, a signal handler or a poller.
-    #[error("cannot start: {0}")]
+    #[error("cannot start the sandbox")]
     Runtime(#[source] std::io::Error),
 }

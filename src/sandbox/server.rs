@@ -39,7 +39,7 @@ const BACKLOG: u32 = 4096;
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// How long a request hangs before its connection is closed: longer than any client waits.
-const HANG: Duration = Duration::from_secs(600);
+const HANG: Duration = Duration::from_mins(10);
 
 /// Pause after an accept failed, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);

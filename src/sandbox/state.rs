@@ -10,8 +10,8 @@ use super::history::{Arrival, Epoch, History, Method};
 use super::limit::Budgets;
 use super::server::SandboxConfig;
 use super::stats::{Arrived, Stats};
+use crate::model::Mono;
 use crate::model::clock::wall_ms;
-use crate::model::{Mono, ServerMs};
 use secrecy::ExposeSecret;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -102,7 +102,7 @@ impl State {
             scope: route.scope,
             is_write: head.method != hyper::Method::GET,
             fault,
-            is_refused: matches!(plan, Plan::Throttle { .. }),
+            is_refused: !matches!(plan, Plan::Serve(_)),
         });
         let mut latency = self.config.latency.draw(self.config.seed, sequence);
         if fault == Some(Fault::Slow) {
@@ -197,8 +197,7 @@ impl State {
 
     /// Returns the `Date` header: the clock of `created_at`, cut to seconds.
     pub fn date(&mut self, now: Mono) -> &str {
-        let ServerMs(ms) = ServerMs(self.epoch.ms(now));
-        let second = ms.div_euclid(1000);
+        let second = self.epoch.ms(now).div_euclid(1000);
         if self.date.0 != second {
             let since = Duration::from_secs(u64::try_from(second).unwrap_or_default());
             self.date = (second, httpdate::fmt_http_date(UNIX_EPOCH + since));
@@ -216,5 +215,93 @@ pub fn refusal(plan: Plan) -> Option<(Answer, Option<u32>)> {
             Some((error.into_answer(), Some(retry_after_s)))
         }
         Plan::Serve(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::faults::FaultSpec;
+    use hyper::Request;
+
+    fn state(faults: &str, key: Option<&str>) -> State {
+        let config = SandboxConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            limits: crate::model::RateLimits {
+                writes: Some(crate::model::RateLimit::per_seconds(1, 60)),
+                ..Default::default()
+            },
+            latency: "10ms".parse().unwrap(),
+            faults: faults.parse().unwrap(),
+            seed: 1,
+            state: None,
+            api_key: key.map(Into::into),
+            history_cap: 100,
+        };
+        State::new(config, Directory::in_memory(1))
+    }
+
+    fn receive(state: &mut State, key: &str) -> Received {
+        let request = Request::post("/user_management/users")
+            .header("authorization", key)
+            .body(())
+            .unwrap();
+        state.receive(&request.into_parts().0)
+    }
+
+    #[test]
+    fn a_slow_answer_takes_seconds_longer() {
+        let received = receive(&mut state("slow=100%", None), "Bearer any");
+        assert_eq!(received.plan, Plan::Serve(Some(Fault::Slow)));
+        assert_eq!(received.latency, SLOW + Duration::from_millis(10));
+    }
+
+    #[test]
+    fn an_injected_429_takes_no_room_of_the_limit() {
+        let mut state = state("429=100%:9", None);
+        for _ in 0..3 {
+            let received = receive(&mut state, "Bearer any");
+            assert_eq!(received.plan, Plan::Throttle { retry_after_s: 9 });
+        }
+        state.config.faults = FaultSpec::default();
+        assert_eq!(receive(&mut state, "Bearer any").plan, Plan::Serve(None));
+        let refused = receive(&mut state, "Bearer any").plan;
+        assert_eq!(refused, Plan::Throttle { retry_after_s: 60 });
+    }
+
+    #[test]
+    fn a_wrong_key_is_refused_before_anything_counts() {
+        let mut state = state("", Some("sk_right"));
+        for wrong in [
+            "",
+            "Bearer ",
+            "Bearer sk_wrong",
+            "sk_right",
+            "Basic sk_right",
+        ] {
+            assert_eq!(
+                receive(&mut state, wrong).plan,
+                Plan::Unauthorized,
+                "{wrong}"
+            );
+        }
+        assert_eq!(
+            receive(&mut state, "Bearer sk_right").plan,
+            Plan::Serve(None)
+        );
+    }
+
+    #[test]
+    fn the_date_is_the_clock_of_created_at() {
+        let mut state = state("", None);
+        state.epoch = Epoch {
+            wall_ms: 784_111_777_900,
+            mono: Mono(0),
+        };
+        assert_eq!(state.date(Mono(0)), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(
+            state.date(Mono(100_000_000)),
+            "Sun, 06 Nov 1994 08:49:38 GMT"
+        );
     }
 }

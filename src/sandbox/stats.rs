@@ -96,7 +96,7 @@ pub struct Arrived {
     pub scope: Scope,
     pub is_write: bool,
     pub fault: Option<Fault>,
-    /// It got a 429 and counts in no window.
+    /// Answered 401 or 429 at the door: it draws on no limit and counts in no window.
     pub is_refused: bool,
 }
 

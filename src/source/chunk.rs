@@ -1,8 +1,18 @@
-//! Reading one chunk.
+//! Reading one chunk: its bytes, checked against the index, and its records.
 
-use super::{Columns, SourceError};
+use super::error::{Place, SourceError};
+use super::records::{RECORD_BYTES_MAX, records, unescape};
+use super::{Columns, window};
 use crate::model::{ChunkSpec, RowNumber};
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// A chunk is closed before it grows beyond this, whatever its rows: a worker holds it in memory.
+pub(super) const CHUNK_BYTES_MAX: u64 = 8 << 20;
+
+/// The most bytes the index puts in one chunk: its records, and the blank lines after them.
+const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize + RECORD_BYTES_MAX;
 
 /// One record of a chunk, unescaped.
 #[derive(Clone, Debug)]
@@ -21,6 +31,70 @@ pub fn read_chunk(
     spec: &ChunkSpec,
     columns: &Columns,
 ) -> Result<Vec<CsvRecord>, SourceError> {
-    let _ = (file, spec, columns);
-    Ok(Vec::new())
+    let bytes = read_bytes(file, spec)?;
+    let mut raw = records(&bytes, spec);
+    let mut out = Vec::new();
+    while let Some((record, fields)) = raw.next_with_fields() {
+        let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;
+        let mut unescaped = csv::StringRecord::with_capacity(text.len(), columns.count);
+        for field in fields.raw(text) {
+            unescaped.push_field(&unescape(field));
+        }
+        out.push(CsvRecord {
+            number: record.number,
+            line: record.line,
+            fields: unescaped,
+        });
+    }
+    if out.len() == spec.rows as usize {
+        Ok(out)
+    } else {
+        Err(changed(spec))
+    }
+}
+
+/// Reads exactly the bytes of a chunk and checks them against the index.
+pub fn read_bytes(file: &File, spec: &ChunkSpec) -> Result<Vec<u8>, SourceError> {
+    let length = spec.length as usize;
+    if length > READ_BYTES_MAX {
+        return Err(changed(spec));
+    }
+    let mut bytes = vec![0; length];
+    match file.read_exact_at(&mut bytes, spec.offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(changed(spec)),
+        other => other.map_err(SourceError::Read)?,
+    }
+    if window::truncated(&blake3::hash(&bytes)) == spec.hash {
+        Ok(bytes)
+    } else {
+        Err(changed(spec))
+    }
+}
+
+/// Reads the header exactly as the file holds it, up to the first byte after its line end.
+pub fn read_header(file: &File, columns: &Columns) -> Result<Vec<u8>, SourceError> {
+    let length = usize::try_from(columns.header_bytes).unwrap_or(usize::MAX);
+    // A byte order mark and blank lines may precede the record.
+    if length > 2 * RECORD_BYTES_MAX + BLOCK_SLACK {
+        return Err(SourceError::Read(io::ErrorKind::InvalidData.into()));
+    }
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(SourceError::Read)?;
+    Ok(bytes)
+}
+
+/// Room for the byte order mark.
+const BLOCK_SLACK: usize = 16;
+
+fn changed(spec: &ChunkSpec) -> SourceError {
+    SourceError::Changed {
+        chunk: spec.id,
+        at: Place {
+            row: Some(spec.first_row),
+            line: spec.first_line,
+            column: None,
+            byte: spec.offset,
+        },
+    }
 }

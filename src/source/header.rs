@@ -1,11 +1,48 @@
-//! Which column is which.
+//! Which column is which: header names to positions.
 
+use super::error::{Place, SourceError};
+use super::records::{Fields, unescape};
+use crate::model::OrgMode;
+use crate::model::escape::shown;
 use serde::{Deserialize, Serialize};
+
+/// The columns of the contract that are carried, in its order.
+pub const KNOWN: &[&str] = &[
+    "email",
+    "first_name",
+    "last_name",
+    "email_verified",
+    "external_id",
+    "password",
+    "password_hash",
+    "password_hash_type",
+    "metadata",
+    "org_id",
+    "org_external_id",
+    "org_name",
+    "role_slugs",
+];
+
+/// Columns of the contract that are refused until they are carried.
+const NOT_BUILT: &[&str] = &["locale", "totp_secret", "totp_issuer"];
+
+/// Columns that contradict one organization for every row.
+const ORGANIZATION: &[&str] = &["org_id", "org_external_id", "org_name"];
+
+/// A name this far from a known one, in edits, is still called near.
+const NEAR_EDITS_MAX: usize = 3;
+
+/// Longest header cell that is looked at for a near name, in bytes: the distance is quadratic.
+const NEAR_NAME_BYTES_MAX: usize = 64;
+
+/// Most names listed in one message.
+const NAMES_SHOWN_MAX: usize = 20;
 
 /// The position of every known column in a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Columns {
-    /// Fields of a record.
+    /// Fields of the header, and of every record (which may have more when they are blank, and
+    /// fewer when the header's last names are blank).
     pub count: usize,
     /// `email`.
     pub email: usize,
@@ -35,4 +72,366 @@ pub struct Columns {
     pub role_slugs: Option<usize>,
     /// Byte length of the header record with its line end, a byte order mark included.
     pub header_bytes: u64,
+}
+
+impl Columns {
+    fn slot(&mut self, name: &str) -> Option<&mut Option<usize>> {
+        Some(match name {
+            "first_name" => &mut self.first_name,
+            "last_name" => &mut self.last_name,
+            "email_verified" => &mut self.email_verified,
+            "external_id" => &mut self.external_id,
+            "password" => &mut self.password,
+            "password_hash" => &mut self.password_hash,
+            "password_hash_type" => &mut self.password_hash_type,
+            "metadata" => &mut self.metadata,
+            "org_id" => &mut self.org_id,
+            "org_external_id" => &mut self.org_external_id,
+            "org_name" => &mut self.org_name,
+            "role_slugs" => &mut self.role_slugs,
+            _ => return None,
+        })
+    }
+}
+
+/// What a header says.
+#[derive(Debug)]
+pub(super) struct Header {
+    /// Which column is which.
+    pub(super) columns: Columns,
+    /// Fields a record must have: up to the last column with a name.
+    pub(super) named: usize,
+    /// Sentences about columns that are ignored.
+    pub(super) warnings: Vec<String>,
+}
+
+/// One header cell.
+struct Cell {
+    name: String,
+    /// Which delimiters it holds is looked up here: the other forms are cleaned.
+    raw: String,
+    /// The name without what does not count.
+    plain: String,
+    place: Place,
+}
+
+/// Reads the header record `text`, which starts at `at`.
+pub(super) fn parse(
+    text: &str,
+    fields: &Fields,
+    at: &Place,
+    org_mode: &OrgMode,
+) -> Result<Header, SourceError> {
+    let cells = cells(text, fields, at);
+    refuse_other_delimiter(&cells, at)?;
+    refuse_twice(&cells)?;
+    let Some(email) = position(&cells, "email") else {
+        return Err(no_email(&cells, at));
+    };
+    refuse_not_built(&cells)?;
+    refuse_organizations(&cells, org_mode)?;
+    let mut columns = Columns {
+        count: cells.len(),
+        email,
+        ..Columns::default()
+    };
+    for name in KNOWN {
+        if let Some(slot) = columns.slot(name) {
+            *slot = position(&cells, name);
+        }
+    }
+    let named = cells.iter().rposition(|cell| !cell.plain.is_empty());
+    Ok(Header {
+        columns,
+        named: named.map_or(0, |last| last + 1),
+        warnings: unknown_warning(&cells).into_iter().collect(),
+    })
+}
+
+fn cells(text: &str, fields: &Fields, at: &Place) -> Vec<Cell> {
+    let mut cells = Vec::with_capacity(fields.len());
+    for (index, raw) in fields.raw(text).enumerate() {
+        let value = unescape(raw);
+        let name = shown(value.trim());
+        let start = fields.range(index).unwrap_or_default().start;
+        let before = text.get(..start).unwrap_or_default();
+        cells.push(Cell {
+            plain: plain(&value),
+            raw: value.clone().into_owned(),
+            place: Place {
+                row: None,
+                line: at.line + super::records::lines_in(before.as_bytes()),
+                column: Some(name.clone()),
+                byte: at.byte + start as u64,
+            },
+            name,
+        });
+    }
+    cells
+}
+
+/// Returns a name without letter case, spaces, `-` and `_`.
+fn plain(name: &str) -> String {
+    let counts = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '_');
+    name.chars()
+        .filter(counts)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn position(cells: &[Cell], known: &str) -> Option<usize> {
+    let known = plain(known);
+    cells.iter().position(|cell| cell.plain == known)
+}
+
+fn refuse_other_delimiter(cells: &[Cell], at: &Place) -> Result<(), SourceError> {
+    let [only] = cells else {
+        return Ok(());
+    };
+    let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")];
+    for (sign, delimiter) in others {
+        if only.raw.contains(sign) {
+            let at = at.clone();
+            return Err(SourceError::Delimiter { delimiter, at });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_twice(cells: &[Cell]) -> Result<(), SourceError> {
+    let mut seen = std::collections::BTreeMap::new();
+    for (index, cell) in cells.iter().enumerate() {
+        if cell.plain.is_empty() {
+            continue;
+        }
+        if let Some(first) = seen.insert(&cell.plain, index) {
+            return Err(SourceError::ColumnTwice {
+                first: first + 1,
+                second: index + 1,
+                at: cell.place.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn no_email(cells: &[Cell], at: &Place) -> SourceError {
+    let at = at.clone();
+    // A person's cells must not be shown as if they were column names.
+    if cells.iter().any(|cell| cell.name.contains('@')) {
+        return SourceError::HeaderIsData { at };
+    }
+    let holds = |word: &str| {
+        let is_one = |cell: &&Cell| cell.plain.contains(word) && !cell.plain.contains("verified");
+        cells.iter().find(is_one)
+    };
+    let is_near = |cell: &&Cell| near(&cell.plain, "email");
+    let named = holds("email").or_else(|| holds("mail"));
+    let named = named.or_else(|| cells.iter().find(is_near));
+    SourceError::EmailColumnMissing {
+        nearest: named.map(|cell| cell.name.clone()),
+        at,
+    }
+}
+
+fn refuse_not_built(cells: &[Cell]) -> Result<(), SourceError> {
+    let (names, at) = those_of(cells, NOT_BUILT);
+    match at {
+        Some(at) => Err(SourceError::ColumnsNotBuilt { names, at }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_organizations(cells: &[Cell], org_mode: &OrgMode) -> Result<(), SourceError> {
+    let (names, at) = those_of(cells, ORGANIZATION);
+    match (org_mode, at) {
+        (OrgMode::Single { .. }, Some(at)) => Err(SourceError::OrganizationColumns { names, at }),
+        (OrgMode::Single { .. } | OrgMode::Columns, _) => Ok(()),
+    }
+}
+
+fn those_of(cells: &[Cell], known: &[&str]) -> (Vec<String>, Option<Place>) {
+    let is_one = |cell: &&Cell| known.iter().any(|name| plain(name) == cell.plain);
+    let found: Vec<&Cell> = cells.iter().filter(is_one).collect();
+    let names = found.iter().map(|cell| cell.name.clone()).collect();
+    (names, found.first().map(|cell| cell.place.clone()))
+}
+
+fn unknown_warning(cells: &[Cell]) -> Option<String> {
+    let is_known = |cell: &Cell| KNOWN.iter().any(|name| plain(name) == cell.plain);
+    let unknown: Vec<&Cell> = cells
+        .iter()
+        .filter(|cell| !cell.plain.is_empty() && !is_known(cell))
+        .collect();
+    let mut listed: Vec<String> = unknown.iter().take(NAMES_SHOWN_MAX).map(named).collect();
+    if unknown.len() > NAMES_SHOWN_MAX {
+        listed.push(format!("and {} more", unknown.len() - NAMES_SHOWN_MAX));
+    }
+    match unknown.len() {
+        0 => None,
+        1 => Some(format!("ignoring the unknown column {}", listed.join(", "))),
+        n => Some(format!(
+            "ignoring {n} unknown columns: {}",
+            listed.join(", ")
+        )),
+    }
+}
+
+fn named(cell: &&Cell) -> String {
+    let known = KNOWN
+        .iter()
+        .filter(|known| near(&cell.plain, &plain(known)));
+    match known.min_by_key(|known| edits(&cell.plain, &plain(known))) {
+        Some(known) => format!("{} (did you mean {known}?)", cell.name),
+        None => cell.name.clone(),
+    }
+}
+
+/// Returns whether two names are few edits apart for their length.
+fn near(name: &str, known: &str) -> bool {
+    let allowed = known.len().div_ceil(3).min(NEAR_EDITS_MAX);
+    name.len() <= NEAR_NAME_BYTES_MAX && edits(name, known) <= allowed
+}
+
+/// Returns the Levenshtein distance of two short names.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (cell, cb) in row.iter_mut().skip(1).zip(&b) {
+            let best = (diagonal + usize::from(ca != *cb))
+                .min(left + 1)
+                .min(*cell + 1);
+            diagonal = *cell;
+            *cell = best;
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::OrgKey;
+
+    fn read_in(mode: &OrgMode, text: &str) -> Result<Header, SourceError> {
+        let mut fields = Fields::default();
+        fields.scan(text.as_bytes(), true);
+        let at = Place {
+            line: 1,
+            ..Place::default()
+        };
+        parse(text, &fields, &at, mode)
+    }
+
+    fn read(text: &str) -> Result<Header, SourceError> {
+        read_in(&OrgMode::Columns, text)
+    }
+
+    #[test]
+    fn case_spaces_and_dashes_do_not_count() {
+        let header = read("\" E-Mail \",FirstName,LAST NAME,org-external_id,Role Slugs\n").unwrap();
+        assert_eq!(header.columns.email, 0);
+        assert_eq!(header.columns.first_name, Some(1));
+        assert_eq!(header.columns.last_name, Some(2));
+        assert_eq!(header.columns.org_external_id, Some(3));
+        assert_eq!(header.columns.role_slugs, Some(4));
+        assert_eq!(header.columns.count, 5);
+        assert!(header.warnings.is_empty());
+    }
+
+    #[test]
+    fn every_known_column_finds_its_place() {
+        let header = read(&KNOWN.join(",")).unwrap();
+        let mut columns = header.columns;
+        assert_eq!(columns.email, 0);
+        for (index, name) in KNOWN.iter().enumerate().skip(1) {
+            assert_eq!(columns.slot(name).copied(), Some(Some(index)), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_columns_are_named_once_with_the_nearest_known_name() {
+        let header = read("email,fist_name,shoe size,org_externalid2,,\n").unwrap();
+        assert_eq!(header.named, 4);
+        assert_eq!(
+            header.warnings,
+            vec![
+                "ignoring 3 unknown columns: fist_name (did you mean first_name?), shoe size, \
+                 org_externalid2 (did you mean org_external_id?)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_header_without_email_names_the_nearest() {
+        let error = read("name,Email Address\n").unwrap_err();
+        assert_eq!(error.code(), "email_column_missing");
+        assert!(error.hint().unwrap().contains("Email Address"));
+        let error = read("name,emial\n").unwrap_err();
+        assert!(error.hint().unwrap().contains("emial"));
+        let error = read("email_verified,mail\n").unwrap_err();
+        assert!(
+            error.hint().unwrap().contains("the column mail"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn a_person_in_the_first_line_is_not_shown() {
+        let error = read("bob@example.com,Bob\n").unwrap_err();
+        assert_eq!(error.code(), "header_is_data");
+        assert!(!format!("{error} {:?}", error.hint()).contains("bob@example.com"));
+    }
+
+    #[test]
+    fn other_delimiters_are_named() {
+        for (text, word) in [
+            ("email;a\n", "semicolons"),
+            ("email\ta\n", "tabs"),
+            ("email|a", "vertical bars"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.code(), "delimiter_not_comma");
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_refused_with_both_places() {
+        let error = read("email,a,E_mail\n").unwrap_err();
+        assert!(error.to_string().starts_with("columns 1 and 3"), "{error}");
+        assert_eq!(error.place().unwrap().byte, 8);
+    }
+
+    #[test]
+    fn columns_that_are_not_carried_are_refused_by_name() {
+        let error = read("email,Locale,totp_secret\n").unwrap_err();
+        assert_eq!(error.code(), "columns_not_built");
+        assert!(error.to_string().contains("Locale, totp_secret"));
+    }
+
+    #[test]
+    fn organization_columns_contradict_a_single_organization() {
+        let mode = OrgMode::Single {
+            key: OrgKey::External("acme".into()),
+            name: None,
+        };
+        let error = read_in(&mode, "email,org_name\n").unwrap_err();
+        assert_eq!(error.code(), "organization_columns");
+        assert!(read_in(&mode, "email,role_slugs\n").is_ok());
+    }
+
+    #[test]
+    fn edits_counts_insertions_deletions_and_changes() {
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("email", "email"), 0);
+    }
 }

@@ -1,8 +1,22 @@
-//! The one pass over the file.
+//! The one pass over the file: chunks, hashes, and rows that share an email or an external id.
 
-use super::{Columns, SourceError};
-use crate::model::{ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber};
+use super::chunk::CHUNK_BYTES_MAX;
+use super::keyed::{Keyed, Purpose, org_bytes};
+use super::pairs::{Again, Repeats, row_org};
+use super::records::{Fields, unescape};
+use super::window::{self, BLOCK_BYTES, Window, read_some};
+use super::{Columns, SourceError, header};
+use crate::model::{
+    ChunkHash, ChunkId, ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber,
+};
+use std::fs::File;
 use std::path::Path;
+
+/// Bytes of entries each sorter keeps in memory before it writes a run: 2 million rows.
+const SORTER_BYTES_MAX: usize = 32 << 20;
+
+/// Names are sorted again when this many arrived beyond twice the organizations known.
+const ORG_NAMES_SLACK: usize = 4096;
 
 /// What shapes an index.
 #[derive(Clone, Debug)]
@@ -41,23 +55,237 @@ pub struct Index {
 }
 
 /// Indexes the file at `path` in one streaming pass; calls `on_bytes` with the bytes read so far.
+///
+/// Rows whose email or external id may be shared are read once more at the end.
 pub fn build(
     path: &Path,
     options: &IndexOptions,
     on_bytes: &mut dyn FnMut(u64),
 ) -> Result<Index, SourceError> {
-    let _ = (path, options, on_bytes);
-    Err(SourceError::Changed)
+    build_within(SORTER_BYTES_MAX, path, options, on_bytes)
+}
+
+fn build_within(
+    sorter_bytes_max: usize,
+    path: &Path,
+    options: &IndexOptions,
+    on_bytes: &mut dyn FnMut(u64),
+) -> Result<Index, SourceError> {
+    let file = window::open(path)?;
+    let mut pass = Pass::begin(&file, options, sorter_bytes_max, on_bytes)?;
+    while pass.row(on_bytes)? {}
+    pass.finish()
 }
 
 /// Returns size and BLAKE3 (hex) of the file at `path`: what resume compares.
 pub fn file_hash(path: &Path, on_bytes: &mut dyn FnMut(u64)) -> Result<(u64, String), SourceError> {
-    let _ = (path, on_bytes);
-    Err(SourceError::Changed)
+    let mut file = window::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut bytes = 0;
+    loop {
+        let read = read_some(&mut file, &mut block)?;
+        if read == 0 {
+            return Ok((bytes, hasher.finalize().to_hex().to_string()));
+        }
+        hasher.update(block.get(..read).unwrap_or_default());
+        bytes += read as u64;
+        on_bytes(bytes);
+    }
 }
 
 /// Returns the keyed hash under which [`Index::org_names`] knows an organization.
 pub fn org_key_hash(hash_key: u64, key: &OrgKey) -> u64 {
-    let _ = key;
-    hash_key
+    Keyed(hash_key).hash(Purpose::Organization, &org_bytes(key))
+}
+
+/// The pass while it runs.
+struct Pass<'a> {
+    file: &'a File,
+    options: &'a IndexOptions,
+    window: Window<&'a File>,
+    fields: Fields,
+    columns: Columns,
+    /// Fields a record must have.
+    named: usize,
+    warnings: Vec<String>,
+    chunks: Vec<ChunkSpec>,
+    /// The chunk being filled; its length and hash are not known yet.
+    open: Option<ChunkSpec>,
+    rows: u32,
+    repeats: Repeats,
+    org_names: OrgNames,
+}
+
+impl<'a> Pass<'a> {
+    /// Reads the header.
+    fn begin(
+        file: &'a File,
+        options: &'a IndexOptions,
+        sorter_bytes_max: usize,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Self, SourceError> {
+        let mut window = Window::new(file);
+        let mut fields = Fields::default();
+        window.begin(on_bytes)?;
+        let Some(length) = window.next_record(&mut fields, on_bytes)? else {
+            return Err(SourceError::HeaderMissing);
+        };
+        let text = window.record(length)?;
+        let at = window.place_at(0);
+        let mut header = header::parse(text, &fields, &at, &options.org_mode)?;
+        window.advance(length);
+        header.columns.header_bytes = window.offset();
+        window.set_row(RowNumber(1));
+        Ok(Self {
+            file,
+            options,
+            window,
+            fields,
+            columns: header.columns,
+            named: header.named,
+            warnings: header.warnings,
+            chunks: Vec::new(),
+            open: None,
+            rows: 0,
+            repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
+            org_names: OrgNames::default(),
+        })
+    }
+
+    /// Indexes the next row; tells whether there was one.
+    fn row(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<bool, SourceError> {
+        let Some(length) = self.window.next_record(&mut self.fields, on_bytes)? else {
+            self.close_chunk();
+            return Ok(false);
+        };
+        let row = RowNumber(self.rows.checked_add(1).ok_or(SourceError::TooManyRows)?);
+        self.rows = row.0;
+        self.add_to_chunk(row, length);
+        let text = self.window.record(length)?;
+        self.check_count(text)?;
+        self.repeats.note(row, text, &self.fields, &self.columns)?;
+        if let Some(hash) = named_org(text, &self.fields, &self.columns, self.options.hash_key) {
+            self.org_names.note(hash, row);
+        }
+        self.window.advance(length);
+        self.window.set_row(RowNumber(row.0.saturating_add(1)));
+        Ok(true)
+    }
+
+    /// Puts the record of `length` bytes that comes next into the open chunk, or into a new one.
+    fn add_to_chunk(&mut self, row: RowNumber, length: usize) {
+        let end = self.window.offset() + length as u64;
+        let has_room = |chunk: &ChunkSpec| {
+            chunk.rows < self.options.chunk_size && end - chunk.offset <= CHUNK_BYTES_MAX
+        };
+        if !self.open.as_ref().is_some_and(has_room) {
+            self.close_chunk();
+            self.window.begin_chunk();
+        }
+        let fresh = || ChunkSpec {
+            id: ChunkId(u32::try_from(self.chunks.len()).unwrap_or(u32::MAX)),
+            offset: self.window.offset(),
+            length: 0,
+            first_row: row,
+            rows: 0,
+            first_line: self.window.line(),
+            hash: ChunkHash([0; 16]),
+        };
+        self.open.get_or_insert_with(fresh).rows += 1;
+    }
+
+    /// Ends the open chunk at the next byte.
+    fn close_chunk(&mut self) {
+        if let Some(mut chunk) = self.open.take() {
+            let length = self.window.offset() - chunk.offset;
+            // Records and blank lines are capped far below: see `chunk::read_bytes`.
+            chunk.length = u32::try_from(length).unwrap_or(u32::MAX);
+            chunk.hash = self.window.end_chunk();
+            self.chunks.push(chunk);
+        }
+    }
+
+    /// Refuses a record with too few fields, or with more that are not blank.
+    fn check_count(&self, text: &str) -> Result<(), SourceError> {
+        let found = self.fields.len();
+        let expected = self.columns.count;
+        if found == expected {
+            return Ok(());
+        }
+        let is_blank = |raw: &str| unescape(raw).trim().is_empty();
+        if found >= self.named && self.fields.raw(text).skip(expected).all(is_blank) {
+            return Ok(());
+        }
+        Err(SourceError::FieldCount {
+            found,
+            expected,
+            at: self.window.place_at(0),
+        })
+    }
+
+    fn finish(self) -> Result<Index, SourceError> {
+        let (bytes, hash) = self.window.totals();
+        // The window's blocks are not needed while rows are read again.
+        drop(self.window);
+        let shared = self.repeats.finish(&Again {
+            file: self.file,
+            chunks: &self.chunks,
+            columns: &self.columns,
+            org_mode: &self.options.org_mode,
+        })?;
+        Ok(Index {
+            bytes,
+            hash,
+            rows: self.rows,
+            columns: self.columns,
+            chunks: self.chunks,
+            followers: shared.followers,
+            followers_differing: shared.followers_differing,
+            conflicts: shared.conflicts,
+            org_names: self.org_names.finish(),
+            warnings: self.warnings,
+        })
+    }
+}
+
+/// Returns the hash of the organization a row gives a name to.
+fn named_org(text: &str, fields: &Fields, columns: &Columns, hash_key: u64) -> Option<u64> {
+    let name = fields.value(text, columns.org_name?);
+    columns.org_external_id?;
+    if name.trim().is_empty() {
+        return None;
+    }
+    match row_org(text, fields, columns)? {
+        OrgKey::Id(_) => None,
+        external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
+    }
+}
+
+/// The lowest row that names each organization, in memory that grows with organizations only.
+#[derive(Debug, Default)]
+struct OrgNames {
+    entries: Vec<(u64, RowNumber)>,
+    /// How many entries the last sorting left.
+    known: usize,
+}
+
+impl OrgNames {
+    fn note(&mut self, hash: u64, row: RowNumber) {
+        self.entries.push((hash, row));
+        if self.entries.len() > 2 * self.known + ORG_NAMES_SLACK {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.dedup_by_key(|entry| entry.0);
+        self.known = self.entries.len();
+    }
+
+    fn finish(mut self) -> Vec<(u64, RowNumber)> {
+        self.settle();
+        self.entries
+    }
 }

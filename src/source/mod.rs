@@ -1,7 +1,8 @@
 //! The source file: what it holds, where each chunk lies, and what a record means.
 //!
 //! # Owns
-//! The CSV dialect, the index pass, header mapping, reading one chunk, the rules of a row.
+//! The CSV dialect, the index pass, header mapping, reading one chunk, the rules of a row, and
+//! the writer of rehearsal files.
 //! # Never
 //! Sends a request, writes a ledger, prints. Keeps a whole file in memory.
 //! # Invariants
@@ -11,14 +12,22 @@
 
 pub mod chunk;
 pub mod error;
+//GEN pub mod generate;
 pub mod header;
 pub mod index;
+mod keyed;
+mod pairs;
+pub mod records;
 pub mod row;
 pub mod rules;
+mod sorter;
+mod window;
 
 pub use chunk::{CsvRecord, read_chunk};
-pub use error::SourceError;
+pub use error::{Place, SourceError};
+//GEN pub use generate::{GenerateArgs, GenerateError, generate};
 pub use header::Columns;
 pub use index::{Index, IndexOptions, build, file_hash};
-pub use row::{Credential, SourceRow};
+pub use records::{RawRecord, records};
+pub use row::{Credential, SourceRow, email_norm};
 pub use rules::{RowRules, parse_row};

@@ -222,7 +222,6 @@ impl OrgMachine {
             return self.done(OrgVerdict::Absent);
         }
         match why {
-            Why::First => self.send(Ask::Create),
             Why::Exists { reread } => {
                 if let Some(wait) = READ_LAG.get(reread) {
                     let why = Why::Exists { reread: reread + 1 };
@@ -238,7 +237,7 @@ impl OrgMachine {
             Why::Unclear if self.attempts.are_spent() => {
                 self.park("server_error", "the target's answers did not settle it")
             }
-            Why::Unclear => self.send(Ask::Create),
+            Why::First | Why::Unclear => self.send(Ask::Create),
             Why::BeforeFailing(rejection) => self.fail(&rejection),
         }
     }

@@ -96,13 +96,13 @@ where
     }
     let nonce = hello.nonce;
     let server = Rc::new(Server::new(*hello)?);
-    server.shell.outbox.say(FromWorker::Hello(HelloFromWorker {
+    let hello = FromWorker::Hello(HelloFromWorker {
         protocol: PROTOCOL_VERSION,
         build: BUILD.to_owned(),
         nonce,
         pid: std::process::id(),
-    }));
-    let writing = tokio::task::spawn_local(Rc::clone(&server).write(output));
+    });
+    let writing = tokio::task::spawn_local(Rc::clone(&server).write(output, hello));
     let gating = {
         let server = Rc::clone(&server);
         tokio::task::spawn_local(async move { server.shell.run_gate().await })
@@ -440,9 +440,16 @@ impl Server {
     }
 
     /// Writes what the outbox holds, for the whole life of the worker.
-    async fn write<W: AsyncWrite + Unpin>(self: Rc<Self>, mut output: W) -> io::Result<()> {
+    async fn write<W: AsyncWrite + Unpin>(
+        self: Rc<Self>,
+        mut output: W,
+        hello: FromWorker,
+    ) -> io::Result<()> {
         let outbox = &self.shell.outbox;
-        let (mut sequence, mut bytes) = (0_u32, Vec::new());
+        let (mut sequence, mut bytes) = (1_u32, Vec::new());
+        encode(0, &hello, &mut bytes).map_err(io::Error::other)?;
+        output.write_all(&bytes).await?;
+        bytes.clear();
         loop {
             outbox.any.notified().await;
             if !outbox.is_urgent() {

@@ -364,4 +364,6 @@ fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

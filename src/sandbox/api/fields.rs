@@ -136,12 +136,12 @@ impl Fields {
     /// Returns the id in the source system: ASCII, 1 to 128 characters.
     pub fn external_id(&self) -> ApiResult<Field<&str>> {
         let field = self.text("external_id")?;
-        if let Field::Set(text) = field {
-            if text.is_empty() || text.len() > EXTERNAL_ID_CHARS_MAX || !text.is_ascii() {
-                return Err(ApiError::invalid(format!(
-                    "external_id must be 1 to {EXTERNAL_ID_CHARS_MAX} ASCII characters."
-                )));
-            }
+        if let Field::Set(text) = field
+            && (text.is_empty() || text.len() > EXTERNAL_ID_CHARS_MAX || !text.is_ascii())
+        {
+            return Err(ApiError::invalid(format!(
+                "external_id must be 1 to {EXTERNAL_ID_CHARS_MAX} ASCII characters."
+            )));
         }
         Ok(field)
     }

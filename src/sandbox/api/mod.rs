@@ -80,10 +80,13 @@ fn encode(change: &Change<'_>) -> ApiResult<super::directory::Encoded> {
     Directory::encode(change).map_err(failed)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn failed(error: CommitError) -> ApiError {
     tracing::error!(%error, "the sandbox could not apply a write");
-    ApiError::internal()
+    match error {
+        // A full disk is the user's to mend, so the answer says which file.
+        CommitError::Journal(error) => ApiError::plain(500, error.to_string()),
+        CommitError::Encode(_) | CommitError::Apply(_) => ApiError::internal(),
+    }
 }
 
 /// Handles one request with its complete body.

@@ -196,7 +196,6 @@ impl RowMachine {
 
     fn on_no_membership(&mut self, why: Why) -> Action {
         match why {
-            Why::First => self.send(Ask::CreateMembership),
             Why::Exists { reread } => {
                 if let Some(wait) = READ_LAG.get(reread) {
                     let why = Why::Exists { reread: reread + 1 };
@@ -209,7 +208,7 @@ impl RowMachine {
                 self.send(Ask::CreateMembership)
             }
             Why::Unclear if self.attempts.are_spent() => self.park_server_error(Step::Membership),
-            Why::Unclear => self.send(Ask::CreateMembership),
+            Why::First | Why::Unclear => self.send(Ask::CreateMembership),
             Why::BeforeFailing(rejection) => {
                 let error = self.refusal(&rejection);
                 self.fail_membership(None, error)

@@ -265,7 +265,7 @@ fn a_rejected_user_fails_in_the_targets_words_without_the_person() {
     let (_, outcome) = play(&mut machine, vec![rejected("invalid_email")]);
     assert_eq!(in_short(&outcome), "failed user invalid_email");
     let error = outcome.error.unwrap();
-    assert_eq!(error.message, "… … is not welcome");
+    assert_eq!(error.message, "… (…) is not welcome");
     assert_eq!(
         (error.http_status, error.request_id.as_deref()),
         (Some(400), Some("req_1"))

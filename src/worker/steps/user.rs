@@ -135,7 +135,6 @@ impl RowMachine {
 
     fn on_nothing(&mut self, why: Why) -> Action {
         match why {
-            Why::First => self.send(Ask::CreateUser),
             Why::Exists { reread } => {
                 if let Some(wait) = READ_LAG.get(reread) {
                     let by = self.first_by();
@@ -149,7 +148,7 @@ impl RowMachine {
                 self.send(Ask::CreateUser)
             }
             Why::Unclear if self.attempts.are_spent() => self.park_server_error(Step::User),
-            Why::Unclear => self.send(Ask::CreateUser),
+            Why::First | Why::Unclear => self.send(Ask::CreateUser),
             Why::BeforeFailing(rejection) => {
                 let error = self.refusal(&rejection);
                 self.fail(Step::User, error)

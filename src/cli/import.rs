@@ -1,0 +1,119 @@
+//! `import`: a new job, or the same unfinished one.
+
+use super::args::ImportArgs;
+use super::context::Context;
+use super::desk::{self, Listed};
+use super::error::CliResult;
+use super::exit::Exit;
+use super::prepare;
+use super::resolve::{self, Place};
+use super::{identity, resume, run};
+use crate::ledger::{Checkpoints, Ledger, job_name_for};
+use crate::model::{JobOptions, TargetKind};
+use std::path::Path;
+
+/// Runs `import`.
+pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
+    let place = Place::resolve(&args.place, &ctx.env)?;
+    let options = resolve::job_options(&args.identity)?;
+    let file = resolve::source_file(&args.file)?;
+    if args.dry_run {
+        return dry_run(ctx, args, &file, options);
+    }
+    let checkpoints = Checkpoints::open(&place.checkpoints)?;
+    checkpoints.sweep()?;
+    if let Some(warning) = checkpoints.warning() {
+        ctx.note(&args.tuning, &format!("warning: {warning}"));
+    }
+    let name = args
+        .job
+        .clone()
+        .unwrap_or_else(|| job_name_for(&file, options.target, options.base_url.as_deref()));
+    match desk::newest_of(&checkpoints, &name)? {
+        Some(job) if args.fresh => ctx.note(
+            &args.tuning,
+            &format!("starting beside job {}, which stays as it is", job.name()),
+        ),
+        Some(job) if job.is_finished() => ctx.note(
+            &args.tuning,
+            &format!("job {} is finished: starting a new one", job.name()),
+        ),
+        Some(job) => return continue_job(ctx, args, &place, &file, &options, &job),
+        None => {}
+    }
+    let name = checkpoints.next_free_name(&name)?;
+    new_job(ctx, args, &place, &checkpoints, &name, &file, options)
+}
+
+/// Continues the same unfinished job, after making sure that it is the same.
+fn continue_job(
+    ctx: &mut Context,
+    args: &ImportArgs,
+    place: &Place,
+    file: &Path,
+    options: &JobOptions,
+    job: &Listed,
+) -> CliResult<Exit> {
+    let record = &job.summary.record;
+    identity::check_destination(options, &record.options)
+        .and_then(|()| identity::check_file(file, &record.source))
+        .and_then(|()| identity::check(&args.identity, &record.options))
+        .map_err(|error| error.job(job.name()))?;
+    ctx.note(&args.tuning, &format!("continuing job {}", job.name()));
+    resume::continue_job(ctx, place, &args.tuning, job)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "every one of them is a thing of its own"
+)]
+fn new_job(
+    ctx: &mut Context,
+    args: &ImportArgs,
+    place: &Place,
+    checkpoints: &Checkpoints,
+    name: &str,
+    file: &Path,
+    options: JobOptions,
+) -> CliResult<Exit> {
+    let indexed = prepare::index(ctx, &args.tuning, file, &options)?;
+    let rows = indexed.rows();
+    let admission = run::admit(ctx, &args.tuning, &options, u64::from(rows), false)?;
+    if let Some(warning) = checkpoints.check_space(rows)? {
+        ctx.note(&args.tuning, &format!("warning: {warning}"));
+    }
+    announce(ctx, args, name, &options);
+    let new = prepare::new_job(name, file, options, indexed);
+    let job = prepare::publish(checkpoints, name, &new)?;
+    run::run_job(ctx, place, &args.tuning, job, admission)
+}
+
+fn announce(ctx: &Context, args: &ImportArgs, name: &str, options: &JobOptions) {
+    let words = match (options.target, &options.base_url) {
+        (TargetKind::Sandbox, None) => {
+            "the built-in sandbox: nothing leaves this machine; for real: --target workos"
+                .to_owned()
+        }
+        (_, Some(url)) => url.clone(),
+        (TargetKind::Workos, None) => resolve::WORKOS_ORIGIN.to_owned(),
+    };
+    ctx.note(&args.tuning, &format!("job {name} goes to {words}"));
+}
+
+/// Everything but the socket, over a ledger in a folder that vanishes.
+fn dry_run(
+    ctx: &mut Context,
+    args: &ImportArgs,
+    file: &Path,
+    options: JobOptions,
+) -> CliResult<Exit> {
+    let indexed = prepare::index(ctx, &args.tuning, file, &options)?;
+    let rows = u64::from(indexed.rows());
+    let admission = run::admit(ctx, &args.tuning, &options, rows, true)?;
+    let folder = resolve::temporary_folder()?;
+    let path = folder.path().join("ledger");
+    let new = prepare::new_job("dry-run", file, options, indexed);
+    Ledger::create(&path, &new)?;
+    let ledger = Ledger::open(&path)?;
+    run::rehearse(ctx, &args.tuning, &new.record, ledger, admission)
+}

@@ -1,0 +1,288 @@
+//! The one place that runs a job: key, limits, sandbox, coordinator, what is said at the end.
+
+use super::args::TuningArgs;
+use super::context::Context;
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::key;
+use super::rates::RateArg;
+use super::resolve::{self, Place};
+use super::stop;
+use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
+use crate::ledger::{Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger};
+use crate::model::event::RunEvent;
+use crate::model::rng::entropy;
+use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::{EventLog, Summary, SummaryFacts, screen, words};
+use crate::supervise::sandbox_child::state_path;
+use crate::supervise::{SandboxChild, SandboxOptions};
+use secrecy::SecretString;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+/// Where requests of a dry run are addressed; none is ever sent.
+const NOWHERE: &str = "http://127.0.0.1";
+
+/// A job that is ours: locked, and checked against its file.
+#[derive(Debug)]
+pub struct Job {
+    /// Its folder.
+    pub folder: JobFolder,
+    /// What it is.
+    pub record: JobRecord,
+    /// Its memory.
+    pub ledger: Ledger,
+    /// Held until the end of the run and of every worker.
+    pub lock: JobLock,
+}
+
+/// The key, if one is needed, and what follows from it.
+#[derive(Debug)]
+pub struct Admission {
+    key: Option<SecretString>,
+    tuning: Tuning,
+}
+
+/// Finds the key, asks before a live one is used, and decides the limits.
+pub fn admit(
+    ctx: &Context,
+    args: &TuningArgs,
+    options: &JobOptions,
+    rows: u64,
+    dry_run: bool,
+) -> CliResult<Admission> {
+    let file = args.api_key_file.as_deref();
+    let key = match (options.target, &options.base_url) {
+        _ if dry_run => None,
+        (TargetKind::Sandbox, None) => None,
+        (TargetKind::Sandbox, Some(_)) => Some(key::find_for_sandbox(file, &ctx.env)?),
+        (TargetKind::Workos, _) => Some(key::find(file, &ctx.env)?),
+    };
+    if let Some(key) = &key {
+        let url = options.base_url.as_deref().unwrap_or_default();
+        let question = format!("{} go to {url}.", words::counted(rows, "row"));
+        let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
+        key::confirm_live(key, args.yes, ctx.env.interactive, &question, stdin, stderr)?;
+    }
+    let live = key.as_ref().is_some_and(key::is_live);
+    let (tuning, notes) = resolve::tuning(args, &ctx.env, options.target, live);
+    for note in notes {
+        ctx.note(args, &note);
+    }
+    Ok(Admission { key, tuning })
+}
+
+/// Runs a job to its end and says what came of it.
+pub fn run_job(
+    ctx: &mut Context,
+    place: &Place,
+    args: &TuningArgs,
+    job: Job,
+    admission: Admission,
+) -> CliResult<Exit> {
+    let name = job.folder.name().to_owned();
+    run_locked(ctx, place, args, job, admission).map_err(|error| error.job(&name))
+}
+
+fn run_locked(
+    ctx: &mut Context,
+    place: &Place,
+    args: &TuningArgs,
+    mut job: Job,
+    admission: Admission,
+) -> CliResult<Exit> {
+    let events = open_events(args)?;
+    let image = job.ledger.load()?;
+    let sandbox = start_sandbox(&job, args)?;
+    let (base_url, key) = match (&sandbox, admission.key) {
+        (Some(child), _) => (child.base_url.clone(), child.key.clone()),
+        (None, key) => (
+            job.record.options.base_url.clone().unwrap_or_default(),
+            key.unwrap_or_default(),
+        ),
+    };
+    let config = config(args, &job.record, (base_url, key), admission.tuning, false)?;
+    job.ledger.begin_run(&Holder::current())?;
+    let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
+        CliError::new(
+            Exit::Internal,
+            "lock",
+            format!("the job lock cannot be handed on: {error}"),
+        )
+    })?;
+    let (end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
+    let exit = exit_of(&end, &written);
+    // The sandbox ends before the job is free: a successor finds its log closed.
+    drop(sandbox);
+    let resume = place.command("resume", job.folder.name());
+    let shown = Shown {
+        job: Some(job.folder.name()),
+        resume: Some(resume),
+        target: job.record.options.target,
+    };
+    conclude(ctx, args, &shown, &end, written, Some(place))?;
+    Ok(exit)
+}
+
+/// Runs everything but the socket over a ledger that is deleted afterwards.
+pub fn rehearse(
+    ctx: &mut Context,
+    args: &TuningArgs,
+    record: &JobRecord,
+    mut ledger: Ledger,
+    admission: Admission,
+) -> CliResult<Exit> {
+    let events = open_events(args)?;
+    let image = ledger.load()?;
+    let origin = record
+        .options
+        .base_url
+        .clone()
+        .unwrap_or_else(|| NOWHERE.to_owned());
+    let to = (origin, SecretString::default());
+    let config = config(args, record, to, admission.tuning, true)?;
+    ledger.begin_run(&Holder::current())?;
+    let (end, written) = perform(ctx, &config, image, ledger, None, events);
+    let exit = exit_of(&end, &written);
+    let shown = Shown {
+        job: None,
+        resume: None,
+        target: record.options.target,
+    };
+    conclude(ctx, args, &shown, &end, written, None)?;
+    Ok(exit)
+}
+
+/// Starts the automatic sandbox, if this job goes there.
+fn start_sandbox(job: &Job, args: &TuningArgs) -> CliResult<Option<SandboxChild>> {
+    let options = &job.record.options;
+    if options.target != TargetKind::Sandbox || options.base_url.is_some() {
+        return Ok(None);
+    }
+    let limits = match args.rate {
+        // A rehearsal in real time: the server keeps the limits too.
+        Some(RateArg::Workos) => RateLimits::WORKOS,
+        Some(RateArg::Unlimited | RateArg::Writes(_)) | None => RateLimits::default(),
+    };
+    let child = SandboxChild::start(&SandboxOptions {
+        program: resolve::program()?,
+        state: state_path(job.folder.path()),
+        limits,
+    })?;
+    Ok(Some(child))
+}
+
+fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
+    let Some(path) = &args.events else {
+        return Ok(None);
+    };
+    EventLog::start(path).map(Some).map_err(|error| {
+        let message = format!(
+            "the events file {} cannot be opened: {error}",
+            path.display()
+        );
+        CliError::new(Exit::Disk, "events_file", message)
+    })
+}
+
+fn config(
+    args: &TuningArgs,
+    record: &JobRecord,
+    (base_url, api_key): (String, SecretString),
+    tuning: Tuning,
+    dry_run: bool,
+) -> CliResult<RunConfig> {
+    Ok(RunConfig {
+        job: record.name.clone(),
+        program: resolve::program()?,
+        source: record.source.clone(),
+        columns: record.columns.clone(),
+        options: record.options.clone(),
+        base_url,
+        api_key,
+        tuning,
+        dry_run,
+        record_calls: args.events.is_some(),
+        time_scale: args.time_scale,
+        seed: entropy(),
+    })
+}
+
+/// The call: everything before it prepares, everything after it reports.
+fn perform(
+    ctx: &mut Context,
+    config: &RunConfig,
+    image: JobImage,
+    ledger: Ledger,
+    lock: Option<OwnedFd>,
+    mut events: Option<EventLog>,
+) -> (RunEnd, io::Result<()>) {
+    let display = &mut ctx.display;
+    let mut observer = |event: &RunEvent| {
+        display.on_event(Mono::now(), event);
+        if let Some(log) = &mut events {
+            log.on_event(event);
+        }
+    };
+    let end = coordinator::run(config, image, ledger, lock, &mut observer);
+    display.finish();
+    (end, events.map_or(Ok(()), EventLog::finish))
+}
+
+/// Returns the exit code: the run's, unless all went well but the events that were asked for.
+fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
+    match Exit::of_run(&end.why, &end.rows) {
+        Exit::Success | Exit::RowsFailed if events.is_err() => Exit::Disk,
+        exit => exit,
+    }
+}
+
+/// What names a run in its summary.
+struct Shown<'a> {
+    job: Option<&'a str>,
+    resume: Option<String>,
+    target: TargetKind,
+}
+
+/// Prints the summary, why the run was stopped, and what to do next.
+fn conclude(
+    ctx: &Context,
+    args: &TuningArgs,
+    shown: &Shown<'_>,
+    end: &RunEnd,
+    events: io::Result<()>,
+    place: Option<&Place>,
+) -> CliResult<()> {
+    let mut summary = Summary::new(SummaryFacts {
+        job: shown.job,
+        target: shown.target,
+        resume: shown.resume.clone(),
+        state: end.snapshot.state,
+        rows: end.rows,
+        memberships: end.memberships,
+        organizations: end.organizations,
+        snapshot: &end.snapshot,
+    });
+    let stopped = stop::error_of(&end.why, shown.resume.as_deref()).or_else(|| {
+        let path = args.events.as_ref()?.display();
+        let message = format!("the events file {path} is not complete: {}", events.err()?);
+        Some(CliError::new(Exit::Disk, "events_file", message))
+    });
+    if let Some(error) = &stopped {
+        summary.error = Some(error.json_error());
+        summary.exit = Some(error.exit().as_u8());
+    }
+    if args.json {
+        screen::print_json(&summary).map_err(CliError::stdout)?;
+    }
+    ctx.note(args, &summary.table());
+    if let Some(error) = &stopped {
+        ctx.screen.say(&error.rendered());
+    }
+    if let (Some(place), Some(job)) = (place, shown.job) {
+        for line in stop::next_steps(place, job, end.snapshot.state, &end.rows) {
+            ctx.note(args, &line);
+        }
+    }
+    Ok(())
+}

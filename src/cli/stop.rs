@@ -1,0 +1,154 @@
+//! Why a run stopped, in words, and what to do next.
+
+use super::error::CliError;
+use super::exit::Exit;
+use super::resolve::Place;
+use crate::coordinator::EndReason;
+use crate::ledger::RunState;
+use crate::model::RowTally;
+use crate::report::words;
+use crate::target::StopReason;
+
+/// Returns the error that ended the run; none when it completed or was interrupted.
+pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
+    let error = match why {
+        EndReason::Completed | EndReason::Interrupted(_) => return None,
+        EndReason::Outage(reason) => CliError::new(
+            Exit::Outage,
+            "outage",
+            format!("the target cannot be reached: {reason}; no row was failed by this"),
+        ),
+        EndReason::Refused(reason) => refused(reason),
+        EndReason::Ledger(error) => CliError::of_ledger(error),
+        EndReason::SourceChanged(words) => {
+            CliError::new(Exit::Input, "file_changed", words.clone())
+                .hint("put the file back as it was, or start over with `import --fresh`")
+        }
+        EndReason::Internal(words) => CliError::new(Exit::Internal, "internal", words.clone()),
+    };
+    Some(match resume {
+        Some(resume) => error.or_hint(|| format!("continue with `{resume}`")),
+        None => error,
+    })
+}
+
+fn refused(reason: &StopReason) -> CliError {
+    let target = |code, message| CliError::new(Exit::TargetRefuses, code, message);
+    match reason {
+        StopReason::Unauthorized => CliError::new(
+            Exit::Auth,
+            "unauthorized",
+            "the target does not accept the API key (401); no row was failed by this",
+        )
+        .hint("check WORKOS_API_KEY or --api-key-file, then resume"),
+        StopReason::Forbidden(words) => target(
+            "forbidden",
+            format!("the target forbids this key what the import needs (403): {words}"),
+        ),
+        StopReason::NotThisApi(words) => target(
+            "not_this_api",
+            format!("the target does not answer like the API this import speaks: {words}"),
+        )
+        .hint("check --base-url"),
+        StopReason::Certificate(words) => target(
+            "certificate",
+            format!("the target's certificate is not acceptable: {words}"),
+        ),
+    }
+}
+
+/// Returns what a person can do now, a line each.
+pub fn next_steps(place: &Place, job: &str, state: RunState, rows: &RowTally) -> Vec<String> {
+    let command = |verb: &str| place.command(verb, job);
+    if rows.pending > 0 {
+        return match state {
+            RunState::Running => vec![format!("watch it:    {} --watch", command("status"))],
+            RunState::Completed
+            | RunState::Interrupted
+            | RunState::Paused
+            | RunState::Cancelled
+            | RunState::Failed => vec![format!("continue:    {}", command("resume"))],
+        };
+    }
+    let mut lines = vec![format!(
+        "every row:   {} --out results.csv",
+        command("results")
+    )];
+    if rows.has_problems() {
+        let count = words::counted(rows.failed + rows.parked, "row");
+        lines.push(format!(
+            "correct {count}: {} --out rejects.csv",
+            command("rejects")
+        ));
+        lines.push(format!("try again:   {}", command("retry")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::StopSignal;
+    use std::path::PathBuf;
+
+    fn place() -> Place {
+        Place {
+            checkpoints: PathBuf::from("/c"),
+            flag: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_stop_has_its_exit_and_a_way_on() {
+        let table = [
+            (EndReason::Outage("timeout".to_owned()), 75),
+            (EndReason::Refused(StopReason::Unauthorized), 77),
+            (
+                EndReason::Refused(StopReason::Forbidden("x".to_owned())),
+                69,
+            ),
+            (
+                EndReason::Refused(StopReason::NotThisApi("x".to_owned())),
+                69,
+            ),
+            (
+                EndReason::Refused(StopReason::Certificate("x".to_owned())),
+                69,
+            ),
+            (
+                EndReason::SourceChanged("chunk 3 reads differently".to_owned()),
+                65,
+            ),
+            (EndReason::Internal("x".to_owned()), 70),
+        ];
+        for (why, exit) in table {
+            let error = error_of(&why, Some("userferry resume j")).unwrap();
+            assert_eq!(error.exit().as_u8(), exit, "{why:?}");
+            assert_eq!(
+                error.exit(),
+                Exit::of_run(&why, &RowTally::of(1)),
+                "{why:?}"
+            );
+            assert!(error.rendered().contains("hint: "), "{}", error.rendered());
+        }
+        for calm in [
+            EndReason::Completed,
+            EndReason::Interrupted(StopSignal::Interrupt),
+        ] {
+            assert!(error_of(&calm, None).is_none());
+        }
+    }
+
+    #[test]
+    fn next_steps_fit_the_state() {
+        let mut rows = RowTally::of(2);
+        let interrupted = next_steps(&place(), "j", RunState::Interrupted, &rows);
+        assert_eq!(interrupted, ["continue:    userferry resume j"]);
+        rows.settle(crate::model::RowState::Created);
+        rows.settle(crate::model::RowState::Failed);
+        let done = next_steps(&place(), "j", RunState::Completed, &rows).join("\n");
+        for verb in ["results", "rejects", "retry"] {
+            assert!(done.contains(&format!("userferry {verb} j")), "{done}");
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The image of a job: everything a coordinator needs, without reading what is over.
+
+use super::commit::{self, Known};
+use super::error::Fault;
+use super::rows::{self, RowSet};
+use super::store::read_job;
+use super::types::{Carry, Fate, FollowerImage, GroupFate, JobImage, LeaseImage, OrgImage};
+use crate::model::{ChunkHash, ChunkId, ChunkSpec, Follower, LeaseId, OrgKey, RowNumber, ServerMs};
+use rusqlite::{Connection, Row};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> {
+    let job = read_job(conn)?;
+    let chunks = chunks(conn)?;
+    let leases = leases(conn, known, &chunks)?;
+    let remaining = remaining(conn, &chunks, &leases)?;
+    let followers = followers(conn, &chunks, &remaining)?;
+    let fates = fates(conn, known, &chunks, &followers)?;
+    let complete = chunks
+        .iter()
+        .filter(|chunk| chunk.is_complete())
+        .map(|chunk| chunk.spec.id);
+    let last_lease: Option<i64> = conn.query_row("SELECT max(id) FROM lease", [], |r| r.get(0))?;
+    Ok(JobImage {
+        complete: complete.collect(),
+        leases: suspects(leases, &remaining, &chunks),
+        remaining,
+        followers,
+        fates,
+        carry: carry(conn)?,
+        orgs: orgs(conn)?,
+        org_names: org_names(conn)?,
+        hash_key: job.hash_key,
+        last_lease: LeaseId(last_lease.unwrap_or_default().cast_unsigned()),
+        rows: known.totals.rows,
+        memberships: known.totals.memberships,
+        organizations: known.totals.organizations,
+        chunks: chunks.into_iter().map(|chunk| chunk.spec).collect(),
+    })
+}
+
+/// A chunk with its counter.
+struct Counted {
+    spec: ChunkSpec,
+    settled: u32,
+}
+
+impl Counted {
+    fn is_complete(&self) -> bool {
+        self.settled == self.spec.rows
+    }
+
+    fn range(&self) -> std::ops::Range<u32> {
+        self.spec.first_row.0..self.spec.first_row.0.saturating_add(self.spec.rows)
+    }
+}
+
+fn chunks(conn: &Connection) -> Result<Vec<Counted>, Fault> {
+    let mut read = conn.prepare_cached(
+        "SELECT id, offset, length, first_row, rows, first_line, hash, settled FROM chunk
+         ORDER BY id",
+    )?;
+    let mut chunks = Vec::new();
+    let mut found = read.query([])?;
+    while let Some(row) = found.next()? {
+        chunks.push(Counted {
+            spec: spec(row)?,
+            settled: row.get(7)?,
+        });
+    }
+    Ok(chunks)
+}
+
+/// Returns where every chunk lies, ascending.
+pub(super) fn specs(conn: &Connection) -> Result<Vec<ChunkSpec>, Fault> {
+    Ok(chunks(conn)?.into_iter().map(|chunk| chunk.spec).collect())
+}
+
+fn spec(row: &Row<'_>) -> Result<ChunkSpec, Fault> {
+    let (offset, first_line): (i64, i64) = (row.get(1)?, row.get(5)?);
+    Ok(ChunkSpec {
+        id: ChunkId(row.get(0)?),
+        offset: offset.cast_unsigned(),
+        length: row.get(2)?,
+        first_row: RowNumber(row.get(3)?),
+        rows: row.get(4)?,
+        first_line: first_line.cast_unsigned(),
+        hash: ChunkHash(row.get(6)?),
+    })
+}
+
+/// Leases of one chunk: the first ever, and what those of this generation cover.
+struct Leased {
+    t_lo: ServerMs,
+    /// `None` in it stands for every row.
+    covered: Vec<Option<RowSet>>,
+}
+
+fn leases(
+    conn: &Connection,
+    known: &Known,
+    chunks: &[Counted],
+) -> Result<BTreeMap<ChunkId, Leased>, Fault> {
+    let mut read = conn
+        .prepare_cached("SELECT at_ms, generation, rows FROM lease WHERE chunk = ?1 ORDER BY id")?;
+    let mut leases = BTreeMap::new();
+    for chunk in chunks.iter().filter(|chunk| !chunk.is_complete()) {
+        let mut found = read.query([chunk.spec.id.0])?;
+        while let Some(row) = found.next()? {
+            let t_lo = ServerMs(row.get(0)?);
+            let leased = leases.entry(chunk.spec.id).or_insert_with(|| Leased {
+                t_lo,
+                covered: Vec::new(),
+            });
+            if row.get::<_, u32>(1)? == known.generation {
+                leased
+                    .covered
+                    .push(row.get::<_, Option<Vec<u8>>>(2)?.map(RowSet));
+            }
+        }
+    }
+    Ok(leases)
+}
+
+/// Rows without an outcome of chunks that were leased or settled in part.
+fn remaining(
+    conn: &Connection,
+    chunks: &[Counted],
+    leases: &BTreeMap<ChunkId, Leased>,
+) -> Result<BTreeMap<ChunkId, Vec<RowNumber>>, Fault> {
+    let mut read =
+        conn.prepare_cached("SELECT row FROM outcome WHERE row >= ?1 AND row < ?2 ORDER BY row")?;
+    let mut remaining = BTreeMap::new();
+    for chunk in chunks.iter().filter(|chunk| !chunk.is_complete()) {
+        if chunk.settled == 0 && !leases.contains_key(&chunk.spec.id) {
+            continue;
+        }
+        let range = chunk.range();
+        let mut rows = Vec::new();
+        let mut next = range.start;
+        let mut found = read.query((range.start, range.end))?;
+        while let Some(row) = found.next()? {
+            let settled: u32 = row.get(0)?;
+            rows.extend((next..settled).map(RowNumber));
+            next = settled.saturating_add(1);
+        }
+        rows.extend((next..range.end).map(RowNumber));
+        if u64::try_from(rows.len()) != Ok(u64::from(chunk.spec.rows - chunk.settled)) {
+            let id = chunk.spec.id;
+            return Err(Fault::Stored(format!(
+                "the counter of chunk {id} contradicts its rows"
+            )));
+        }
+        remaining.insert(chunk.spec.id, rows);
+    }
+    Ok(remaining)
+}
+
+/// Followers without an outcome: of chunks that are not complete, whole ones without a look at
+/// outcomes.
+fn followers(
+    conn: &Connection,
+    chunks: &[Counted],
+    remaining: &BTreeMap<ChunkId, Vec<RowNumber>>,
+) -> Result<Vec<FollowerImage>, Fault> {
+    let mut read = conn.prepare_cached(
+        "SELECT row, leader, previous_pair FROM follower WHERE row >= ?1 AND row < ?2 ORDER BY row",
+    )?;
+    let mut followers = Vec::new();
+    for chunk in chunks.iter().filter(|chunk| !chunk.is_complete()) {
+        let open = remaining.get(&chunk.spec.id);
+        let range = chunk.range();
+        let mut found = read.query((range.start, range.end))?;
+        while let Some(row) = found.next()? {
+            let follower = Follower {
+                row: RowNumber(row.get(0)?),
+                leader: RowNumber(row.get(1)?),
+                previous_pair: row.get::<_, Option<u32>>(2)?.map(RowNumber),
+            };
+            if open.is_none_or(|rows| rows.binary_search(&follower.row).is_ok()) {
+                followers.push(FollowerImage { follower });
+            }
+        }
+    }
+    Ok(followers)
+}
+
+/// How settled rows of waiting groups bear on those that wait. A row of a chunk in which nothing
+/// is settled costs no query.
+fn fates(
+    conn: &Connection,
+    known: &Known,
+    chunks: &[Counted],
+    followers: &[FollowerImage],
+) -> Result<BTreeMap<RowNumber, GroupFate>, Fault> {
+    let begun = |row: RowNumber| {
+        let chunk = known
+            .chunk_of(row)
+            .and_then(|id| usize::try_from(id.0).ok());
+        chunk
+            .and_then(|at| chunks.get(at))
+            .is_some_and(|chunk| chunk.settled > 0)
+    };
+    let mut members =
+        conn.prepare_cached("SELECT row FROM follower WHERE leader = ?1 ORDER BY row")?;
+    let leaders: BTreeSet<RowNumber> = followers.iter().map(|f| f.follower.leader).collect();
+    let mut fates = BTreeMap::new();
+    for leader in leaders {
+        let mut group = vec![leader];
+        let mut found = members.query([leader.0])?;
+        while let Some(row) = found.next()? {
+            group.push(RowNumber(row.get(0)?));
+        }
+        for row in group.into_iter().filter(|row| begun(*row)) {
+            if let Some(outcome) = rows::find(conn, row)? {
+                let fate = Fate::of(&outcome);
+                fates.insert(row, GroupFate { leader, fate });
+            }
+        }
+    }
+    Ok(fates)
+}
+
+fn suspects(
+    leases: BTreeMap<ChunkId, Leased>,
+    remaining: &BTreeMap<ChunkId, Vec<RowNumber>>,
+    chunks: &[Counted],
+) -> BTreeMap<ChunkId, LeaseImage> {
+    let first = |id: ChunkId| {
+        let at = usize::try_from(id.0).ok();
+        at.and_then(|at| chunks.get(at))
+            .map_or(0, |chunk| chunk.spec.first_row.0)
+    };
+    let image = |(id, leased): (ChunkId, Leased)| {
+        let first = first(id);
+        let is_covered = |row: &RowNumber| {
+            let position = row.0.saturating_sub(first);
+            leased
+                .covered
+                .iter()
+                .any(|set| set.as_ref().is_none_or(|set| set.has(position)))
+        };
+        let open = remaining.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let suspects = open.iter().copied().filter(is_covered).collect();
+        (
+            id,
+            LeaseImage {
+                t_lo: leased.t_lo,
+                suspects,
+            },
+        )
+    };
+    leases.into_iter().map(image).collect()
+}
+
+/// Returns every row that is leased in this generation and has no outcome.
+pub(super) fn all_suspects(conn: &Connection, known: &Known) -> Result<Vec<RowNumber>, Fault> {
+    let chunks = chunks(conn)?;
+    let leases = leases(conn, known, &chunks)?;
+    let remaining = remaining(conn, &chunks, &leases)?;
+    let images = suspects(leases, &remaining, &chunks);
+    Ok(images
+        .into_values()
+        .flat_map(|image| image.suspects)
+        .collect())
+}
+
+fn carry(conn: &Connection) -> Result<BTreeMap<RowNumber, Carry>, Fault> {
+    let mut read = conn.prepare_cached(
+        "SELECT row, user_id, user_origin, suspect FROM carry AS c
+         WHERE NOT EXISTS (SELECT 1 FROM outcome WHERE row = c.row)",
+    )?;
+    let mut carry = BTreeMap::new();
+    let mut found = read.query([])?;
+    while let Some(row) = found.next()? {
+        let facts = Carry {
+            user: rows::user(row, 1)?,
+            suspect: row.get(3)?,
+        };
+        carry.insert(RowNumber(row.get(0)?), facts);
+    }
+    Ok(carry)
+}
+
+fn orgs(conn: &Connection) -> Result<BTreeMap<OrgKey, OrgImage>, Fault> {
+    let mut read = conn.prepare_cached(
+        "SELECT kind, key, intent_ms, id, origin, code, message, http_status, parked FROM org",
+    )?;
+    let mut orgs = BTreeMap::new();
+    let mut found = read.query([])?;
+    while let Some(row) = found.next()? {
+        let text = row.get(1)?;
+        let key = match row.get::<_, i64>(0)? {
+            0 => OrgKey::Id(text),
+            1 => OrgKey::External(text),
+            kind => {
+                return Err(Fault::Stored(format!(
+                    "{kind} is no kind of organization key"
+                )));
+            }
+        };
+        let intent = row.get::<_, Option<i64>>(2)?.map(ServerMs);
+        orgs.insert(
+            key,
+            OrgImage {
+                intent,
+                state: commit::org_state(row, 3)?,
+            },
+        );
+    }
+    Ok(orgs)
+}
+
+fn org_names(conn: &Connection) -> Result<Vec<(u64, RowNumber)>, Fault> {
+    let mut read = conn.prepare_cached("SELECT hash, row FROM org_name")?;
+    let mut names = Vec::new();
+    let mut found = read.query([])?;
+    while let Some(row) = found.next()? {
+        let hash: i64 = row.get(0)?;
+        names.push((hash.cast_unsigned(), RowNumber(row.get(1)?)));
+    }
+    names.sort_unstable();
+    Ok(names)
+}

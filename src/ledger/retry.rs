@@ -1,0 +1,119 @@
+//! `retry`: failed and parked rows become pending again, and everything still adds up.
+
+use super::commit::Known;
+use super::error::Fault;
+use super::image;
+use super::rows::OUTCOME_COLUMNS;
+use super::store::CONFLICT_IN_FILE;
+use rusqlite::{Connection, Transaction};
+
+/// What a retry opened again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reopened {
+    /// Rows that had failed.
+    pub failed: u64,
+    /// Rows that were parked.
+    pub parked: u64,
+    /// Organizations that had failed and are forgotten.
+    pub organizations: u64,
+    /// The generation that is open now: the old one when nothing was to open.
+    pub generation: u32,
+}
+
+/// The rows to open, as a condition over `outcome`: failed (7) and parked (8), except those that
+/// the file itself decides (it cannot change, and a request for them would be wrong).
+fn condition() -> String {
+    format!("state IN (7, 8) AND code IS NOT '{CONFLICT_IN_FILE}'")
+}
+
+pub(super) fn retry(tx: &Transaction<'_>, known: &mut Known) -> Result<Reopened, Fault> {
+    let open = condition();
+    let before = known.totals;
+    let (failed, parked): (Option<i64>, Option<i64>) = tx.query_row(
+        &format!("SELECT sum(state = 7), sum(state = 8) FROM outcome WHERE {open}"),
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let count = |n: Option<i64>| n.unwrap_or_default().cast_unsigned();
+    let mut reopened = Reopened {
+        failed: count(failed),
+        parked: count(parked),
+        organizations: 0,
+        generation: known.generation,
+    };
+    if reopened.failed + reopened.parked == 0 {
+        return Ok(reopened);
+    }
+    keep_suspects(tx, known)?;
+    carry_over(tx, &open)?;
+    known.totals.reopen(tx, &open)?;
+    set_aside(tx, known.generation, &open)?;
+    reopened.organizations = forget_failed_orgs(tx)?;
+    let failed = &mut known.totals.organizations.failed;
+    *failed = failed.saturating_sub(reopened.organizations);
+    known.generation += 1;
+    reopened.generation = known.generation;
+    tx.execute("UPDATE job SET generation = ?1", [known.generation])?;
+    known.totals.store(tx, Some(&before))?;
+    Ok(reopened)
+}
+
+/// Leases of the old generation make nothing suspect any more: rows that are suspect now, leased
+/// and never settled, have to be remembered by name.
+fn keep_suspects(tx: &Transaction<'_>, known: &Known) -> Result<(), Fault> {
+    let mut remember = tx.prepare(
+        "INSERT INTO carry (row, suspect) VALUES (?1, 1) ON CONFLICT DO UPDATE SET suspect = 1",
+    )?;
+    for row in image::all_suspects(tx, known)? {
+        remember.execute([row.0])?;
+    }
+    Ok(())
+}
+
+/// The user a row has stays its user, with its origin; one that an earlier generation knew too.
+/// `wrong_echo` is the exception: the id it holds is somebody else's.
+fn carry_over(tx: &Transaction<'_>, open: &str) -> Result<(), Fault> {
+    tx.execute(
+        &format!(
+            "INSERT INTO carry (row, user_id, user_origin, suspect)
+             SELECT row, iif(code IS 'wrong_echo', NULL, user_id),
+                    iif(code IS 'wrong_echo', NULL, user_origin), state = 8
+             FROM outcome WHERE {open}
+             ON CONFLICT DO UPDATE SET
+                 user_origin = iif(excluded.user_id IS NULL, user_origin, excluded.user_origin),
+                 user_id = coalesce(excluded.user_id, user_id),
+                 suspect = excluded.suspect"
+        ),
+        [],
+    )?;
+    Ok(())
+}
+
+fn set_aside(tx: &Transaction<'_>, generation: u32, open: &str) -> Result<(), Fault> {
+    tx.execute(
+        &format!(
+            "INSERT INTO outcome_history (generation, {OUTCOME_COLUMNS})
+             SELECT ?1, {OUTCOME_COLUMNS} FROM outcome WHERE {open}"
+        ),
+        [generation],
+    )?;
+    tx.execute(&format!("DELETE FROM outcome WHERE {open}"), [])?;
+    tx.execute(
+        "UPDATE chunk SET settled = (SELECT count(*) FROM outcome AS o
+             WHERE o.row >= first_row AND o.row < first_row + chunk.rows)
+         WHERE settled > 0",
+        [],
+    )?;
+    Ok(())
+}
+
+/// The intent to create one stays: what was made since then may be ours.
+fn forget_failed_orgs(conn: &Connection) -> Result<u64, Fault> {
+    let forgotten = conn.execute(
+        "UPDATE org SET code = NULL, message = NULL, http_status = NULL, parked = NULL
+         WHERE code IS NOT NULL",
+        [],
+    )?;
+    conn.execute("DELETE FROM org WHERE intent_ms IS NULL AND id IS NULL", [])?;
+    Ok(u64::try_from(forgotten).unwrap_or(u64::MAX))
+}

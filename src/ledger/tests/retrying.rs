@@ -1,0 +1,211 @@
+//! `retry`: what is opened, what is kept, and that it still adds up.
+
+use super::*;
+use crate::model::OrgKey;
+
+#[test]
+fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
+    let desk = Desk::new(&job(10, 5));
+    let mut ledger = desk.open();
+    let wrong = RowOutcome {
+        user: Some(user(99)),
+        ..parked(4, "wrong_echo")
+    };
+    let settled = vec![
+        created(1),
+        half_failed(2),
+        parked(3, "poison"),
+        wrong,
+        created(5),
+    ];
+    ledger
+        .commit(&[lease(1, 0, 100), Change::Settle(settled)])
+        .unwrap();
+    assert_eq!(ledger.load().unwrap().complete, [ChunkId(0)]);
+    let opened = ledger.retry().unwrap();
+    assert_eq!((opened.failed, opened.parked, opened.generation), (1, 2, 2));
+    ledger.verify_totals().unwrap();
+
+    let mut ledger = desk.open();
+    assert_eq!(ledger.record().unwrap().generation, 2);
+    let image = ledger.load().unwrap();
+    assert_eq!(
+        (image.rows.created, image.rows.failed, image.rows.parked),
+        (2, 0, 0)
+    );
+    assert_eq!((image.rows.pending, image.memberships.failed), (8, 0));
+    assert_eq!(image.remaining[&ChunkId(0)], numbers(&[2, 3, 4]));
+    let lease = &image.leases[&ChunkId(0)];
+    assert_eq!((lease.t_lo, lease.suspects.len()), (ServerMs(100), 0));
+    assert_eq!(
+        image.carry[&RowNumber(2)],
+        Carry {
+            user: Some(user(2)),
+            suspect: false
+        }
+    );
+    assert_eq!(
+        image.carry[&RowNumber(3)],
+        Carry {
+            user: None,
+            suspect: true
+        }
+    );
+    assert_eq!(
+        image.carry[&RowNumber(4)],
+        Carry {
+            user: None,
+            suspect: true
+        }
+    );
+
+    ledger
+        .commit(&[super::lease(2, 0, 900), Change::Settle(vec![created(2)])])
+        .unwrap();
+    let image = ledger.load().unwrap();
+    assert_eq!(
+        image.leases[&ChunkId(0)].t_lo,
+        ServerMs(100),
+        "the first lease ever"
+    );
+    assert_eq!(image.leases[&ChunkId(0)].suspects, numbers(&[3, 4]));
+    assert!(!image.carry.contains_key(&RowNumber(2)));
+    ledger.verify_totals().unwrap();
+}
+
+#[test]
+fn a_row_that_was_suspect_and_never_settled_stays_suspect() {
+    let desk = Desk::new(&job(10, 5));
+    let mut ledger = desk.open();
+    let settled = Change::Settle(vec![failed(1, Step::User, "invalid_email")]);
+    ledger
+        .commit(&[lease_rows(1, 0, 100, &[1, 2]), settled])
+        .unwrap();
+    ledger.retry().unwrap();
+    let image = ledger.load().unwrap();
+    assert!(image.leases[&ChunkId(0)].suspects.is_empty());
+    assert_eq!(image.carry[&RowNumber(1)], Carry::default());
+    assert_eq!(
+        image.carry[&RowNumber(2)],
+        Carry {
+            user: None,
+            suspect: true
+        }
+    );
+}
+
+#[test]
+fn a_user_known_two_generations_ago_is_not_forgotten() {
+    let desk = Desk::new(&job(10, 5));
+    let mut ledger = desk.open();
+    ledger
+        .commit(&[Change::Settle(vec![half_failed(1)])])
+        .unwrap();
+    ledger.retry().unwrap();
+    ledger
+        .commit(&[Change::Settle(vec![parked(1, "poison")])])
+        .unwrap();
+    ledger.retry().unwrap();
+    let carry = ledger.load().unwrap().carry;
+    assert_eq!(
+        carry[&RowNumber(1)],
+        Carry {
+            user: Some(user(1)),
+            suspect: true
+        }
+    );
+    ledger
+        .commit(&[Change::Settle(vec![failed(1, Step::User, "x")])])
+        .unwrap();
+    assert_eq!(ledger.retry().unwrap().generation, 4);
+    let carry = ledger.load().unwrap().carry;
+    assert_eq!(
+        carry[&RowNumber(1)],
+        Carry {
+            user: Some(user(1)),
+            suspect: false
+        }
+    );
+    let kept: i64 = ledger
+        .connection()
+        .query_row("SELECT count(*) FROM outcome_history", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 3);
+}
+
+#[test]
+fn what_the_file_decides_stays_decided() {
+    let mut new = job(10, 5);
+    new.conflicts = vec![ExternalIdConflict {
+        row: RowNumber(4),
+        winner: RowNumber(2),
+    }];
+    let desk = Desk::new(&new);
+    let mut ledger = desk.open();
+    assert_eq!(
+        ledger.retry().unwrap(),
+        Reopened {
+            generation: 1,
+            ..Reopened::default()
+        }
+    );
+    ledger
+        .commit(&[Change::Settle(vec![parked(1, "poison")])])
+        .unwrap();
+    assert_eq!(ledger.retry().unwrap().parked, 1);
+    let image = ledger.load().unwrap();
+    assert_eq!((image.rows.failed, image.rows.pending), (1, 9));
+    ledger.verify_totals().unwrap();
+}
+
+#[test]
+fn failed_organizations_are_forgotten_but_never_an_intent() {
+    let desk = Desk::new(&job(10, 5));
+    let mut ledger = desk.open();
+    let key = |name: &str| OrgKey::External(name.into());
+    let refused = |name: &str| Change::Org {
+        key: key(name),
+        record: OrgRecord {
+            state: OrgState::Failed {
+                code: "x".into(),
+                message: "x".into(),
+                http_status: Some(422),
+                parked: false,
+            },
+        },
+    };
+    let intent = Change::OrgIntent {
+        key: key("a"),
+        at: ServerMs(5),
+    };
+    let row = Change::Settle(vec![failed(1, Step::Organization, "x")]);
+    ledger
+        .commit(&[intent, refused("a"), refused("b"), row])
+        .unwrap();
+    assert_eq!(ledger.retry().unwrap().organizations, 2);
+    let image = ledger.load().unwrap();
+    assert_eq!(image.organizations.failed, 0);
+    let orgs: Vec<_> = image.orgs.into_iter().collect();
+    assert_eq!(
+        orgs,
+        [(
+            key("a"),
+            OrgImage {
+                intent: Some(ServerMs(5)),
+                state: None
+            }
+        )]
+    );
+    ledger.verify_totals().unwrap();
+    let ready = OrgState::Ready {
+        id: "org_1".into(),
+        origin: MADE,
+    };
+    ledger
+        .commit(&[Change::Org {
+            key: key("a"),
+            record: OrgRecord { state: ready },
+        }])
+        .unwrap();
+    ledger.verify_totals().unwrap();
+}

@@ -1,0 +1,312 @@
+//! Rows that share an email or an external id.
+//!
+//! The one pass keeps 64 bits of hash and the row number of each; rows whose hashes meet are
+//! read again and compared by 128 bits of two independent keyed hashes, so memory stays bounded
+//! and no email is kept.
+
+use super::Columns;
+use super::chunk::read_bytes;
+use super::error::SourceError;
+use super::keyed::{Keyed, Purpose, org_bytes};
+use super::records::{Fields, records};
+use super::row::{email_norm, org_of};
+use super::sorter::{Sorted, Sorter};
+use crate::model::{ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+
+const EMAIL: [Purpose; 2] = [Purpose::Email, Purpose::EmailCheck];
+const EXTERNAL_ID: [Purpose; 2] = [Purpose::ExternalId, Purpose::ExternalIdCheck];
+const ORGANIZATION: [Purpose; 2] = [Purpose::Organization, Purpose::OrganizationCheck];
+
+/// `(hash, row)`: what the one pass keeps.
+type Seen = (u64, u32);
+/// `(email, row, organization or 0, user fields)` of a row whose email hash is not alone.
+type EmailFact = (u128, u32, u128, u64);
+/// `(external id, row, email)` of a row whose external id hash is not alone.
+type ExternalFact = (u128, u32, u128);
+
+/// What the one pass collects.
+pub(super) struct Repeats {
+    keyed: Keyed,
+    bytes_max: usize,
+    emails: Sorter<Seen>,
+    externals: Sorter<Seen>,
+}
+
+/// What the rows share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Rows that repeat a lower row's email, ascending.
+    pub(super) followers: Vec<Follower>,
+    /// How many of them differ from their leader in a user field.
+    pub(super) followers_differing: u32,
+    /// Rows whose external id a lower row with another email uses, ascending.
+    pub(super) conflicts: Vec<ExternalIdConflict>,
+}
+
+/// Where the rows can be read again.
+pub(super) struct Again<'a> {
+    /// The file.
+    pub(super) file: &'a File,
+    /// Its chunks.
+    pub(super) chunks: &'a [ChunkSpec],
+    /// Which column is which.
+    pub(super) columns: &'a Columns,
+    /// Where organizations come from.
+    pub(super) org_mode: &'a OrgMode,
+}
+
+impl Repeats {
+    /// Starts; every sorter keeps at most `bytes_max` bytes in memory.
+    pub(super) fn new(keyed: Keyed, bytes_max: usize) -> Self {
+        Self {
+            keyed,
+            bytes_max,
+            emails: Sorter::new(bytes_max),
+            externals: Sorter::new(bytes_max),
+        }
+    }
+
+    /// Takes note of one row. A row without an email shares nothing: it fails by itself.
+    pub(super) fn note(
+        &mut self,
+        row: RowNumber,
+        record: &str,
+        fields: &Fields,
+        columns: &Columns,
+    ) -> Result<(), SourceError> {
+        let email = email_norm(&fields.value(record, columns.email));
+        if email.is_empty() {
+            return Ok(());
+        }
+        let hash = self.keyed.hash(Purpose::Email, email.as_bytes());
+        self.emails.push((hash, row.0))?;
+        if let Some(external) = cell(record, fields, columns.external_id) {
+            let hash = self
+                .keyed
+                .hash(Purpose::ExternalId, external.trim().as_bytes());
+            self.externals.push((hash, row.0))?;
+        }
+        Ok(())
+    }
+
+    /// Reads again the rows whose hashes met, and tells what they share.
+    pub(super) fn finish(self, again: &Again<'_>) -> Result<Shared, SourceError> {
+        let mut facts = Facts {
+            keyed: self.keyed,
+            emails: Sorter::new(self.bytes_max),
+            externals: Sorter::new(self.bytes_max),
+        };
+        let mut wanted = Wanted {
+            emails: Ahead::new(not_alone(self.emails.finish()?, self.bytes_max)?)?,
+            externals: Ahead::new(not_alone(self.externals.finish()?, self.bytes_max)?)?,
+        };
+        for spec in again.chunks {
+            if wanted.next_row().is_some_and(|row| spec.contains(row)) {
+                facts.read(spec, &mut wanted, again)?;
+            }
+        }
+        let mut shared = Shared::default();
+        shared.find_followers(facts.emails.finish()?)?;
+        shared.find_conflicts(facts.externals.finish()?)?;
+        Ok(shared)
+    }
+}
+
+/// Returns a cell when its column exists and it is not blank.
+fn cell<'a>(record: &'a str, fields: &Fields, column: Option<usize>) -> Option<Cow<'a, str>> {
+    let value = fields.value(record, column?);
+    (!value.trim().is_empty()).then_some(value)
+}
+
+/// Returns the rows whose hash another row has too, ascending.
+fn not_alone(seen: Sorted<Seen>, bytes_max: usize) -> Result<Sorted<u32>, SourceError> {
+    let mut rows = Sorter::new(bytes_max);
+    let mut before: Option<Seen> = None;
+    let mut before_is_in = false;
+    for entry in seen {
+        let (hash, row) = entry?;
+        let met = before.filter(|(other, _)| *other == hash);
+        if let Some((_, other)) = met {
+            if !before_is_in {
+                rows.push(other)?;
+            }
+            rows.push(row)?;
+        }
+        before_is_in = met.is_some();
+        before = Some((hash, row));
+    }
+    rows.finish()
+}
+
+/// A stream of rows with its head looked at.
+struct Ahead {
+    rows: Sorted<u32>,
+    head: Option<u32>,
+}
+
+impl Ahead {
+    fn new(mut rows: Sorted<u32>) -> Result<Self, SourceError> {
+        let head = rows.next().transpose()?;
+        Ok(Self { rows, head })
+    }
+
+    /// Tells whether `row` is the head, and steps over it.
+    fn take(&mut self, row: RowNumber) -> Result<bool, SourceError> {
+        let is_head = self.head == Some(row.0);
+        if is_head {
+            self.head = self.rows.next().transpose()?;
+        }
+        Ok(is_head)
+    }
+}
+
+/// The rows to read again, ascending.
+struct Wanted {
+    emails: Ahead,
+    externals: Ahead,
+}
+
+impl Wanted {
+    fn next_row(&self) -> Option<RowNumber> {
+        let heads = [self.emails.head, self.externals.head];
+        heads.into_iter().flatten().min().map(RowNumber)
+    }
+}
+
+/// What the second look at a row keeps of it.
+struct Facts {
+    keyed: Keyed,
+    emails: Sorter<EmailFact>,
+    externals: Sorter<ExternalFact>,
+}
+
+impl Facts {
+    fn read(
+        &mut self,
+        spec: &ChunkSpec,
+        wanted: &mut Wanted,
+        again: &Again<'_>,
+    ) -> Result<(), SourceError> {
+        let bytes = read_bytes(again.file, spec)?;
+        let mut records = records(&bytes, spec);
+        while let Some((record, fields)) = records.next_with_fields() {
+            let by_email = wanted.emails.take(record.number)?;
+            let by_external = wanted.externals.take(record.number)?;
+            if !by_email && !by_external {
+                continue;
+            }
+            // The index checked this very text before.
+            let text = std::str::from_utf8(record.bytes).unwrap_or_default();
+            let email = email_norm(&fields.value(text, again.columns.email));
+            let email = self.keyed.wide(EMAIL, email.as_bytes());
+            if by_email {
+                let org = self.organization(text, fields, again);
+                let user = self.user_fields(text, fields, again.columns);
+                self.emails.push((email, record.number.0, org, user))?;
+            }
+            let external = cell(text, fields, again.columns.external_id);
+            if let Some(external) = external.filter(|_| by_external) {
+                let external = self.keyed.wide(EXTERNAL_ID, external.trim().as_bytes());
+                self.externals.push((external, record.number.0, email))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what two rows of one organization have in common; 0 for a row without any.
+    fn organization(&self, record: &str, fields: &Fields, again: &Again<'_>) -> u128 {
+        let key = match again.org_mode {
+            OrgMode::Single { key, .. } => Some(key.clone()),
+            OrgMode::Columns => row_org(record, fields, again.columns),
+        };
+        key.map_or(0, |key| {
+            self.keyed.wide(ORGANIZATION, &org_bytes(&key)).max(1)
+        })
+    }
+
+    /// Returns what two rows with equal user fields have in common.
+    fn user_fields(&self, record: &str, fields: &Fields, columns: &Columns) -> u64 {
+        let columns = [
+            columns.first_name,
+            columns.last_name,
+            columns.email_verified,
+            columns.external_id,
+            columns.metadata,
+            columns.password,
+            columns.password_hash,
+            columns.password_hash_type,
+        ];
+        let mut all = Vec::with_capacity(record.len());
+        for column in columns.into_iter().flatten() {
+            let value = fields.value(record, column);
+            let value = value.trim();
+            // The length in front keeps `a`, `bc` apart from `ab`, `c`.
+            all.extend_from_slice(&value.len().to_le_bytes());
+            all.extend_from_slice(value.as_bytes());
+        }
+        self.keyed.hash(Purpose::Attributes, &all)
+    }
+}
+
+/// Returns the organization a row names, if it names exactly one.
+pub(super) fn row_org(record: &str, fields: &Fields, columns: &Columns) -> Option<OrgKey> {
+    let id = cell(record, fields, columns.org_id);
+    let external = cell(record, fields, columns.org_external_id);
+    org_of(
+        id.as_deref().unwrap_or_default(),
+        external.as_deref().unwrap_or_default(),
+    )
+}
+
+impl Shared {
+    fn find_followers(&mut self, facts: Sorted<EmailFact>) -> Result<(), SourceError> {
+        let mut leader: Option<EmailFact> = None;
+        let mut last_by_org = BTreeMap::new();
+        for fact in facts {
+            let fact = fact?;
+            let (email, row, org, user) = fact;
+            match leader {
+                Some((same, lowest, _, its_user)) if same == email => {
+                    self.followers_differing += u32::from(user != its_user);
+                    let previous_pair = (org != 0).then(|| last_by_org.insert(org, row)).flatten();
+                    self.followers.push(Follower {
+                        row: RowNumber(row),
+                        leader: RowNumber(lowest),
+                        previous_pair: previous_pair.map(RowNumber),
+                    });
+                }
+                _ => {
+                    last_by_org.clear();
+                    last_by_org.insert(org, row);
+                    leader = Some(fact);
+                }
+            }
+        }
+        self.followers.sort_unstable_by_key(|follower| follower.row);
+        Ok(())
+    }
+
+    fn find_conflicts(&mut self, facts: Sorted<ExternalFact>) -> Result<(), SourceError> {
+        let mut winner: Option<ExternalFact> = None;
+        for fact in facts {
+            let fact = fact?;
+            let (external, row, email) = fact;
+            match winner {
+                Some((same, lowest, its_email)) if same == external => {
+                    if email != its_email {
+                        self.conflicts.push(ExternalIdConflict {
+                            row: RowNumber(row),
+                            winner: RowNumber(lowest),
+                        });
+                    }
+                }
+                _ => winner = Some(fact),
+            }
+        }
+        self.conflicts.sort_unstable_by_key(|conflict| conflict.row);
+        Ok(())
+    }
+}

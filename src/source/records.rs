@@ -1,0 +1,336 @@
+//! Where records and fields begin and end: the one scanner of the room.
+//!
+//! It follows the `csv` crate's opinion to the byte (default dialect), which a property test
+//! holds it to: a quote opens a field only at its first byte, a doubled quote inside is one
+//! quote, text after a closing quote is literal, `\n`, `\r\n` and a lone `\r` end a record, and
+//! blank lines are no records. Unlike the crate it keeps the exact byte range of every record
+//! and tells when the last quote is never closed.
+
+use crate::model::{ChunkSpec, RowNumber};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Longest record in bytes; a longer one is most likely a quote that was never closed.
+pub const RECORD_BYTES_MAX: usize = 4 << 20;
+
+/// What the bytes from the start of a record hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// A whole record of that many bytes, its line end included.
+    Record(usize),
+    /// The record goes on beyond these bytes; the offset of the quote that is open, if one is.
+    More(Option<usize>),
+}
+
+/// The byte ranges of the fields of one record, quotes included.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    ranges: Vec<Range<usize>>,
+}
+
+impl Fields {
+    /// Returns how many fields the record has.
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Returns the range of field `index`.
+    pub(super) fn range(&self, index: usize) -> Option<Range<usize>> {
+        self.ranges.get(index).cloned()
+    }
+
+    /// Returns the fields as written.
+    pub(super) fn raw<'a>(&'a self, record: &'a str) -> impl Iterator<Item = &'a str> {
+        let text = |range: &Range<usize>| record.get(range.clone()).unwrap_or_default();
+        self.ranges.iter().map(text)
+    }
+
+    /// Returns field `index` unescaped; a field that is not there is empty.
+    pub(super) fn value<'a>(&self, record: &'a str, index: usize) -> Cow<'a, str> {
+        let raw = self.range(index).and_then(|range| record.get(range));
+        raw.map_or(Cow::Borrowed(""), unescape)
+    }
+
+    /// Finds the end of the record that starts at the first byte of `bytes`, and its fields.
+    ///
+    /// `bytes` must not start with a line end; `last` says that nothing follows them.
+    pub(super) fn scan(&mut self, bytes: &[u8], last: bool) -> Scan {
+        self.ranges.clear();
+        let mut at = 0;
+        loop {
+            let start = at;
+            if bytes.get(at) == Some(&b'"') {
+                match skip_quoted(bytes, at + 1) {
+                    Some(after) => at = after,
+                    None => return Scan::More(Some(start)),
+                }
+                // The byte after a closing quote may be the second half of a doubled one.
+                if at == bytes.len() && !last {
+                    return Scan::More(Some(start));
+                }
+            }
+            while let Some(byte) = bytes.get(at) {
+                if matches!(byte, b',' | b'\n' | b'\r') {
+                    break;
+                }
+                at += 1;
+            }
+            match bytes.get(at) {
+                Some(b',') => {
+                    self.ranges.push(start..at);
+                    at += 1;
+                }
+                Some(b'\r') if at + 1 == bytes.len() && !last => return Scan::More(None),
+                None if !last => return Scan::More(None),
+                end => {
+                    self.ranges.push(start..at);
+                    return Scan::Record(at + line_end(end, bytes.get(at + 1)));
+                }
+            }
+        }
+    }
+}
+
+/// Returns the offset after the closing quote of a field whose text starts at `at`.
+fn skip_quoted(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += memchr::memchr(b'"', bytes.get(at..)?)? + 1;
+        if bytes.get(at) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+fn line_end(first: Option<&u8>, second: Option<&u8>) -> usize {
+    match (first, second) {
+        (Some(b'\r'), Some(b'\n')) => 2,
+        (Some(_), _) => 1,
+        (None, _) => 0,
+    }
+}
+
+/// Returns how many bytes of line ends `bytes` starts with: blank lines are no records.
+pub(super) fn blank_len(bytes: &[u8]) -> usize {
+    let text = bytes.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));
+    text.unwrap_or(bytes.len())
+}
+
+/// Returns how many physical lines end in `bytes`.
+pub(super) fn lines_in(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+/// Returns the text of a field as written in the file.
+pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
+    let Some(inner) = raw.strip_prefix('"') else {
+        return Cow::Borrowed(raw);
+    };
+    match memchr::memchr(b'"', inner.as_bytes()) {
+        Some(end) if end + 1 == inner.len() => Cow::Borrowed(inner.get(..end).unwrap_or_default()),
+        _ => Cow::Owned(unescape_slowly(inner)),
+    }
+}
+
+fn unescape_slowly(inner: &str) -> String {
+    let mut out = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some((before, after)) = rest.split_once('"') {
+        out.push_str(before);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                out.push('"');
+                rest = after;
+            }
+            None => {
+                rest = after;
+                break;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// One record exactly as the file holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawRecord<'a> {
+    /// Its number.
+    pub number: RowNumber,
+    /// The physical line (from 1) on which it starts.
+    pub line: u64,
+    /// Byte offset of its first byte within the chunk.
+    pub offset: usize,
+    /// Its bytes, its line end included (the last record of a file may lack one).
+    pub bytes: &'a [u8],
+}
+
+/// Returns the records of a chunk in order, byte for byte; blank lines between them belong to
+/// none. `chunk` is what [`super::chunk::read_bytes`] returned for `spec`.
+pub fn records<'a>(chunk: &'a [u8], spec: &ChunkSpec) -> Records<'a> {
+    Records {
+        chunk,
+        at: 0,
+        number: spec.first_row,
+        line: spec.first_line,
+        fields: Fields::default(),
+    }
+}
+
+/// The iterator of [`records`].
+#[derive(Debug)]
+pub struct Records<'a> {
+    chunk: &'a [u8],
+    at: usize,
+    number: RowNumber,
+    line: u64,
+    fields: Fields,
+}
+
+impl<'a> Records<'a> {
+    /// Returns the next record and where its fields lie in it.
+    pub(super) fn next_with_fields(&mut self) -> Option<(RawRecord<'a>, &Fields)> {
+        let rest = self.chunk.get(self.at..)?;
+        let blank = blank_len(rest);
+        let rest = rest.get(blank..).filter(|rest| !rest.is_empty())?;
+        self.line += lines_in(self.chunk.get(self.at..self.at + blank)?);
+        let offset = self.at + blank;
+        // A chunk ends where a record ends, so nothing of the last one can be missing.
+        let length = match self.fields.scan(rest, true) {
+            Scan::Record(length) => length,
+            Scan::More(_) => rest.len(),
+        };
+        let record = RawRecord {
+            number: self.number,
+            line: self.line,
+            offset,
+            bytes: rest.get(..length)?,
+        };
+        self.at = offset + length;
+        self.line += lines_in(record.bytes);
+        self.number = RowNumber(self.number.0.saturating_add(1));
+        Some((record, &self.fields))
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = RawRecord<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_with_fields().map(|(record, _)| record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(bytes: &[u8]) -> Vec<Vec<String>> {
+        let mut fields = Fields::default();
+        let mut out = Vec::new();
+        let mut at = 0;
+        loop {
+            at += blank_len(&bytes[at..]);
+            if at == bytes.len() {
+                return out;
+            }
+            let rest = &bytes[at..];
+            let length = match fields.scan(rest, true) {
+                Scan::Record(length) => length,
+                Scan::More(_) => rest.len(),
+            };
+            let text = std::str::from_utf8(&rest[..length]).unwrap();
+            out.push(
+                fields
+                    .raw(text)
+                    .map(|raw| unescape(raw).into_owned())
+                    .collect(),
+            );
+            at += length;
+        }
+    }
+
+    fn by_csv(bytes: &[u8]) -> Vec<Vec<String>> {
+        csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(bytes)
+            .records()
+            .map(|record| record.unwrap().iter().map(str::to_owned).collect())
+            .collect()
+    }
+
+    /// Closes a quote that is open at the end: the scanner refuses what the crate forgives.
+    fn close(mut soup: String) -> String {
+        let mut fields = Fields::default();
+        let mut at = blank_len(soup.as_bytes());
+        while at < soup.len() {
+            match fields.scan(&soup.as_bytes()[at..], true) {
+                Scan::Record(length) => at += length,
+                Scan::More(_) => soup.push('"'),
+            }
+            at += blank_len(&soup.as_bytes()[at..]);
+        }
+        soup
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_soup_splits_as_the_csv_crate_splits_it(soup in "[ab\",\r\né]{0,40}") {
+            let soup = close(soup);
+            let bytes = soup.as_bytes();
+            prop_assert_eq!(all(bytes), by_csv(bytes));
+        }
+
+        #[test]
+        fn a_cut_never_invents_a_record_end(soup in "[ab\",\r\n]{1,30}", cut in 0usize..30) {
+            let soup = close(format!("a{soup}"));
+            let bytes = soup.as_bytes();
+            let cut = cut.min(bytes.len());
+            let mut fields = Fields::default();
+            let whole = fields.scan(bytes, true);
+            let part = fields.scan(&bytes[..cut], false);
+            if let Scan::Record(_) = part {
+                prop_assert_eq!(part, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_quote_is_told_with_its_place() {
+        let mut fields = Fields::default();
+        assert_eq!(fields.scan(b"a,\"b\nc", true), Scan::More(Some(2)));
+        assert_eq!(fields.scan(b"a,\"b\"", false), Scan::More(Some(2)));
+        assert_eq!(fields.scan(b"a,\"b\"", true), Scan::Record(5));
+        assert_eq!(fields.scan(b"a\r", false), Scan::More(None));
+        assert_eq!(fields.scan(b"a\r\nb", false), Scan::Record(3));
+    }
+
+    #[test]
+    fn records_of_a_chunk_keep_their_bytes_numbers_and_lines() {
+        let chunk = b"a,\"x\ny\"\r\n\r\n\nb,c\nlast";
+        let spec = ChunkSpec {
+            id: crate::model::ChunkId(0),
+            offset: 0,
+            length: 0,
+            first_row: RowNumber(7),
+            rows: 3,
+            first_line: 10,
+            hash: crate::model::ChunkHash([0; 16]),
+        };
+        let got: Vec<_> = records(chunk, &spec)
+            .map(|record| (record.number.0, record.line, record.offset, record.bytes))
+            .collect();
+        assert_eq!(
+            got,
+            vec![
+                (7, 10, 0, &b"a,\"x\ny\"\r\n"[..]),
+                (8, 14, 12, &b"b,c\n"[..]),
+                (9, 15, 16, &b"last"[..]),
+            ]
+        );
+    }
+}

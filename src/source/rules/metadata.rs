@@ -1,0 +1,248 @@
+//! `metadata`: a flat JSON object, as the string pairs the target takes.
+//!
+//! Limits are the target's higher published ones: what lies between the two sets, its server
+//! decides.
+
+use super::Broken;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Most pairs.
+const PAIRS_MAX: usize = 50;
+/// Longest key in characters.
+const KEY_CHARS_MAX: usize = 40;
+/// Longest value in characters.
+const VALUE_CHARS_MAX: usize = 600;
+
+/// Reads a trimmed cell. `null` values are left out: on an update they would delete a key.
+pub(super) fn read(cell: &str) -> Result<Vec<(String, String)>, Broken> {
+    if cell.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pairs = parse(cell)?;
+    let mut out = Vec::with_capacity(pairs.len());
+    let mut seen = BTreeSet::new();
+    for (index, (key, value)) in pairs.iter().enumerate() {
+        let nth = index + 1;
+        check_key(key, nth)?;
+        if !seen.insert(key) {
+            return Err(Broken::new(
+                "metadata_duplicate_key",
+                format!("pair {nth} repeats an earlier key; every key may come once"),
+            ));
+        }
+        if let Some(value) = value_text(value, nth)? {
+            out.push((key.clone(), value));
+        }
+    }
+    if out.len() > PAIRS_MAX {
+        let words = format!(
+            "{} pairs are too many; at most {PAIRS_MAX} are allowed",
+            out.len()
+        );
+        return Err(Broken::new("metadata_too_many_pairs", words));
+    }
+    Ok(out)
+}
+
+/// The pairs of an object as written, doubled keys included.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Pairs<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            if pairs.len() == FIELD_PAIRS_MAX {
+                return Err(A::Error::custom("too many pairs"));
+            }
+            pairs.push(pair);
+        }
+        Ok(Pairs(pairs))
+    }
+}
+
+/// Pairs read before giving up: nulls are left out later, so it lies above [`PAIRS_MAX`].
+const FIELD_PAIRS_MAX: usize = 1000;
+
+fn parse(cell: &str) -> Result<Vec<(String, &RawValue)>, Broken> {
+    if !cell.starts_with('{') {
+        return Err(not_an_object(cell));
+    }
+    let mut json = serde_json::Deserializer::from_str(cell);
+    let pairs = json.deserialize_map(PairsVisitor);
+    match pairs.and_then(|pairs| json.end().map(|()| pairs.0)) {
+        Ok(pairs) => Ok(pairs),
+        Err(error) if error.is_data() => Err(Broken::new(
+            "metadata_too_many_pairs",
+            format!("far more than the {PAIRS_MAX} pairs that are allowed"),
+        )),
+        Err(error) => Err(invalid(&error)),
+    }
+}
+
+fn not_an_object(cell: &str) -> Broken {
+    if let Err(error) = serde_json::from_str::<&RawValue>(cell) {
+        return invalid(&error);
+    }
+    Broken::new(
+        "metadata_not_object",
+        "valid JSON, but not an object; write it like {\"department\":\"Sales\"}",
+    )
+}
+
+/// Syntax errors of the JSON reader are fixed phrases with a place: nothing of the cell.
+fn invalid(error: &serde_json::Error) -> Broken {
+    let words = if error.is_syntax() || error.is_eof() {
+        format!("not valid JSON ({error} of the cell)")
+    } else {
+        "not valid JSON".to_owned()
+    };
+    Broken::new("metadata_invalid_json", words)
+}
+
+fn check_key(key: &str, nth: usize) -> Result<(), Broken> {
+    if !key.is_ascii() {
+        return Err(Broken::new(
+            "metadata_key_not_ascii",
+            format!("the key of pair {nth} is not ASCII; the target allows ASCII only"),
+        ));
+    }
+    if key.len() > KEY_CHARS_MAX {
+        let words = format!(
+            "the key of pair {nth} has {} characters; at most {KEY_CHARS_MAX} are allowed",
+            key.len()
+        );
+        return Err(Broken::new("metadata_key_too_long", words));
+    }
+    Ok(())
+}
+
+/// Returns a value as text: numbers exactly as they were written, `null` as nothing.
+fn value_text(value: &RawValue, nth: usize) -> Result<Option<String>, Broken> {
+    let raw = value.get();
+    let text = match raw.as_bytes().first() {
+        Some(b'{' | b'[') => {
+            return Err(Broken::new(
+                "metadata_value_nested",
+                format!(
+                    "the value of pair {nth} is an object or an array; only text, numbers, true, false and null are allowed"
+                ),
+            ));
+        }
+        Some(b'n') => return Ok(None),
+        Some(b'"') => serde_json::from_str::<String>(raw).map_err(|error| invalid(&error))?,
+        _ => raw.to_owned(),
+    };
+    if !text.is_ascii() {
+        return Err(Broken::new(
+            "metadata_value_not_ascii",
+            format!("the value of pair {nth} is not ASCII; the target allows ASCII only"),
+        ));
+    }
+    if text.len() > VALUE_CHARS_MAX {
+        let words = format!(
+            "the value of pair {nth} has {} characters; at most {VALUE_CHARS_MAX} are allowed",
+            text.len()
+        );
+        return Err(Broken::new("metadata_value_too_long", words));
+    }
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(cell: &str) -> Vec<(String, String)> {
+        read(cell).unwrap()
+    }
+
+    fn code(cell: &str) -> &'static str {
+        read(cell).unwrap_err().code
+    }
+
+    #[test]
+    fn scalars_become_text_in_the_order_of_the_file() {
+        let cell =
+            r#"{"b":"x","a":12345678901234567890123,"c":1.10,"d":true,"e":null,"f":"\u0041\n"}"#;
+        let got = pairs(cell);
+        let want = [
+            ("b", "x"),
+            ("a", "12345678901234567890123"),
+            ("c", "1.10"),
+            ("d", "true"),
+            ("f", "A\n"),
+        ];
+        assert_eq!(got.len(), want.len());
+        for ((key, value), want) in got.iter().zip(want) {
+            assert_eq!((key.as_str(), value.as_str()), want);
+        }
+    }
+
+    #[test]
+    fn nothing_is_no_metadata() {
+        assert!(pairs("").is_empty());
+        assert!(pairs("{}").is_empty());
+        assert!(pairs(r#"{"a":null}"#).is_empty());
+    }
+
+    #[test]
+    fn broken_json_is_told_apart_from_other_json() {
+        assert_eq!(code("{\"a\":}"), "metadata_invalid_json");
+        assert_eq!(code("{\"a\":1} x"), "metadata_invalid_json");
+        assert_eq!(code("{'a':1}"), "metadata_invalid_json");
+        assert_eq!(code("bob"), "metadata_invalid_json");
+        assert_eq!(code("{\"a\":\"\\ud800\"}"), "metadata_invalid_json");
+        assert_eq!(code("[1]"), "metadata_not_object");
+        assert_eq!(code("\"x\""), "metadata_not_object");
+        assert_eq!(code("null"), "metadata_not_object");
+    }
+
+    #[test]
+    fn limits_hold_at_their_edges() {
+        let key = |n: usize| format!("{{\"{}\":\"v\"}}", "k".repeat(n));
+        assert_eq!(pairs(&key(40)).len(), 1);
+        assert_eq!(code(&key(41)), "metadata_key_too_long");
+        let value = |n: usize| format!("{{\"k\":\"{}\"}}", "v".repeat(n));
+        assert_eq!(pairs(&value(600)).len(), 1);
+        assert_eq!(code(&value(601)), "metadata_value_too_long");
+        let many = |n: usize| {
+            let pairs: Vec<String> = (0..n).map(|n| format!("\"k{n}\":1")).collect();
+            format!("{{{}}}", pairs.join(","))
+        };
+        assert_eq!(pairs(&many(50)).len(), 50);
+        assert_eq!(code(&many(51)), "metadata_too_many_pairs");
+        assert_eq!(code(&many(5000)), "metadata_too_many_pairs");
+        assert_eq!(code("{\"é\":1}"), "metadata_key_not_ascii");
+        assert_eq!(code("{\"k\":\"é\"}"), "metadata_value_not_ascii");
+        assert_eq!(code("{\"k\":[1]}"), "metadata_value_nested");
+        assert_eq!(code("{\"k\":{}}"), "metadata_value_nested");
+        assert_eq!(code("{\"k\":1,\"k\":2}"), "metadata_duplicate_key");
+    }
+
+    #[test]
+    fn messages_show_nothing_of_the_cell() {
+        for cell in [
+            "{\"secret\":}",
+            "secret",
+            "{\"k\":[\"secret\"]}",
+            "\"secret\"",
+            "{\"secret\":1,\"secret\":1}",
+            "{1:\"secret\"}",
+            "{\"k\":\"\\qsecret\"}",
+        ] {
+            let broken = read(cell).unwrap_err();
+            assert!(!broken.words.contains("secret"), "{}", broken.words);
+        }
+    }
+}

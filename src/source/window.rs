@@ -1,0 +1,264 @@
+//! A bounded view that slides over the file: one record at a time, hashed on the way.
+
+use super::error::{Place, SourceError};
+use super::records::{Fields, RECORD_BYTES_MAX, Scan, blank_len, lines_in};
+use crate::model::{ChunkHash, RowNumber};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Bytes per read: larger blocks were measured to be no faster.
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
+
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// First bytes that tell what a file is when it is not UTF-8 text: code, words, bytes.
+const OTHER_FORMATS: &[(&str, &str, &[u8])] = &[
+    ("encoding_utf16", "UTF-16 text", b"\xff\xfe"),
+    ("encoding_utf16", "UTF-16 text", b"\xfe\xff"),
+    ("compressed", "compressed with gzip", b"\x1f\x8b"),
+    ("compressed", "compressed with zstd", b"\x28\xb5\x2f\xfd"),
+    ("archive", "a zip archive or a spreadsheet", b"PK\x03\x04"),
+];
+
+/// Opens a regular file; anything else is refused before it could block.
+pub(super) fn open(path: &Path) -> Result<File, SourceError> {
+    let failed = |source| SourceError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(SourceError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    File::open(path).map_err(failed)
+}
+
+/// Reads into `buffer` until something arrives; 0 is the end of the file.
+pub(super) fn read_some(file: &mut impl Read, buffer: &mut [u8]) -> Result<usize, SourceError> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map_err(SourceError::Read),
+        }
+    }
+}
+
+/// The window: holds the unread rest of the last blocks, at most one record and one block.
+pub(super) struct Window<R> {
+    file: R,
+    buffer: Vec<u8>,
+    /// How much of `buffer` holds bytes of the file.
+    filled: usize,
+    /// The next byte to look at, an index of `buffer`.
+    at: usize,
+    /// The file offset of the first byte of `buffer`.
+    base: u64,
+    /// Nothing follows what is in the buffer.
+    last: bool,
+    /// The physical line of the next byte, from 1.
+    line: u64,
+    /// The row whose record comes next; `None` while the header does.
+    row: Option<RowNumber>,
+    whole: blake3::Hasher,
+    chunk: blake3::Hasher,
+    /// The chunk's bytes before this index of `buffer` are in its hash.
+    hashed: usize,
+}
+
+impl<R: Read> Window<R> {
+    /// Starts at the first byte of `file`.
+    pub(super) fn new(file: R) -> Self {
+        Self {
+            file,
+            buffer: vec![0; 2 * BLOCK_BYTES],
+            filled: 0,
+            at: 0,
+            base: 0,
+            last: false,
+            line: 1,
+            row: None,
+            whole: blake3::Hasher::new(),
+            chunk: blake3::Hasher::new(),
+            hashed: 0,
+        }
+    }
+
+    /// Looks at the first bytes: skips a byte order mark, refuses what is not UTF-8 text.
+    pub(super) fn begin(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<(), SourceError> {
+        while self.filled < UTF8_MARK.len() + 1 && !self.last {
+            self.fill(on_bytes)?;
+        }
+        let start = self.rest();
+        for (code, what, magic) in OTHER_FORMATS {
+            if start.starts_with(magic) {
+                return Err(SourceError::Format { code, what });
+            }
+        }
+        if start.starts_with(UTF8_MARK) {
+            self.at = UTF8_MARK.len();
+        }
+        Ok(())
+    }
+
+    /// Moves to the next record and returns its length; `None` at the end of the file.
+    pub(super) fn next_record(
+        &mut self,
+        fields: &mut Fields,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<Option<usize>, SourceError> {
+        if !self.skip_blank(on_bytes)? {
+            return Ok(None);
+        }
+        loop {
+            match fields.scan(self.rest(), self.last) {
+                Scan::Record(length) if length <= RECORD_BYTES_MAX => return Ok(Some(length)),
+                Scan::More(quote) if self.rest().len() <= RECORD_BYTES_MAX => {
+                    if self.last {
+                        let at = self.place_at(quote.unwrap_or_default());
+                        return Err(SourceError::QuoteUnclosed { at });
+                    }
+                }
+                Scan::Record(_) => return Err(self.too_long(None)),
+                Scan::More(quote) => return Err(self.too_long(quote)),
+            }
+            self.fill(on_bytes)?;
+        }
+    }
+
+    fn too_long(&self, quote: Option<usize>) -> SourceError {
+        SourceError::RecordTooLong {
+            at: self.place_at(0),
+            quote: quote.map(|offset| Box::new(self.place_at(offset))),
+        }
+    }
+
+    /// Skips blank lines; tells whether a record follows.
+    fn skip_blank(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<bool, SourceError> {
+        let at = self.place_at(0);
+        loop {
+            let blank = blank_len(self.rest());
+            self.advance(blank);
+            if self.offset() - at.byte > RECORD_BYTES_MAX as u64 {
+                return Err(SourceError::BlankLines { at });
+            }
+            if !self.rest().is_empty() {
+                return Ok(true);
+            }
+            if self.last {
+                return Ok(false);
+            }
+            self.fill(on_bytes)?;
+        }
+    }
+
+    /// Returns the text of the record [`Self::next_record`] found.
+    pub(super) fn record(&self, length: usize) -> Result<&str, SourceError> {
+        let bytes = self.rest().get(..length).unwrap_or_default();
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let offset = error.valid_up_to();
+            SourceError::NotUtf8 {
+                value: bytes.get(offset).copied().unwrap_or_default(),
+                at: self.place_at(offset),
+            }
+        })?;
+        match memchr::memchr(0, bytes) {
+            Some(offset) => Err(SourceError::Nul {
+                at: self.place_at(offset),
+            }),
+            None => Ok(text),
+        }
+    }
+
+    /// Steps over `length` bytes.
+    pub(super) fn advance(&mut self, length: usize) {
+        let end = (self.at + length).min(self.filled);
+        self.line += lines_in(self.buffer.get(self.at..end).unwrap_or_default());
+        self.at = end;
+    }
+
+    /// Says which row's record comes next.
+    pub(super) fn set_row(&mut self, row: RowNumber) {
+        self.row = Some(row);
+    }
+
+    /// Starts a new chunk at the next byte.
+    pub(super) fn begin_chunk(&mut self) {
+        self.chunk.reset();
+        self.hashed = self.at;
+    }
+
+    /// Returns the hash of the chunk's bytes up to the next byte.
+    pub(super) fn end_chunk(&mut self) -> ChunkHash {
+        self.hash_chunk();
+        truncated(&self.chunk.finalize())
+    }
+
+    fn hash_chunk(&mut self) {
+        let bytes = self.buffer.get(self.hashed..self.at).unwrap_or_default();
+        self.chunk.update(bytes);
+        self.hashed = self.at;
+    }
+
+    /// Returns size and hash of the whole file; meaningful at its end.
+    pub(super) fn totals(&self) -> (u64, String) {
+        let bytes = self.base + self.filled as u64;
+        (bytes, self.whole.finalize().to_hex().to_string())
+    }
+
+    /// Returns the file offset of the next byte.
+    pub(super) fn offset(&self) -> u64 {
+        self.base + self.at as u64
+    }
+
+    /// Returns the physical line of the next byte.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Returns the place `ahead` bytes after the next byte.
+    pub(super) fn place_at(&self, ahead: usize) -> Place {
+        let between = self.rest().get(..ahead).unwrap_or_default();
+        Place {
+            row: self.row,
+            line: self.line + lines_in(between),
+            column: None,
+            byte: self.offset() + ahead as u64,
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..self.filled).unwrap_or_default()
+    }
+
+    /// Drops what was stepped over and reads one more block.
+    fn fill(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<(), SourceError> {
+        self.hash_chunk();
+        self.buffer.copy_within(self.at..self.filled, 0);
+        self.base += self.at as u64;
+        self.filled -= self.at;
+        self.at = 0;
+        self.hashed = 0;
+        if self.buffer.len() < self.filled + BLOCK_BYTES {
+            self.buffer.resize(self.filled + BLOCK_BYTES, 0);
+        }
+        let end = self.filled + BLOCK_BYTES;
+        let block = self.buffer.get_mut(self.filled..end).unwrap_or_default();
+        let read = read_some(&mut self.file, block)?;
+        self.whole.update(block.get(..read).unwrap_or_default());
+        self.filled += read;
+        self.last = read == 0;
+        on_bytes(self.base + self.filled as u64);
+        Ok(())
+    }
+}
+
+/// Returns the first 128 bits: what binds a chunk.
+pub(super) fn truncated(hash: &blake3::Hash) -> ChunkHash {
+    let mut out = [0; 16];
+    for (to, from) in out.iter_mut().zip(hash.as_bytes()) {
+        *to = *from;
+    }
+    ChunkHash(out)
+}

@@ -1,0 +1,446 @@
+//! The machine against a tiny target that loses answers, applies late, lags, and dies with us.
+//!
+//! The judge is what the model holds in the end, never what the machine believed on the way.
+
+use super::fixtures::source_row;
+use super::*;
+use crate::model::MembershipState;
+use crate::target::{Entity, NewUser, NotApplied};
+use proptest::prelude::*;
+use std::mem;
+
+const T_LO: i64 = 10_000;
+const OLD: i64 = 500;
+
+/// What goes wrong with one request, or right before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// 429 or no connection: not applied, and known not to be.
+    NotApplied,
+    /// No answer; never applied.
+    LostBefore,
+    /// No answer; applied.
+    LostAfter,
+    /// No answer; applied some time later.
+    LostLate,
+    /// The worker dies before it sees the answer; applied.
+    Crash,
+    /// Somebody signs up with the row's email right before the request.
+    Signup,
+}
+
+#[derive(Clone, Debug)]
+struct User {
+    entity: Entity,
+    ours: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Membership {
+    entity: Entity,
+    user_id: String,
+    ours: bool,
+}
+
+#[derive(Debug)]
+struct Target {
+    now: i64,
+    /// How long readers do not see what writers made, in milliseconds.
+    lag: i64,
+    refuses_user: bool,
+    refuses_membership: bool,
+    users: Vec<User>,
+    memberships: Vec<Membership>,
+    late: Vec<(i64, Op)>,
+}
+
+impl Target {
+    fn pass(&mut self, millis: i64) {
+        self.now += millis;
+        let now = self.now;
+        let late = mem::take(&mut self.late);
+        let (due, rest) = late.into_iter().partition(|(at, _)| *at <= now);
+        self.late = rest;
+        let due: Vec<(i64, Op)> = due;
+        for (_, op) in due {
+            self.apply(&op);
+        }
+    }
+
+    fn is_visible(&self, entity: &Entity) -> bool {
+        entity
+            .created_at
+            .is_some_and(|ServerMs(at)| at + self.lag <= self.now)
+    }
+
+    fn entity(&self, kind: &str) -> Entity {
+        Entity {
+            id: format!("{kind}_{}", self.users.len() + self.memberships.len()),
+            created_at: Some(ServerMs(self.now)),
+            ..Entity::default()
+        }
+    }
+
+    fn apply(&mut self, op: &Op) -> Verdict {
+        let found = |entity: Option<&Entity>| {
+            entity.map_or(Verdict::Absent, |entity| Verdict::Ok(entity.clone()))
+        };
+        match op {
+            Op::CreateUser(user) => self.create_user(user),
+            Op::CreateMembership { user_id, .. } => self.create_membership(user_id),
+            Op::FindUserByExternalId(external_id) => {
+                found(self.user(|user| user.external_id.as_ref() == Some(external_id)))
+            }
+            Op::FindUserByEmail(email) => {
+                found(self.user(|user| user.email.as_ref() == Some(&email.to_lowercase())))
+            }
+            Op::GetUser(id) => found(self.user(|user| user.id == *id)),
+            Op::FindMembership { user_id, .. } => {
+                let mut all = self.memberships.iter();
+                let mine = all.find(|membership| membership.user_id == *user_id);
+                let mine = mine.map(|membership| &membership.entity);
+                found(mine.filter(|entity| self.is_visible(entity)))
+            }
+            other => panic!("a row never sends {}", other.name()),
+        }
+    }
+
+    fn user(&self, is_it: impl Fn(&Entity) -> bool) -> Option<&Entity> {
+        let mut entities = self.users.iter().map(|user| &user.entity);
+        entities.find(|entity| is_it(entity) && self.is_visible(entity))
+    }
+
+    fn create_user(&mut self, user: &NewUser) -> Verdict {
+        let email = user.email.to_lowercase();
+        let taken = self.users.iter().any(|User { entity, .. }| {
+            entity.email.as_ref() == Some(&email)
+                || (user.external_id.is_some() && entity.external_id == user.external_id)
+        });
+        if self.refuses_user {
+            return Verdict::Rejected(Rejection::default());
+        }
+        if taken {
+            return Verdict::Exists(Rejection::default());
+        }
+        let entity = Entity {
+            email: Some(email),
+            external_id: user.external_id.clone(),
+            first_name: user.first_name.clone(),
+            last_name: user.last_name.clone(),
+            email_verified: user.email_verified,
+            ..self.entity("user")
+        };
+        self.users.push(User {
+            entity: entity.clone(),
+            ours: true,
+        });
+        Verdict::Ok(entity)
+    }
+
+    fn create_membership(&mut self, user_id: &str) -> Verdict {
+        if self.refuses_membership {
+            return Verdict::Rejected(Rejection::default());
+        }
+        let mut all = self.memberships.iter_mut();
+        if let Some(membership) = all.find(|membership| membership.user_id == user_id) {
+            if membership.entity.status.as_deref() != Some("inactive") {
+                return Verdict::Exists(Rejection::default());
+            }
+            membership.entity.status = Some("active".to_owned());
+            return Verdict::Ok(membership.entity.clone());
+        }
+        self.add_membership(user_id, "active", true)
+    }
+
+    fn add_membership(&mut self, user_id: &str, status: &str, ours: bool) -> Verdict {
+        let entity = Entity {
+            status: Some(status.to_owned()),
+            ..self.entity("om")
+        };
+        self.memberships.push(Membership {
+            entity: entity.clone(),
+            user_id: user_id.to_owned(),
+            ours,
+        });
+        Verdict::Ok(entity)
+    }
+
+    /// Somebody else, at this moment, with a name of their own.
+    fn sign_up(&mut self) {
+        let email = source_row().email_norm;
+        if self
+            .users
+            .iter()
+            .any(|user| user.entity.email.as_ref() == Some(&email))
+        {
+            return;
+        }
+        let entity = Entity {
+            email: Some(email),
+            first_name: Some("Anna".to_owned()),
+            ..self.entity("user")
+        };
+        self.users.push(User {
+            entity,
+            ours: false,
+        });
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Setting {
+    external_id: bool,
+    org: bool,
+    mixed_case: bool,
+    reactivate: bool,
+    /// The external id of the user there before, if there is one.
+    before: Option<Option<&'static str>>,
+    /// The status of that user's membership.
+    joined: Option<&'static str>,
+    lag: i64,
+    refuses_user: bool,
+    refuses_membership: bool,
+    faults: Vec<Fault>,
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let fault = prop::sample::select(vec![
+        Fault::None,
+        Fault::NotApplied,
+        Fault::LostBefore,
+        Fault::LostAfter,
+        Fault::LostLate,
+        Fault::Crash,
+        Fault::Signup,
+    ]);
+    let before = prop::sample::select(vec![
+        None,
+        None,
+        Some(None),
+        Some(Some("7")),
+        Some(Some("8")),
+    ]);
+    let joined = prop::sample::select(vec![
+        None,
+        Some("active"),
+        Some("inactive"),
+        Some("pending"),
+    ]);
+    let lag = prop::sample::select(vec![0, 0, 700, 4_000]);
+    let flags = prop::array::uniform4(any::<bool>());
+    let refusals = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    (
+        flags,
+        before,
+        joined,
+        lag,
+        refusals,
+        prop::collection::vec(fault, 0..7),
+    )
+        .prop_map(
+            |(
+                [external_id, org, mixed_case, reactivate],
+                before,
+                joined,
+                lag,
+                refusals,
+                faults,
+            )| {
+                Setting {
+                    external_id,
+                    org,
+                    mixed_case,
+                    reactivate,
+                    before,
+                    joined,
+                    lag,
+                    refuses_user: refusals.0,
+                    refuses_membership: refusals.1,
+                    faults,
+                }
+            },
+        )
+}
+
+impl Setting {
+    fn row(&self) -> SourceRow {
+        let row = source_row();
+        let email = if self.mixed_case {
+            row.email
+        } else {
+            row.email_norm.clone()
+        };
+        SourceRow {
+            email,
+            external_id: self.external_id.then(|| "7".to_owned()),
+            org: self.org.then(|| OrgKey::Id("org_1".to_owned())),
+            ..row
+        }
+    }
+
+    fn target(&self) -> Target {
+        let mut target = Target {
+            now: OLD,
+            lag: self.lag,
+            refuses_user: self.refuses_user,
+            refuses_membership: self.refuses_membership,
+            users: Vec::new(),
+            memberships: Vec::new(),
+            late: Vec::new(),
+        };
+        if let Some(external_id) = self.before {
+            target.sign_up();
+            target.users[0].entity.external_id = external_id.map(str::to_owned);
+            let id = target.users[0].entity.id.clone();
+            if let Some(status) = self.joined {
+                target.add_membership(&id, status, false);
+            }
+        }
+        target.now = T_LO;
+        target
+    }
+
+    fn machine(&self, suspect: bool) -> RowMachine {
+        let context = RowContext {
+            suspect,
+            t_lo: ServerMs(T_LO),
+            ..RowContext::default()
+        };
+        let policy = RowPolicy {
+            on_existing: ExistingPolicy::Link,
+            reactivate: self.reactivate,
+        };
+        RowMachine::new(self.row(), context, policy)
+    }
+
+    /// Drives the row to its outcome, through as many deaths as the faults ask for.
+    fn run(&self) -> (Target, RowOutcome) {
+        let mut target = self.target();
+        let mut faults = self.faults.iter().copied();
+        let mut machine = self.machine(false);
+        let mut action = machine.start();
+        for alive in 0..2_000 {
+            target.pass(20);
+            action = match action {
+                Action::AskOrg(_) => machine.on_org(OrgAnswer::Ready {
+                    id: "org_1".to_owned(),
+                }),
+                Action::Send(op) => {
+                    match exchange(&mut target, &op, faults.next().unwrap_or(Fault::None)) {
+                        Some(verdict) => machine.on_verdict(verdict, alive),
+                        None => {
+                            machine = self.machine(true);
+                            machine.start()
+                        }
+                    }
+                }
+                Action::Backoff(wait) => {
+                    target.pass(i64::try_from(wait.as_millis()).unwrap());
+                    machine.on_timer()
+                }
+                Action::Settle(outcome) => {
+                    target.pass(60_000);
+                    return (target, *outcome);
+                }
+                Action::Halt(reason) => panic!("halted: {reason:?}"),
+            };
+        }
+        panic!("the row does not end");
+    }
+}
+
+/// One request through one fault; `None` when the worker dies with it.
+fn exchange(target: &mut Target, op: &Op, fault: Fault) -> Option<Verdict> {
+    let lost = || Some(Verdict::Ambiguous(Rejection::default()));
+    match fault {
+        Fault::None => Some(target.apply(op)),
+        Fault::NotApplied => Some(Verdict::NotApplied(NotApplied::Throttled(None))),
+        Fault::LostBefore => lost(),
+        Fault::LostAfter => {
+            target.apply(op);
+            lost()
+        }
+        Fault::LostLate => {
+            target.late.push((target.now + 1_200, op.clone()));
+            lost()
+        }
+        Fault::Crash => {
+            target.apply(op);
+            None
+        }
+        Fault::Signup => {
+            target.sign_up();
+            Some(target.apply(op))
+        }
+    }
+}
+
+/// I5, I6, I7 for this row, by what the target holds.
+fn judge(setting: &Setting, target: &Target, outcome: &RowOutcome) -> Result<(), TestCaseError> {
+    prop_assert!(target.users.len() <= 2 && target.memberships.len() <= 1);
+    let holds_ours = target.users.iter().any(|user| user.ours);
+    let user = outcome.user.as_ref().and_then(|known| {
+        let mut users = target.users.iter();
+        users.find(|user| user.entity.id == known.id)
+    });
+    match (outcome.state, outcome.step) {
+        (RowState::Created | RowState::Recovered, None) => {
+            prop_assert!(user.is_some_and(|user| user.ours));
+        }
+        (RowState::Linked, None) => prop_assert!(user.is_some_and(|user| !user.ours)),
+        (RowState::Failed, Some(Step::User)) => prop_assert!(!holds_ours),
+        (RowState::Failed, Some(Step::Membership)) => {
+            prop_assert!(user.is_some());
+            prop_assert!(!target.memberships.iter().any(|membership| membership.ours));
+        }
+        // With fewer than eight faults only a signup in between is unclear.
+        (RowState::Parked, Some(Step::User)) => {
+            prop_assert!(setting.faults.contains(&Fault::Signup));
+            let code = outcome.error.as_ref().map(|error| error.code.as_str());
+            prop_assert_eq!(code, Some("maybe_concurrent_signup"));
+            prop_assert!(!holds_ours);
+        }
+        other => prop_assert!(false, "no row ends as {:?}", other),
+    }
+    if let (Some(known), Some(user)) = (&outcome.user, user) {
+        prop_assert_eq!(known.origin.is_made(), user.ours);
+    }
+    let is_good = outcome.step.is_none();
+    prop_assert_eq!(outcome.error.is_some(), !is_good);
+    if is_good && setting.org {
+        judge_membership(target, outcome)?;
+    }
+    Ok(())
+}
+
+fn judge_membership(target: &Target, outcome: &RowOutcome) -> Result<(), TestCaseError> {
+    let told = outcome.membership.as_ref();
+    let held = target.memberships.first();
+    let (Some(told), Some(held)) = (told, held) else {
+        return Err(TestCaseError::fail("no membership"));
+    };
+    prop_assert_eq!(told.id.as_ref(), Some(&held.entity.id));
+    prop_assert_eq!(held.entity.status.as_deref(), Some("active"));
+    prop_assert_eq!(
+        outcome.user.as_ref().map(|user| &user.id),
+        Some(&held.user_id)
+    );
+    let is_ours = matches!(
+        told.state,
+        MembershipState::Created | MembershipState::Recovered
+    );
+    prop_assert_eq!(is_ours, held.ours, "{:?}", told.state);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400_000))]
+
+    #[test]
+    fn a_row_ends_and_its_outcome_is_what_the_target_holds(setting in setting()) {
+        let (target, outcome) = setting.run();
+        let judged = judge(&setting, &target, &outcome);
+        prop_assert!(judged.is_ok(), "{judged:?}\n{outcome:#?}\n{target:#?}");
+    }
+}
