@@ -454,7 +454,11 @@ fn org_key(key: u8) -> OrgKey {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(160))]
+    // Every step syncs: a quarter of the usual cases, and `PROPTEST_CASES` still scales them.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.div_ceil(4),
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn the_ledger_is_what_the_model_says(followers in groups(), steps in steps()) {
         let mut pair = Pair::new(followers);
