@@ -12,7 +12,7 @@
 
 pub mod chunk;
 pub mod error;
-//GEN pub mod generate;
+pub mod generate;
 pub mod header;
 pub mod index;
 mod keyed;
@@ -25,7 +25,7 @@ mod window;
 
 pub use chunk::{CsvRecord, read_chunk};
 pub use error::{Place, SourceError};
-//GEN pub use generate::{GenerateArgs, GenerateError, generate};
+pub use generate::{GenerateArgs, GenerateError, generate};
 pub use header::Columns;
 pub use index::{Index, IndexOptions, build, file_hash};
 pub use records::{RawRecord, records};
