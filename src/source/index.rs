@@ -289,3 +289,6 @@ impl OrgNames {
         self.entries
     }
 }
+
+#[cfg(test)]
+mod tests;
