@@ -17,7 +17,10 @@ fn options(org_mode: &OrgMode) -> IndexOptions {
     }
 }
 
-fn open_with(name: &str, org_mode: &OrgMode) -> (Index, Vec<Result<SourceRow, (u32, String)>>) {
+/// A row, or its number and the code of the rule it breaks.
+type Row = Result<SourceRow, (u32, String)>;
+
+fn open_with(name: &str, org_mode: &OrgMode) -> (Index, Vec<Row>) {
     let path = folder().join(name);
     let index = build(&path, &options(org_mode), &mut |_| {}).unwrap();
     let file = std::fs::File::open(&path).unwrap();

@@ -295,10 +295,8 @@ fn names_stay_few_while_rows_are_many() {
 fn a_file_of_many_blocks_splits_as_the_csv_crate_splits_it() {
     let mut text = String::from("email,first_name\r\n");
     for n in 0..30_000 {
-        text.push_str(&format!(
-            "user{n}@example.com,\"{}\"\r\n",
-            "line\n".repeat(n % 9)
-        ));
+        let lines = "line\n".repeat(n % 9);
+        text.extend(["user", &n.to_string(), "@example.com,\"", &lines, "\"\r\n"]);
     }
     let file = file_of(text.as_bytes());
     let mut seen = Vec::new();
@@ -320,7 +318,7 @@ fn a_file_of_many_blocks_splits_as_the_csv_crate_splits_it() {
 fn a_chunk_is_closed_before_it_grows_beyond_its_cap() {
     let mut text = String::from("email,first_name\n");
     for n in 0..9 {
-        text.push_str(&format!("{n}@example.com,{}\n", "x".repeat(3 << 20)));
+        text.extend([&n.to_string(), "@example.com,", &"x".repeat(3 << 20), "\n"]);
     }
     let file = file_of(text.as_bytes());
     let index = build(file.path(), &options(1000), &mut |_| {}).unwrap();
@@ -330,7 +328,7 @@ fn a_chunk_is_closed_before_it_grows_beyond_its_cap() {
         index
             .chunks
             .iter()
-            .all(|chunk| u64::from(chunk.length) <= CHUNK_BYTES_MAX)
+            .all(|chunk| chunk.length as usize <= CHUNK_BYTES_MAX)
     );
     assert_eq!(
         read_chunk(file.as_file(), &index.chunks[3], &index.columns)
