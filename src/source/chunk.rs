@@ -9,10 +9,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// A chunk is closed before it grows beyond this, whatever its rows: a worker holds it in memory.
-pub(super) const CHUNK_BYTES_MAX: u64 = 8 << 20;
+pub(super) const CHUNK_BYTES_MAX: usize = 8 << 20;
 
 /// The most bytes the index puts in one chunk: its records, and the blank lines after them.
-const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX as usize + RECORD_BYTES_MAX;
+const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX + RECORD_BYTES_MAX;
 
 /// One record of a chunk, unescaped.
 #[derive(Clone, Debug)]

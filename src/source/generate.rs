@@ -3,6 +3,7 @@
 //! A user is a pure function of the seed and its number, so rows that repeat a user need no
 //! memory of its cells. Emails lie in domains that can never be registered.
 
+mod names;
 mod people;
 mod plan;
 

@@ -263,7 +263,11 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
         .iter()
         .filter(|cell| !cell.plain.is_empty() && !is_known(cell))
         .collect();
-    let mut listed: Vec<String> = unknown.iter().take(NAMES_SHOWN_MAX).map(named).collect();
+    let mut listed: Vec<String> = unknown
+        .iter()
+        .take(NAMES_SHOWN_MAX)
+        .map(|cell| named(cell))
+        .collect();
     if unknown.len() > NAMES_SHOWN_MAX {
         listed.push(format!("and {} more", unknown.len() - NAMES_SHOWN_MAX));
     }
@@ -277,7 +281,7 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
     }
 }
 
-fn named(cell: &&Cell) -> String {
+fn named(cell: &Cell) -> String {
     let known = KNOWN
         .iter()
         .filter(|known| near(&cell.plain, &plain(known)));

@@ -177,7 +177,7 @@ impl<'a> Pass<'a> {
     fn add_to_chunk(&mut self, row: RowNumber, length: usize) {
         let end = self.window.offset() + length as u64;
         let has_room = |chunk: &ChunkSpec| {
-            chunk.rows < self.options.chunk_size && end - chunk.offset <= CHUNK_BYTES_MAX
+            chunk.rows < self.options.chunk_size && end - chunk.offset <= CHUNK_BYTES_MAX as u64
         };
         if !self.open.as_ref().is_some_and(has_room) {
             self.close_chunk();
@@ -289,3 +289,6 @@ impl OrgNames {
         self.entries
     }
 }
+
+#[cfg(test)]
+mod tests;

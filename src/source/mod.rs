@@ -31,3 +31,6 @@ pub use index::{Index, IndexOptions, build, file_hash};
 pub use records::{RawRecord, records};
 pub use row::{Credential, SourceRow, email_norm};
 pub use rules::{RowRules, parse_row};
+
+#[cfg(test)]
+mod fixtures;

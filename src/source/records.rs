@@ -137,16 +137,12 @@ fn unescape_slowly(inner: &str) -> String {
     let mut rest = inner;
     while let Some((before, after)) = rest.split_once('"') {
         out.push_str(before);
-        match after.strip_prefix('"') {
-            Some(after) => {
-                out.push('"');
-                rest = after;
-            }
-            None => {
-                rest = after;
-                break;
-            }
-        }
+        rest = after;
+        let Some(doubled) = after.strip_prefix('"') else {
+            break;
+        };
+        out.push('"');
+        rest = doubled;
     }
     out.push_str(rest);
     out

@@ -262,3 +262,63 @@ pub(super) fn truncated(hash: &blake3::Hash) -> ChunkHash {
     }
     ChunkHash(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Gives a few bytes at a time, as a slow disk may.
+    struct Trickle<'a>(&'a [u8], usize);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.1.min(self.0.len()).min(buffer.len());
+            let (now, later) = self.0.split_at(length);
+            buffer[..length].copy_from_slice(now);
+            self.0 = later;
+            Ok(length)
+        }
+    }
+
+    type Seen = Vec<(u64, u64, String)>;
+
+    fn walk(bytes: &[u8], step: usize) -> Result<(Seen, (u64, String), ChunkHash), String> {
+        let mut window = Window::new(Trickle(bytes, step));
+        let mut fields = Fields::default();
+        let mut seen = Vec::new();
+        let words = |error: SourceError| format!("{} {:?}", error.code(), error.place());
+        window.begin(&mut |_| {}).map_err(words)?;
+        window.begin_chunk();
+        while let Some(length) = window
+            .next_record(&mut fields, &mut |_| {})
+            .map_err(words)?
+        {
+            let text = window.record(length).map_err(words)?.to_owned();
+            seen.push((window.offset(), window.line(), text));
+            window.advance(length);
+        }
+        Ok((seen, window.totals(), window.end_chunk()))
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_of_reads_changes_nothing(soup in "[ab\",\r\né\u{feff}]{0,60}", step in 1usize..9) {
+            prop_assert_eq!(walk(soup.as_bytes(), step), walk(soup.as_bytes(), BLOCK_BYTES));
+        }
+    }
+
+    #[test]
+    fn the_chunk_hash_covers_its_bytes_across_reads() {
+        let bytes = b"a,b\n\n\"c\nd\",e\nlast";
+        for step in 1..6 {
+            let (seen, totals, chunk) = walk(bytes, step).unwrap();
+            assert_eq!(seen.len(), 3);
+            assert_eq!(
+                totals,
+                (bytes.len() as u64, blake3::hash(bytes).to_hex().to_string())
+            );
+            assert_eq!(chunk, truncated(&blake3::hash(bytes)));
+        }
+    }
+}

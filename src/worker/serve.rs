@@ -298,13 +298,16 @@ impl Server {
         };
         let mut machine = RowMachine::new(row, job.context, self.policy);
         let mut turn = Turn::Fresh;
+        let mut unsettled = false;
         let mut action = machine.start();
         loop {
             action = match action {
                 Action::AskOrg(key) => machine.on_org(self.shell.org(&key).await?),
                 Action::Send(op) => {
+                    self.shell.count_retry(unsettled);
                     let verdict = self.shell.call(&op, Some(number), turn).await?;
                     turn = Turn::Started;
+                    unsettled = settles_nothing(&verdict);
                     machine.on_verdict(verdict, self.shell.alive())
                 }
                 Action::Backoff(wait) => {
@@ -376,12 +379,15 @@ impl Server {
 
     async fn run_flight(&self, mut machine: OrgMachine) -> Option<OrgVerdict> {
         let mut turn = Turn::Fresh;
+        let mut unsettled = false;
         let mut action = machine.start();
         loop {
             action = match action {
                 OrgAction::Send(op) => {
+                    self.shell.count_retry(unsettled);
                     let verdict = self.shell.call(&op, None, turn).await.ok()?;
                     turn = Turn::Started;
+                    unsettled = settles_nothing(&verdict);
                     machine.on_verdict(verdict, self.shell.alive())
                 }
                 OrgAction::Backoff(wait) => {
@@ -476,4 +482,9 @@ impl Server {
             ..self.shell.gauge()
         }
     }
+}
+
+/// Returns whether a request after this answer is one more try.
+const fn settles_nothing(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::NotApplied(_) | Verdict::Ambiguous(_))
 }

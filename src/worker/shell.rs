@@ -138,6 +138,13 @@ impl Shell {
         }
     }
 
+    /// Counts a request that follows one whose answer settled nothing.
+    pub(super) fn count_retry(&self, is_one: bool) {
+        if is_one {
+            self.outbox.count(|delta| delta.requests.retried += 1);
+        }
+    }
+
     /// Waits out a backoff: scaled, with equal jitter (half of it is certain).
     pub(super) async fn back_off(&self, wait: Duration) {
         let share = 0.5 + self.rng.borrow_mut().unit() / 2.0;

@@ -1,288 +1,7 @@
 //! The cells of a row: invented people in domains that are reserved for examples.
 
+use super::names::{DEPARTMENTS, DOMAINS, FIRST_NAMES, LAST_NAMES, ORG_FIRST, ORG_LAST};
 use super::plan::Chance;
-
-/// Given names as written, and as an email spells them.
-const FIRST_NAMES: &[(&str, &str)] = &[
-    ("Ada", "ada"),
-    ("Aisha", "aisha"),
-    ("Alejandro", "alejandro"),
-    ("Alice", "alice"),
-    ("Amara", "amara"),
-    ("Ana", "ana"),
-    ("Anders", "anders"),
-    ("André", "andre"),
-    ("Anna-Lena", "anna-lena"),
-    ("Arjun", "arjun"),
-    ("Astrid", "astrid"),
-    ("Beatriz", "beatriz"),
-    ("Björn", "bjorn"),
-    ("Camille", "camille"),
-    ("Carlos", "carlos"),
-    ("Chen", "chen"),
-    ("Chloé", "chloe"),
-    ("Clara", "clara"),
-    ("Daniel", "daniel"),
-    ("David", "david"),
-    ("Deepa", "deepa"),
-    ("Diego", "diego"),
-    ("Dmitri", "dmitri"),
-    ("Elena", "elena"),
-    ("Emeka", "emeka"),
-    ("Emma", "emma"),
-    ("Fatima", "fatima"),
-    ("Felix", "felix"),
-    ("Finn", "finn"),
-    ("Francesca", "francesca"),
-    ("Freya", "freya"),
-    ("Gabriel", "gabriel"),
-    ("Grace", "grace"),
-    ("Hana", "hana"),
-    ("Hassan", "hassan"),
-    ("Henrik", "henrik"),
-    ("Hiroshi", "hiroshi"),
-    ("Ibrahim", "ibrahim"),
-    ("Ines", "ines"),
-    ("Ingrid", "ingrid"),
-    ("Isabel", "isabel"),
-    ("Ivan", "ivan"),
-    ("Jamal", "jamal"),
-    ("James", "james"),
-    ("Jean-Luc", "jean-luc"),
-    ("Joana", "joana"),
-    ("José", "jose"),
-    ("Jürgen", "jurgen"),
-    ("Kaito", "kaito"),
-    ("Katarzyna", "katarzyna"),
-    ("Kofi", "kofi"),
-    ("Laila", "laila"),
-    ("Lars", "lars"),
-    ("Léa", "lea"),
-    ("Leila", "leila"),
-    ("Liam", "liam"),
-    ("Linh", "linh"),
-    ("Lucía", "lucia"),
-    ("Łukasz", "lukasz"),
-    ("Maria", "maria"),
-    ("Mateo", "mateo"),
-    ("Maya", "maya"),
-    ("Mei", "mei"),
-    ("Mia", "mia"),
-    ("Miguel", "miguel"),
-    ("Milan", "milan"),
-    ("Nadia", "nadia"),
-    ("Naoko", "naoko"),
-    ("Nia", "nia"),
-    ("Nikolai", "nikolai"),
-    ("Noah", "noah"),
-    ("Nora", "nora"),
-    ("Olga", "olga"),
-    ("Oliver", "oliver"),
-    ("Omar", "omar"),
-    ("Paolo", "paolo"),
-    ("Petra", "petra"),
-    ("Priya", "priya"),
-    ("Rafael", "rafael"),
-    ("Ravi", "ravi"),
-    ("René", "rene"),
-    ("Rosa", "rosa"),
-    ("Ruth", "ruth"),
-    ("Samir", "samir"),
-    ("Sara", "sara"),
-    ("Selin", "selin"),
-    ("Siobhán", "siobhan"),
-    ("Sofia", "sofia"),
-    ("Sven", "sven"),
-    ("Tariq", "tariq"),
-    ("Thandiwe", "thandiwe"),
-    ("Theo", "theo"),
-    ("Thomas", "thomas"),
-    ("Uma", "uma"),
-    ("Valentina", "valentina"),
-    ("Victor", "victor"),
-    ("Wei", "wei"),
-    ("Yara", "yara"),
-    ("Yuki", "yuki"),
-    ("Zoë", "zoe"),
-];
-
-/// Family names as written, and as an email spells them.
-const LAST_NAMES: &[(&str, &str)] = &[
-    ("Abebe", "abebe"),
-    ("Adeyemi", "adeyemi"),
-    ("Ahmed", "ahmed"),
-    ("Almeida", "almeida"),
-    ("Andersson", "andersson"),
-    ("Bauer", "bauer"),
-    ("Becker", "becker"),
-    ("Bianchi", "bianchi"),
-    ("Brown", "brown"),
-    ("Castillo", "castillo"),
-    ("Chaudhry", "chaudhry"),
-    ("Chukwu", "chukwu"),
-    ("Costa", "costa"),
-    ("D'Angelo", "dangelo"),
-    ("da Silva", "dasilva"),
-    ("Davies", "davies"),
-    ("de la Cruz", "delacruz"),
-    ("Diallo", "diallo"),
-    ("Dubois", "dubois"),
-    ("Eriksen", "eriksen"),
-    ("Fernández", "fernandez"),
-    ("Fischer", "fischer"),
-    ("Fontaine", "fontaine"),
-    ("Garcia", "garcia"),
-    ("Girard", "girard"),
-    ("Gonçalves", "goncalves"),
-    ("Gupta", "gupta"),
-    ("Haddad", "haddad"),
-    ("Hansen", "hansen"),
-    ("Hernández", "hernandez"),
-    ("Hoffmann", "hoffmann"),
-    ("Hussein", "hussein"),
-    ("Iyer", "iyer"),
-    ("Jansen", "jansen"),
-    ("Johnson", "johnson"),
-    ("Jones", "jones"),
-    ("Kamau", "kamau"),
-    ("Keller", "keller"),
-    ("Khan", "khan"),
-    ("Kim", "kim"),
-    ("King, Jr.", "king"),
-    ("Kowalski", "kowalski"),
-    ("Kuznetsov", "kuznetsov"),
-    ("Larsen", "larsen"),
-    ("Lefèvre", "lefevre"),
-    ("Li", "li"),
-    ("Lopez", "lopez"),
-    ("MacDonald", "macdonald"),
-    ("Martin", "martin"),
-    ("Mbeki", "mbeki"),
-    ("Mendes", "mendes"),
-    ("Meyer", "meyer"),
-    ("Moreau", "moreau"),
-    ("Müller", "muller"),
-    ("Murphy", "murphy"),
-    ("Nakamura", "nakamura"),
-    ("Nguyen", "nguyen"),
-    ("Novák", "novak"),
-    ("O'Brien", "obrien"),
-    ("Okafor", "okafor"),
-    ("Okonkwo", "okonkwo"),
-    ("Olsen", "olsen"),
-    ("Owusu", "owusu"),
-    ("Papadopoulos", "papadopoulos"),
-    ("Park", "park"),
-    ("Patel", "patel"),
-    ("Pereira", "pereira"),
-    ("Petrov", "petrov"),
-    ("Ramirez", "ramirez"),
-    ("Rossi", "rossi"),
-    ("Russo", "russo"),
-    ("Sánchez", "sanchez"),
-    ("Sato", "sato"),
-    ("Schmidt", "schmidt"),
-    ("Schröder", "schroder"),
-    ("Sharma", "sharma"),
-    ("Singh", "singh"),
-    ("Smith", "smith"),
-    ("Sørensen", "sorensen"),
-    ("Suzuki", "suzuki"),
-    ("Svensson", "svensson"),
-    ("Takahashi", "takahashi"),
-    ("Tanaka", "tanaka"),
-    ("Taylor", "taylor"),
-    ("Torres", "torres"),
-    ("Tran", "tran"),
-    ("van den Berg", "vandenberg"),
-    ("Varga", "varga"),
-    ("Virtanen", "virtanen"),
-    ("Walker", "walker"),
-    ("Wang", "wang"),
-    ("Weber", "weber"),
-    ("Williams", "williams"),
-    ("Wójcik", "wojcik"),
-    ("Wright", "wright"),
-    ("Yamamoto", "yamamoto"),
-    ("Yılmaz", "yilmaz"),
-    ("Zhang", "zhang"),
-    ("Ziegler", "ziegler"),
-    ("Zulu", "zulu"),
-];
-
-/// Domains that can never belong to anybody (RFC 2606).
-const DOMAINS: &[&str] = &[
-    "example.com",
-    "example.org",
-    "example.net",
-    "mail.example",
-    "corp.example",
-];
-
-const DEPARTMENTS: &[&str] = &[
-    "Sales",
-    "Engineering",
-    "Support",
-    "Finance",
-    "Marketing",
-    "Legal",
-    "Operations",
-    "Research",
-];
-
-const ORG_FIRST: &[&str] = &[
-    "Acme",
-    "Alder",
-    "Amber",
-    "Atlas",
-    "Birch",
-    "Cedar",
-    "Cobalt",
-    "Copper",
-    "Delta",
-    "Elm",
-    "Falcon",
-    "Granite",
-    "Harbor",
-    "Indigo",
-    "Juniper",
-    "Keystone",
-    "Lumen",
-    "Maple",
-    "Meridian",
-    "North Star",
-    "Oak & Sons",
-    "Orchid",
-    "Pioneer",
-    "Quartz",
-    "River",
-    "Sable",
-    "Summit",
-    "Tundra",
-    "Umbra",
-    "Vertex",
-    "Willow",
-    "Zenith",
-];
-
-const ORG_LAST: &[&str] = &[
-    "Analytics",
-    "Bank",
-    "Bakery",
-    "Clinic",
-    "Consulting",
-    "Energy",
-    "Foods",
-    "Freight",
-    "Insurance",
-    "Labs",
-    "Logistics",
-    "Media",
-    "Robotics",
-    "Software",
-    "Studios",
-    "Textiles",
-];
 
 /// One way to break a rule of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,7 +82,7 @@ impl People {
     /// Writes the row of a user's `membership`-th organization.
     pub(super) fn member(&self, out: &mut Vec<u8>, user: u32, membership: u32) {
         let row = self.row(u64::from(user), 'u', membership);
-        self.write(out, &row, false);
+        write(out, &row, false);
     }
 
     /// Writes the `index`-th row that breaks a rule.
@@ -377,15 +96,15 @@ impl People {
             BadKind::VerifiedMaybe => row.verified = "maybe",
             BadKind::ExternalIdLong => row.external_id = format!("{:x<129}", row.external_id),
             BadKind::ExternalIdNotAscii => row.external_id.push('é'),
-            BadKind::MetadataBroken => row.metadata = "{\"department\":".to_owned(),
-            BadKind::MetadataArray => row.metadata = "[\"Sales\"]".to_owned(),
-            BadKind::MetadataNested => row.metadata = "{\"tags\":[\"a\",\"b\"]}".to_owned(),
+            BadKind::MetadataBroken => set(&mut row.metadata, "{\"department\":"),
+            BadKind::MetadataArray => set(&mut row.metadata, "[\"Sales\"]"),
+            BadKind::MetadataNested => set(&mut row.metadata, "{\"tags\":[\"a\",\"b\"]}"),
             BadKind::MetadataKeyLong => row.metadata = format!("{{\"{:k<41}\":\"v\"}}", ""),
             BadKind::MetadataValueLong => row.metadata = format!("{{\"note\":\"{:v<601}\"}}", ""),
-            BadKind::MetadataNotAscii => row.metadata = "{\"city\":\"Köln\"}".to_owned(),
+            BadKind::MetadataNotAscii => set(&mut row.metadata, "{\"city\":\"Köln\"}"),
             BadKind::OrgNameAlone => {}
         }
-        self.write(out, &row, kind == BadKind::OrgNameAlone);
+        write(out, &row, kind == BadKind::OrgNameAlone);
     }
 
     fn row(&self, person: u64, prefix: char, membership: u32) -> Row {
@@ -425,29 +144,29 @@ impl People {
         let org = (home + u64::from(membership)).checked_rem(u64::from(self.orgs))?;
         u32::try_from(org).ok()
     }
+}
 
-    fn write(&self, out: &mut Vec<u8>, row: &Row, name_alone: bool) {
-        cell(out, &row.email);
-        for text in [
-            row.first,
-            row.last,
-            row.verified,
-            &row.external_id,
-            &row.metadata,
-        ] {
-            out.push(b',');
-            cell(out, text);
-        }
-        if let Some(org) = row.org {
-            out.push(b',');
-            if !name_alone {
-                cell(out, &format!("org-{:04}", org + 1));
-            }
-            out.push(b',');
-            cell(out, &org_name(org));
-        }
-        out.push(b'\n');
+fn write(out: &mut Vec<u8>, row: &Row, name_alone: bool) {
+    cell(out, &row.email);
+    for text in [
+        row.first,
+        row.last,
+        row.verified,
+        &row.external_id,
+        &row.metadata,
+    ] {
+        out.push(b',');
+        cell(out, text);
     }
+    if let Some(org) = row.org {
+        out.push(b',');
+        if !name_alone {
+            cell(out, &format!("org-{:04}", org + 1));
+        }
+        out.push(b',');
+        cell(out, &org_name(org));
+    }
+    out.push(b'\n');
 }
 
 /// Returns an organization's name; a number tells apart those beyond the words.
@@ -481,6 +200,11 @@ fn base36(mut number: u64) -> String {
             return String::from_utf8(out).unwrap_or_default();
         }
     }
+}
+
+fn set(cell: &mut String, text: &str) {
+    cell.clear();
+    cell.push_str(text);
 }
 
 /// Writes a cell, in quotes when it needs them.

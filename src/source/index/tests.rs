@@ -1,0 +1,419 @@
+use super::super::{email_norm, read_chunk, records};
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use tempfile::NamedTempFile;
+
+const NO_SPILL: usize = 1 << 20;
+
+fn file_of(bytes: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn options(chunk_size: u32) -> IndexOptions {
+    IndexOptions {
+        chunk_size,
+        org_mode: OrgMode::Columns,
+        hash_key: 42,
+    }
+}
+
+fn index(bytes: &[u8]) -> Result<Index, SourceError> {
+    build(file_of(bytes).path(), &options(2), &mut |_| {})
+}
+
+/// A file and what is known about it because we wrote it.
+#[derive(Clone, Debug)]
+struct Written {
+    bytes: Vec<u8>,
+    header_bytes: usize,
+    /// `(offset, line, length)` of every row.
+    rows: Vec<(usize, u64, usize)>,
+}
+
+fn cell() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-c@é ]{0,6}",
+        "[a\"]{1,4}".prop_map(|text| format!("x{text}")),
+        "[a,\n\"é]{0,6}".prop_map(|text| format!("\"{}\"", text.replace('"', "\"\""))),
+        "[a\r\n]{0,4}".prop_map(|text| format!("\"{text}\"")),
+    ]
+}
+
+fn line_end() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("\n"), Just("\r\n")]
+}
+
+fn blanks() -> impl Strategy<Value = String> {
+    prop_oneof![3 => Just(String::new()), 1 => "(\n|\r\n){1,3}"]
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    let row = (prop::collection::vec(cell(), 3), line_end(), blanks());
+    let rows = prop::collection::vec(row, 0..20);
+    let start = (any::<bool>(), blanks(), line_end(), blanks());
+    (start, rows, any::<bool>()).prop_map(|((mark, before, end, after), rows, cut_end)| {
+        let mut text = String::from(if mark { "\u{feff}" } else { "" });
+        text.push_str(&before);
+        text.push_str("email,first_name,last_name");
+        text.push_str(end);
+        let header_bytes = text.len();
+        text.push_str(&after);
+        let mut known = Vec::new();
+        let last = rows.len();
+        for (n, (cells, end, after)) in rows.into_iter().enumerate() {
+            let line = 1 + text.matches('\n').count() as u64;
+            let offset = text.len();
+            text.push_str(&cells.join(","));
+            let (end, after) = if cut_end && n + 1 == last {
+                ("", "")
+            } else {
+                (end, after.as_str())
+            };
+            text.push_str(end);
+            known.push((offset, line, text.len() - offset));
+            text.push_str(after);
+        }
+        Written {
+            bytes: text.into_bytes(),
+            header_bytes,
+            rows: known,
+        }
+    })
+}
+
+fn by_csv(bytes: &[u8]) -> Vec<csv::StringRecord> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
+    reader.records().map(Result::unwrap).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn chunks_hold_every_record_once_where_it_was_written(file in written(), chunk_size in 1u32..9) {
+        let on_disk = file_of(&file.bytes);
+        let index = build(on_disk.path(), &options(chunk_size), &mut |_| {}).unwrap();
+        prop_assert_eq!(index.bytes, file.bytes.len() as u64);
+        prop_assert_eq!(&index.hash, &blake3::hash(&file.bytes).to_hex().to_string());
+        prop_assert_eq!(index.columns.header_bytes, file.header_bytes as u64);
+        prop_assert_eq!(index.rows as usize, file.rows.len());
+
+        let mut read = Vec::new();
+        let mut ranges = Vec::new();
+        let mut next = file.rows.first().map_or(0, |row| row.0 as u64);
+        for (n, chunk) in index.chunks.iter().enumerate() {
+            prop_assert_eq!(chunk.id.0 as usize, n);
+            prop_assert_eq!(chunk.offset, next);
+            next = chunk.offset + u64::from(chunk.length);
+            prop_assert!(chunk.rows == chunk_size || n + 1 == index.chunks.len());
+            let bytes = &file.bytes[usize::try_from(chunk.offset).unwrap()..][..chunk.length as usize];
+            for record in records(bytes, chunk) {
+                let offset = record.offset + usize::try_from(chunk.offset).unwrap();
+                ranges.push((offset, record.line, record.bytes.len()));
+            }
+            let records = read_chunk(on_disk.as_file(), chunk, &index.columns).unwrap();
+            prop_assert_eq!(records[0].number, chunk.first_row);
+            prop_assert_eq!(records[0].line, chunk.first_line);
+            read.extend(records);
+        }
+        if !index.chunks.is_empty() {
+            prop_assert_eq!(next, index.bytes);
+        }
+        prop_assert_eq!(&ranges, &file.rows);
+        let want = by_csv(&file.bytes);
+        prop_assert_eq!(read.len(), want.len());
+        for (n, (record, want)) in read.iter().zip(&want).enumerate() {
+            prop_assert_eq!(record.number.0 as usize, n + 1);
+            prop_assert_eq!(record.line, file.rows[n].1);
+            prop_assert_eq!(&record.fields, want);
+        }
+    }
+
+    #[test]
+    fn records_and_line_ends_between_them_are_the_whole_file(file in written()) {
+        let mut at = file.header_bytes;
+        for (offset, _, length) in &file.rows {
+            prop_assert!(file.bytes[at..*offset].iter().all(|byte| b"\r\n".contains(byte)));
+            at = offset + length;
+        }
+        let index = index(&file.bytes).unwrap();
+        let read: usize = index.chunks.iter().map(|chunk| chunk.length as usize).sum();
+        let before_rows = file.rows.first().map_or(file.bytes.len(), |row| row.0);
+        prop_assert_eq!(before_rows + read, file.bytes.len());
+    }
+
+    #[test]
+    fn one_changed_byte_refuses_exactly_its_chunk(file in written(), at in 0usize..400) {
+        let index = index(&file.bytes).unwrap();
+        prop_assume!(!index.chunks.is_empty());
+        let first = usize::try_from(index.chunks[0].offset).unwrap();
+        let at = first + at % (file.bytes.len() - first);
+        let mut bytes = file.bytes.clone();
+        bytes[at] ^= 1;
+        let on_disk = file_of(&bytes);
+        for chunk in &index.chunks {
+            let here = chunk.offset..chunk.offset + u64::from(chunk.length);
+            let read = read_chunk(on_disk.as_file(), chunk, &index.columns);
+            let changed = matches!(read, Err(SourceError::Changed { chunk: id, .. }) if id == chunk.id);
+            prop_assert_eq!(changed, here.contains(&(at as u64)));
+        }
+    }
+}
+
+/// The straightforward reading of the contract, over whole rows in memory.
+fn model(rows: &[[String; 4]]) -> (Vec<Follower>, u32, Vec<ExternalIdConflict>) {
+    let mut followers = Vec::new();
+    let mut differing = 0;
+    let mut conflicts = Vec::new();
+    let number = |n: usize| RowNumber(u32::try_from(n + 1).unwrap());
+    let norm = |row: &[String; 4]| email_norm(&row[0]);
+    for (n, row) in rows.iter().enumerate() {
+        let lower = &rows[..n];
+        if norm(row).is_empty() {
+            continue;
+        }
+        if let Some(leader) = lower.iter().position(|other| norm(other) == norm(row)) {
+            let pair = |other: &[String; 4]| {
+                norm(other) == norm(row)
+                    && !row[3].trim().is_empty()
+                    && other[3].trim() == row[3].trim()
+            };
+            followers.push(Follower {
+                row: number(n),
+                leader: number(leader),
+                previous_pair: lower.iter().rposition(pair).map(number),
+            });
+            let user = |row: &[String; 4]| [row[1].trim().to_owned(), row[2].trim().to_owned()];
+            differing += u32::from(user(&rows[leader]) != user(row));
+        }
+        let same_id = |other: &[String; 4]| {
+            !norm(other).is_empty() && !row[2].trim().is_empty() && other[2].trim() == row[2].trim()
+        };
+        if let Some(winner) = lower.iter().position(same_id)
+            && norm(&rows[winner]) != norm(row)
+        {
+            conflicts.push(ExternalIdConflict {
+                row: number(n),
+                winner: number(winner),
+            });
+        }
+    }
+    (followers, differing, conflicts)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn shared_emails_and_ids_are_found_whatever_fits_in_memory(
+        rows in prop::collection::vec(
+            ["( |)[aAbBéÉ]{0,2}", "[xy]?", "( |)[12]?", "( |)[op]?"], 0..60),
+        sorter_bytes in 1usize..600,
+        chunk_size in 1u32..20,
+    ) {
+        let mut text = String::from("email,first_name,external_id,org_external_id\n");
+        for row in &rows {
+            text.push_str(&row.join(","));
+            text.push('\n');
+        }
+        let file = file_of(text.as_bytes());
+        let index = build_within(sorter_bytes, file.path(), &options(chunk_size), &mut |_| {}).unwrap();
+        let (followers, differing, conflicts) = model(&rows);
+        prop_assert_eq!(&index.followers, &followers);
+        prop_assert_eq!(index.followers_differing, differing);
+        prop_assert_eq!(&index.conflicts, &conflicts);
+        let roomy = build_within(NO_SPILL, file.path(), &options(3), &mut |_| {}).unwrap();
+        prop_assert_eq!(roomy.followers, followers);
+    }
+}
+
+#[test]
+fn with_one_organization_every_repeat_is_the_same_pair() {
+    let file = file_of(b"email\na@b.c\nA@B.C\n a@b.c\n");
+    let options = IndexOptions {
+        org_mode: OrgMode::Single {
+            key: OrgKey::Id("org_1".to_owned()),
+            name: None,
+        },
+        ..options(2)
+    };
+    let index = build(file.path(), &options, &mut |_| {}).unwrap();
+    let pairs: Vec<_> = index
+        .followers
+        .iter()
+        .map(|f| (f.row.0, f.previous_pair.unwrap().0))
+        .collect();
+    assert_eq!(pairs, vec![(2, 1), (3, 2)]);
+    assert_eq!(index.followers_differing, 0);
+}
+
+#[test]
+fn the_lowest_row_with_a_name_names_an_organization() {
+    let text = "email,org_id,org_external_id,org_name\n\
+        a@b.c,,acme,\n\
+        b@b.c,,acme,Acme\n\
+        c@b.c,,acme,Acme Two\n\
+        d@b.c,org_1,,Ignored\n\
+        e@b.c,,zeta,Zeta\n\
+        f@b.c,,,Alone\n";
+    let index = index(text.as_bytes()).unwrap();
+    let names: BTreeMap<_, _> = index.org_names.iter().copied().collect();
+    let row_of = |id: &str| names.get(&org_key_hash(42, &OrgKey::External(id.to_owned())));
+    assert_eq!(row_of("acme"), Some(&RowNumber(2)));
+    assert_eq!(row_of("zeta"), Some(&RowNumber(5)));
+    assert_eq!(names.len(), 2);
+    assert!(index.org_names.is_sorted());
+}
+
+#[test]
+fn names_stay_few_while_rows_are_many() {
+    let mut names = OrgNames::default();
+    for row in (1..=100_000).rev() {
+        names.note(u64::from(row % 10), RowNumber(row));
+        assert!(names.entries.len() <= ORG_NAMES_SLACK + 21);
+    }
+    let want: Vec<_> = (0..10)
+        .map(|hash| {
+            (
+                hash,
+                RowNumber(if hash == 0 {
+                    10
+                } else {
+                    u32::try_from(hash).unwrap()
+                }),
+            )
+        })
+        .collect();
+    assert_eq!(names.finish(), want);
+}
+
+#[test]
+fn a_file_of_many_blocks_splits_as_the_csv_crate_splits_it() {
+    let mut text = String::from("email,first_name\r\n");
+    for n in 0..30_000 {
+        let lines = "line\n".repeat(n % 9);
+        text.extend(["user", &n.to_string(), "@example.com,\"", &lines, "\"\r\n"]);
+    }
+    let file = file_of(text.as_bytes());
+    let mut seen = Vec::new();
+    let index = build(file.path(), &options(250), &mut |bytes| seen.push(bytes)).unwrap();
+    assert!(text.len() > 3 * BLOCK_BYTES);
+    assert!(seen.is_sorted() && seen.last() == Some(&(text.len() as u64)));
+    assert_eq!(index.chunks.len(), 120);
+    let mut want = by_csv(text.as_bytes()).into_iter();
+    for chunk in &index.chunks {
+        for record in read_chunk(file.as_file(), chunk, &index.columns).unwrap() {
+            assert_eq!(Some(record.fields), want.next());
+        }
+    }
+    let (bytes, hash) = file_hash(file.path(), &mut |_| {}).unwrap();
+    assert_eq!((bytes, hash), (index.bytes, index.hash));
+}
+
+#[test]
+fn a_chunk_is_closed_before_it_grows_beyond_its_cap() {
+    let mut text = String::from("email,first_name\n");
+    for n in 0..9 {
+        text.extend([&n.to_string(), "@example.com,", &"x".repeat(3 << 20), "\n"]);
+    }
+    let file = file_of(text.as_bytes());
+    let index = build(file.path(), &options(1000), &mut |_| {}).unwrap();
+    let rows: Vec<u32> = index.chunks.iter().map(|chunk| chunk.rows).collect();
+    assert_eq!(rows, [2, 2, 2, 2, 1]);
+    assert!(
+        index
+            .chunks
+            .iter()
+            .all(|chunk| chunk.length as usize <= CHUNK_BYTES_MAX)
+    );
+    assert_eq!(
+        read_chunk(file.as_file(), &index.chunks[3], &index.columns)
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+fn refused(bytes: &[u8]) -> (&'static str, Option<u32>, u64, u64) {
+    let error = index(bytes).unwrap_err();
+    let place = error.place().unwrap();
+    assert!(error.hint().is_some(), "{error}");
+    (
+        error.code(),
+        place.row.map(|row| row.0),
+        place.line,
+        place.byte,
+    )
+}
+
+#[test]
+fn refusals_name_row_line_and_byte() {
+    assert_eq!(refused(b""), ("header_missing", None, 1, 0));
+    assert_eq!(refused(b"\n\n"), ("header_missing", None, 1, 0));
+    assert_eq!(
+        refused(b"email,a\nx,\"y\nz\"\nx\n"),
+        ("field_count", Some(2), 4, 16)
+    );
+    assert_eq!(refused(b"email,a\nx,y,z\n"), ("field_count", Some(1), 2, 8));
+    assert_eq!(
+        refused(b"email\n\na\n\"b\nc\n"),
+        ("quote_unclosed", Some(2), 4, 9)
+    );
+    assert_eq!(
+        refused(b"email\na\n\"x\ny\xe9\"\n"),
+        ("not_utf8", Some(2), 4, 12)
+    );
+    assert_eq!(refused(b"em\xe9ail\n"), ("not_utf8", None, 1, 2));
+    assert_eq!(refused(b"email\na\0b\n"), ("nul_byte", Some(1), 2, 7));
+    assert_eq!(refused(b"\xff\xfee\0m\0"), ("encoding_utf16", None, 1, 0));
+    assert_eq!(refused(b"name,\n"), ("email_column_missing", None, 1, 0));
+}
+
+#[test]
+fn endless_records_and_blank_lines_are_refused_early() {
+    let filler = "x\n".repeat(3 << 20);
+    let open = format!("email,a\na@b.c,\nb@b.c,\"{filler}");
+    let error = index(open.as_bytes()).unwrap_err();
+    assert_eq!(error.code(), "record_too_long");
+    assert_eq!(error.place().unwrap().row, Some(RowNumber(2)));
+    assert!(
+        error.hint().unwrap().contains("row 2, line 3, byte 21"),
+        "{:?}",
+        error.hint()
+    );
+    let blank = format!("email\na@b.c\n{}b@b.c\n", "\n".repeat(5 << 20));
+    assert_eq!(
+        index(blank.as_bytes()).unwrap_err().code(),
+        "blank_lines_too_long"
+    );
+}
+
+#[test]
+fn blank_fields_beyond_the_header_are_forgiven() {
+    assert_eq!(index(b"email,a\nx,y,,\" \"\n").unwrap().rows, 1);
+    assert_eq!(index(b"email,a,,\nx,y\nx,y,\nx,y,z,w\n").unwrap().rows, 3);
+    assert_eq!(index(b"email\nx").unwrap().rows, 1);
+    assert_eq!(index(b"email").unwrap().rows, 0);
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = build(folder.path(), &options(1), &mut |_| {}).unwrap_err();
+    assert_eq!(error.code(), "not_a_regular_file");
+    let error = file_hash(&folder.path().join("missing"), &mut |_| {}).unwrap_err();
+    assert_eq!(error.code(), "file_not_opened");
+}
+
+#[test]
+fn a_cut_file_is_a_changed_file() {
+    let file = file_of(b"email\na@b.c\nb@b.c\n");
+    let index = build(file.path(), &options(2), &mut |_| {}).unwrap();
+    file.as_file().set_len(15).unwrap();
+    let error = read_chunk(file.as_file(), &index.chunks[0], &index.columns).unwrap_err();
+    assert_eq!(error.code(), "file_changed");
+}
