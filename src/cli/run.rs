@@ -67,7 +67,7 @@ pub fn admit(
     let live = key.as_ref().is_some_and(key::is_live);
     let (tuning, notes) = resolve::tuning(args, &ctx.env, options.target, live);
     for note in notes {
-        ctx.note(args, &note);
+        ctx.say(&note);
     }
     Ok(Admission { key, tuning })
 }
@@ -237,6 +237,15 @@ fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
     }
 }
 
+/// Prints the summary: the object on stdout for scripts, or the table on stderr for people.
+pub fn show_summary(ctx: &Context, args: &TuningArgs, summary: &Summary) -> CliResult<()> {
+    if args.json {
+        return screen::print_json(summary).map_err(|error| CliError::stdout(&error));
+    }
+    ctx.say(&summary.table());
+    Ok(())
+}
+
 /// What names a run in its summary.
 struct Shown<'a> {
     job: Option<&'a str>,
@@ -272,16 +281,12 @@ fn conclude(
         summary.error = Some(error.json_error());
         summary.exit = Some(error.exit().as_u8());
     }
-    if args.json {
-        screen::print_json(&summary).map_err(|error| CliError::stdout(&error))?;
-    }
-    ctx.note(args, &summary.table());
+    show_summary(ctx, args, &summary)?;
     if let Some(error) = &stopped {
-        ctx.screen.say(&error.rendered());
-    }
-    if let (Some(place), Some(job)) = (place, shown.job) {
+        ctx.say(&error.rendered());
+    } else if let (Some(place), Some(job)) = (place, shown.job) {
         for line in stop::next_steps(place, job, end.snapshot.state, &end.rows) {
-            ctx.note(args, &line);
+            ctx.say(&line);
         }
     }
     Ok(())
