@@ -101,7 +101,7 @@ fn run_locked(
             key.unwrap_or_default(),
         ),
     };
-    let config = config(args, &job.record, (base_url, key), admission.tuning, false)?;
+    let config = config(ctx, args, &job.record, (base_url, key), admission.tuning, false)?;
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
@@ -140,7 +140,7 @@ pub fn rehearse(
         .clone()
         .unwrap_or_else(|| NOWHERE.to_owned());
     let to = (origin, SecretString::default());
-    let config = config(args, record, to, admission.tuning, true)?;
+    let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
@@ -186,6 +186,7 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
 }
 
 fn config(
+    ctx: &Context,
     args: &TuningArgs,
     record: &JobRecord,
     (base_url, api_key): (String, SecretString),
@@ -205,6 +206,7 @@ fn config(
         record_calls: args.events.is_some(),
         time_scale: args.time_scale,
         seed: entropy(),
+        started: ctx.started,
     })
 }
 
