@@ -1,6 +1,6 @@
 //! What every command gets: the environment, the screen, the time it began.
 
-use super::args::{ProgressArg, TuningArgs};
+use super::args::TuningArgs;
 use super::logging;
 use super::resolve::{Env, ProgressMode, progress_mode};
 use crate::model::Mono;
@@ -49,10 +49,8 @@ impl Context {
         }
     }
 
-    /// Says what is worth knowing, unless progress was switched off.
-    pub fn note(&self, tuning: &TuningArgs, text: &str) {
-        if tuning.progress != ProgressArg::None {
-            self.screen.say(text);
-        }
+    /// Says what is worth knowing.
+    pub fn say(&self, text: &str) {
+        self.screen.say(text);
     }
 }

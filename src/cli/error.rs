@@ -64,10 +64,13 @@ impl CliError {
         self
     }
 
-    /// Adds what to do next unless something more precise is there.
+    /// Adds what to do after what the hint says already.
     #[must_use]
-    pub fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
-        self.0.hint.get_or_insert_with(hint);
+    pub fn then(mut self, next: &str) -> Self {
+        self.0.hint = Some(match self.0.hint.take() {
+            Some(hint) => format!("{hint}; then {next}"),
+            None => next.to_owned(),
+        });
         self
     }
 

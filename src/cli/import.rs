@@ -23,21 +23,21 @@ pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
     let checkpoints = Checkpoints::open(&place.checkpoints)?;
     checkpoints.sweep()?;
     if let Some(warning) = checkpoints.warning() {
-        ctx.note(&args.tuning, &format!("warning: {warning}"));
+        ctx.say(&format!("warning: {warning}"));
     }
     let name = args
         .job
         .clone()
         .unwrap_or_else(|| job_name_for(&file, options.target, options.base_url.as_deref()));
     match desk::newest_of(&checkpoints, &name)? {
-        Some(job) if args.fresh => ctx.note(
-            &args.tuning,
-            &format!("starting beside job {}, which stays as it is", job.name()),
-        ),
-        Some(job) if job.is_finished() => ctx.note(
-            &args.tuning,
-            &format!("job {} is finished: starting a new one", job.name()),
-        ),
+        Some(job) if args.fresh => ctx.say(&format!(
+            "starting beside job {}, which stays as it is",
+            job.name()
+        )),
+        Some(job) if job.is_finished() => ctx.say(&format!(
+            "job {} is finished: starting a new one",
+            job.name()
+        )),
         Some(job) => return continue_job(ctx, args, &place, &file, &options, &job),
         None => {}
     }
@@ -59,7 +59,7 @@ fn continue_job(
         .and_then(|()| identity::check_file(file, &record.source))
         .and_then(|()| identity::check(&args.identity, &record.options))
         .map_err(|error| error.job(job.name()))?;
-    ctx.note(&args.tuning, &format!("continuing job {}", job.name()));
+    ctx.say(&format!("continuing job {}", job.name()));
     resume::continue_job(ctx, place, &args.tuning, job)
 }
 
@@ -76,19 +76,19 @@ fn new_job(
     file: &Path,
     options: JobOptions,
 ) -> CliResult<Exit> {
-    let indexed = prepare::index(ctx, &args.tuning, file, &options)?;
+    let indexed = prepare::index(ctx, file, &options)?;
     let rows = indexed.rows();
     let admission = run::admit(ctx, &args.tuning, &options, u64::from(rows), false)?;
     if let Some(warning) = checkpoints.check_space(rows)? {
-        ctx.note(&args.tuning, &format!("warning: {warning}"));
+        ctx.say(&format!("warning: {warning}"));
     }
-    announce(ctx, args, name, &options);
+    announce(ctx, name, &options);
     let new = prepare::new_job(name, file, options, indexed);
     let job = prepare::publish(checkpoints, name, &new)?;
     run::run_job(ctx, place, &args.tuning, job, admission)
 }
 
-fn announce(ctx: &Context, args: &ImportArgs, name: &str, options: &JobOptions) {
+fn announce(ctx: &Context, name: &str, options: &JobOptions) {
     let words = match (options.target, &options.base_url) {
         (TargetKind::Sandbox, None) => {
             "the built-in sandbox: nothing leaves this machine; for real: --target workos"
@@ -97,7 +97,7 @@ fn announce(ctx: &Context, args: &ImportArgs, name: &str, options: &JobOptions) 
         (_, Some(url)) => url.clone(),
         (TargetKind::Workos, None) => resolve::WORKOS_ORIGIN.to_owned(),
     };
-    ctx.note(&args.tuning, &format!("job {name} goes to {words}"));
+    ctx.say(&format!("job {name} goes to {words}"));
 }
 
 /// Everything but the socket, over a ledger in a folder that vanishes.
@@ -107,7 +107,7 @@ fn dry_run(
     file: &Path,
     options: JobOptions,
 ) -> CliResult<Exit> {
-    let indexed = prepare::index(ctx, &args.tuning, file, &options)?;
+    let indexed = prepare::index(ctx, file, &options)?;
     let rows = u64::from(indexed.rows());
     let admission = run::admit(ctx, &args.tuning, &options, rows, true)?;
     let folder = resolve::temporary_folder()?;

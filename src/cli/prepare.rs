@@ -1,6 +1,5 @@
 //! Getting a job in hand: a new one from a file, or an old one checked against its file.
 
-use super::args::TuningArgs;
 use super::context::Context;
 use super::desk::Listed;
 use super::error::{CliError, CliResult};
@@ -31,7 +30,6 @@ impl Indexed {
 /// Reads the whole file once; says what people should know about it.
 pub fn index(
     ctx: &mut Context,
-    args: &TuningArgs,
     file: &Path,
     options: &JobOptions,
 ) -> CliResult<Indexed> {
@@ -47,17 +45,14 @@ pub fn index(
         display.on_bytes(Mono::now(), done, total);
     })?;
     for warning in &index.warnings {
-        ctx.note(args, &format!("warning: {warning}"));
+        ctx.say(&format!("warning: {warning}"));
     }
     if index.followers_differing > 0 {
         let rows = words::counted(u64::from(index.followers_differing), "row");
-        ctx.note(
-            args,
-            &format!(
-                "note: {rows} repeat an email with other user fields; the values of the lowest \
+        ctx.say(&format!(
+            "note: {rows} repeat an email with other user fields; the values of the lowest \
                  row count"
-            ),
-        );
+        ));
     }
     Ok(Indexed { index, hash_key })
 }

@@ -7,7 +7,7 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
 use super::{identity, prepare, run, stop};
-use crate::report::{screen, words};
+use crate::report::words;
 
 /// Runs `resume`.
 pub fn resume(ctx: &mut Context, args: &ContinueArgs) -> CliResult<Exit> {
@@ -55,10 +55,7 @@ pub fn retry(ctx: &mut Context, args: &ContinueArgs) -> CliResult<Exit> {
     let reopened = job.ledger.retry().map_err(|error| of_job(error.into()))?;
     let again = reopened.failed + reopened.parked;
     if job.ledger.totals().rows.pending == 0 {
-        ctx.note(
-            &args.tuning,
-            "no row can be tried again: what failed is decided by the file",
-        );
+        ctx.say("no row can be tried again: what failed is decided by the file");
         drop(job);
         return show_finished(
             ctx,
@@ -67,14 +64,11 @@ pub fn retry(ctx: &mut Context, args: &ContinueArgs) -> CliResult<Exit> {
             &desk::read(listed.folder.clone())?,
         );
     }
-    ctx.note(
-        &args.tuning,
-        &format!(
-            "job {}: {} pending again",
-            listed.name(),
-            words::counted(again, "row")
-        ),
-    );
+    ctx.say(&format!(
+        "job {}: {} pending again",
+        listed.name(),
+        words::counted(again, "row")
+    ));
     run::run_job(ctx, &place, &args.tuning, job, admission)
 }
 
@@ -90,16 +84,13 @@ fn show_finished(
     listed: &Listed,
 ) -> CliResult<Exit> {
     let summary = listed.to_summary(place);
-    if tuning.json {
-        screen::print_json(&summary).map_err(|error| CliError::stdout(&error))?;
-    }
-    ctx.note(
-        tuning,
-        &format!("job {} is finished; nothing was sent", listed.name()),
-    );
-    ctx.note(tuning, &summary.table());
+    ctx.say(&format!(
+        "job {} is finished; nothing was sent",
+        listed.name()
+    ));
+    run::show_summary(ctx, tuning, &summary)?;
     for line in stop::next_steps(place, listed.name(), listed.state, listed.rows()) {
-        ctx.note(tuning, &line);
+        ctx.say(&line);
     }
     Ok(listed.exit())
 }

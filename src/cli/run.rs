@@ -67,7 +67,7 @@ pub fn admit(
     let live = key.as_ref().is_some_and(key::is_live);
     let (tuning, notes) = resolve::tuning(args, &ctx.env, options.target, live);
     for note in notes {
-        ctx.note(args, &note);
+        ctx.say(&note);
     }
     Ok(Admission { key, tuning })
 }
@@ -101,7 +101,7 @@ fn run_locked(
             key.unwrap_or_default(),
         ),
     };
-    let config = config(args, &job.record, (base_url, key), admission.tuning, false)?;
+    let config = config(ctx, args, &job.record, (base_url, key), admission.tuning, false)?;
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
@@ -140,7 +140,7 @@ pub fn rehearse(
         .clone()
         .unwrap_or_else(|| NOWHERE.to_owned());
     let to = (origin, SecretString::default());
-    let config = config(args, record, to, admission.tuning, true)?;
+    let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
@@ -186,6 +186,7 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
 }
 
 fn config(
+    ctx: &Context,
     args: &TuningArgs,
     record: &JobRecord,
     (base_url, api_key): (String, SecretString),
@@ -205,6 +206,7 @@ fn config(
         record_calls: args.events.is_some(),
         time_scale: args.time_scale,
         seed: entropy(),
+        started: ctx.started,
     })
 }
 
@@ -235,6 +237,15 @@ fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
         Exit::Success | Exit::RowsFailed if events.is_err() => Exit::Disk,
         exit => exit,
     }
+}
+
+/// Prints the summary: the object on stdout for scripts, or the table on stderr for people.
+pub fn show_summary(ctx: &Context, args: &TuningArgs, summary: &Summary) -> CliResult<()> {
+    if args.json {
+        return screen::print_json(summary).map_err(|error| CliError::stdout(&error));
+    }
+    ctx.say(&summary.table());
+    Ok(())
 }
 
 /// What names a run in its summary.
@@ -272,16 +283,12 @@ fn conclude(
         summary.error = Some(error.json_error());
         summary.exit = Some(error.exit().as_u8());
     }
-    if args.json {
-        screen::print_json(&summary).map_err(|error| CliError::stdout(&error))?;
-    }
-    ctx.note(args, &summary.table());
+    show_summary(ctx, args, &summary)?;
     if let Some(error) = &stopped {
-        ctx.screen.say(&error.rendered());
-    }
-    if let (Some(place), Some(job)) = (place, shown.job) {
+        ctx.say(&error.rendered());
+    } else if let (Some(place), Some(job)) = (place, shown.job) {
         for line in stop::next_steps(place, job, end.snapshot.state, &end.rows) {
-            ctx.note(args, &line);
+            ctx.say(&line);
         }
     }
     Ok(())

@@ -22,12 +22,12 @@ pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
         EndReason::Ledger(error) => CliError::of_ledger(error),
         EndReason::SourceChanged(words) => {
             CliError::new(Exit::Input, "file_changed", words.clone())
-                .hint("put the file back as it was, or start over with `import --fresh`")
+                .hint("put the file back as it was")
         }
         EndReason::Internal(words) => CliError::new(Exit::Internal, "internal", words.clone()),
     };
     Some(match resume {
-        Some(resume) => error.or_hint(|| format!("continue with `{resume}`")),
+        Some(resume) => error.then(&format!("continue with `{resume}`")),
         None => error,
     })
 }
@@ -40,7 +40,7 @@ fn refused(reason: &StopReason) -> CliError {
             "unauthorized",
             "the target does not accept the API key (401); no row was failed by this",
         )
-        .hint("check WORKOS_API_KEY or --api-key-file, then resume"),
+        .hint("check WORKOS_API_KEY or --api-key-file"),
         StopReason::Forbidden(words) => target(
             "forbidden",
             format!("the target forbids this key what the import needs (403): {words}"),

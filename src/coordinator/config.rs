@@ -1,7 +1,7 @@
 //! What a run is given and what it ends with.
 
 use crate::ledger::RunSnapshot;
-use crate::model::{JobOptions, MembershipTally, OrgTally, RateLimits, RowTally};
+use crate::model::{JobOptions, Mono, MembershipTally, OrgTally, RateLimits, RowTally};
 use crate::source::Columns;
 use crate::target::StopReason;
 use secrecy::SecretString;
@@ -50,6 +50,8 @@ pub struct RunConfig {
     pub time_scale: f64,
     /// Seed of every jitter of this run.
     pub seed: u64,
+    /// When the process began: what the summary's `elapsed_s` counts from.
+    pub started: Mono,
 }
 
 /// Signals that end a run.

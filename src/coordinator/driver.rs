@@ -77,6 +77,7 @@ pub fn run(
 
 fn core_config(config: &RunConfig) -> CoreConfig {
     CoreConfig {
+        started: config.started,
         workers: config.tuning.workers,
         limits: config.tuning.limits,
         create_orgs: config.options.create_orgs,

@@ -145,6 +145,8 @@ pub enum Effect {
 /// What the core is told once.
 #[derive(Clone, Debug)]
 pub struct CoreConfig {
+    /// When the process began: what `elapsed_s` counts from.
+    pub started: Mono,
     /// Worker processes.
     pub workers: u32,
     /// The limits to keep.
@@ -216,7 +218,7 @@ impl Core {
             throttle: Throttle::default(),
             breaker: Breaker::new(config.time_scale),
             probes: Probes::default(),
-            meter: Meter::new(now, config.limits),
+            meter: Meter::new(config.started, config.limits),
             rng: Rng::new(config.seed),
             rows: image.rows,
             memberships: image.memberships,

@@ -39,6 +39,7 @@ fn image(rows: u32, chunk_rows: u32, followers: &[(u32, u32)]) -> JobImage {
 
 fn config(workers: u32) -> CoreConfig {
     CoreConfig {
+        started: Mono::default(),
         workers,
         limits: RateLimits::default(),
         create_orgs: true,
