@@ -28,11 +28,7 @@ impl Indexed {
 }
 
 /// Reads the whole file once; says what people should know about it.
-pub fn index(
-    ctx: &mut Context,
-    file: &Path,
-    options: &JobOptions,
-) -> CliResult<Indexed> {
+pub fn index(ctx: &mut Context, file: &Path, options: &JobOptions) -> CliResult<Indexed> {
     let hash_key = entropy();
     let shape = IndexOptions {
         chunk_size: options.chunk_size,
