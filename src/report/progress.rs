@@ -189,7 +189,8 @@ impl Bars {
                 ..
             } => {
                 let line = self.worker(*slot);
-                line.bar.set_message(format!("worker {slot}  {how}"));
+                let end = if *expected { "done" } else { how };
+                line.bar.set_message(format!("worker {slot}  {end}"));
                 if !expected && !self.draining {
                     self.screen.say(&worker_gone(*slot, how, *suspects));
                 }
