@@ -28,11 +28,7 @@ impl Indexed {
 }
 
 /// Reads the whole file once; says what people should know about it.
-pub fn index(
-    ctx: &mut Context,
-    file: &Path,
-    options: &JobOptions,
-) -> CliResult<Indexed> {
+pub fn index(ctx: &mut Context, file: &Path, options: &JobOptions) -> CliResult<Indexed> {
     let hash_key = entropy();
     let shape = IndexOptions {
         chunk_size: options.chunk_size,
@@ -120,13 +116,14 @@ fn check_bytes(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {
     if (bytes, hash.as_str()) == (record.source_bytes, record.source_hash.as_str()) {
         return Ok(());
     }
-    let message = format!(
-        "{} changed after job {} began: it has {} now and had {}",
-        record.source.display(),
-        record.name,
-        words::counted(bytes, "byte"),
-        words::counted(record.source_bytes, "byte"),
-    );
+    let how = if bytes == record.source_bytes {
+        "it is as long as it was and reads differently".to_owned()
+    } else {
+        let [now, before] = [bytes, record.source_bytes].map(|n| words::counted(n, "byte"));
+        format!("it has {now} now and had {before}")
+    };
+    let file = record.source.display();
+    let message = format!("{file} changed after job {} began: {how}", record.name);
     Err(CliError::new(Exit::Input, "file_changed", message).hint(
         "put the file back as it was to continue, or import the new one as a job of its own with \
          `userferry import --fresh`",

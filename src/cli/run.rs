@@ -101,7 +101,14 @@ fn run_locked(
             key.unwrap_or_default(),
         ),
     };
-    let config = config(ctx, args, &job.record, (base_url, key), admission.tuning, false)?;
+    let config = config(
+        ctx,
+        args,
+        &job.record,
+        (base_url, key),
+        admission.tuning,
+        false,
+    )?;
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(

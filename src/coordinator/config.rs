@@ -1,7 +1,7 @@
 //! What a run is given and what it ends with.
 
 use crate::ledger::RunSnapshot;
-use crate::model::{JobOptions, Mono, MembershipTally, OrgTally, RateLimits, RowTally};
+use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowTally};
 use crate::source::Columns;
 use crate::target::StopReason;
 use secrecy::SecretString;

@@ -43,7 +43,7 @@ async fn wait(signal: &mut Option<Signal>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Linux tells in `/proc/self/status`; elsewhere a hangup ends the run.

@@ -239,9 +239,7 @@ impl LockError {
     /// Returns what to do next, as one sentence.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Held { .. } => {
-                "wait for it, watch it with `userferry status`, or stop it with `userferry pause`"
-            }
+            Self::Held { .. } => "wait for it, or watch it with `userferry status`",
             Self::Removed { .. } => "list the jobs with `userferry jobs`",
             Self::Io { .. } => "check the disk and the permissions of the folder",
         }

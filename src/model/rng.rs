@@ -19,6 +19,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// Returns an index below `len`; zero when there is none.
+    pub fn below(&mut self, len: usize) -> usize {
+        let len = u64::try_from(len).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.next_u64() % len).unwrap_or(0)
+    }
+
     /// Returns a number in `0.0..1.0`.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64

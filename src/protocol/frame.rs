@@ -90,20 +90,22 @@ impl Decoder {
     ///
     /// # Errors
     /// Any [`FrameError`]; the stream cannot be read further after one.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let pending = self.buffer.get(self.read..).unwrap_or_default();
-        let Some((head, rest)) = pending.split_first_chunk::<HEAD_BYTES>() else {
+        let Some((length, rest)) = pending.split_first_chunk::<4>() else {
             return Ok(None);
         };
-        let [a, b, c, d, e, f, g, h] = *head;
-        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let length = u32::from_le_bytes(*length) as usize;
         if !(SEQUENCE_BYTES..=FRAME_BYTES_MAX).contains(&length) {
             return Err(FrameError::Length(length));
         }
+        let Some((sum, rest)) = rest.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
         let Some(payload) = rest.get(..length) else {
             return Ok(None);
         };
-        if crc32fast::hash(payload) != u32::from_le_bytes([e, f, g, h]) {
+        if crc32fast::hash(payload) != u32::from_le_bytes(*sum) {
             return Err(FrameError::Checksum);
         }
         let message = self.open(payload)?;
@@ -163,7 +165,7 @@ mod tests {
         let mut messages = Vec::new();
         for piece in pieces {
             decoder.push(piece);
-            while let Some(message) = decoder.next()? {
+            while let Some(message) = decoder.message()? {
                 messages.push(message);
             }
         }
@@ -199,7 +201,7 @@ mod tests {
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
-            while let Ok(Some(_)) = decoder.next::<Vec<u8>>() {}
+            while let Ok(Some(_)) = decoder.message::<Vec<u8>>() {}
         }
     }
 
@@ -207,7 +209,10 @@ mod tests {
     fn a_giant_length_is_refused_before_its_bytes_come() {
         let mut decoder = Decoder::default();
         decoder.push(&[0xff; HEAD_BYTES]);
-        assert_eq!(decoder.next::<u8>(), Err(FrameError::Length(0xffff_ffff)));
+        assert_eq!(
+            decoder.message::<u8>(),
+            Err(FrameError::Length(0xffff_ffff))
+        );
     }
 
     #[test]

@@ -117,6 +117,10 @@ impl std::fmt::Debug for HelloToWorker {
 }
 
 /// What a worker needs to know for its whole life.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerConfig {
     /// The source file.

@@ -42,6 +42,8 @@ pub struct Bars {
     workers: BTreeMap<u32, WorkerLine>,
     /// Why nothing moves, until when.
     note: Option<(Mono, String)>,
+    /// The run ends: workers are meant to go.
+    draining: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Lines {
     screen: Screen,
     last_progress: Option<Mono>,
     last_throttled: Option<Mono>,
+    /// The run ends: workers are meant to go.
+    draining: bool,
 }
 
 impl Lines {
@@ -64,6 +68,7 @@ impl Lines {
             screen,
             last_progress: None,
             last_throttled: None,
+            draining: false,
         }
     }
 }
@@ -91,6 +96,7 @@ impl Display {
             rows,
             workers: BTreeMap::new(),
             note: None,
+            draining: false,
         };
         (screen, Self::Bars(bars))
     }
@@ -183,8 +189,9 @@ impl Bars {
                 ..
             } => {
                 let line = self.worker(*slot);
-                line.bar.set_message(format!("worker {slot}  {how}"));
-                if !expected {
+                let end = if *expected { "done" } else { how };
+                line.bar.set_message(format!("worker {slot}  {end}"));
+                if !expected && !self.draining {
                     self.screen.say(&worker_gone(*slot, how, *suspects));
                 }
             }
@@ -193,6 +200,7 @@ impl Bars {
                 self.note = Some((until, throttled(*wait_ms)));
             }
             RunEvent::OutageBegan { .. } | RunEvent::OutageEnded | RunEvent::Draining { .. } => {
+                self.draining |= matches!(event, RunEvent::Draining { .. });
                 if let Some(words) = notice(event) {
                     self.screen.say(&words);
                 }
@@ -252,8 +260,13 @@ impl Lines {
                 suspects,
                 expected: false,
                 ..
-            } => self.screen.say(&worker_gone(*slot, how, *suspects)),
+            } => {
+                if !self.draining {
+                    self.screen.say(&worker_gone(*slot, how, *suspects));
+                }
+            }
             other => {
+                self.draining |= matches!(other, RunEvent::Draining { .. });
                 if let Some(words) = notice(other) {
                     self.screen.say(&words);
                 }

@@ -136,7 +136,7 @@ pub enum SourceError {
         at: Place,
     },
     /// A record whose field count differs from the header's.
-    #[error("{at} has {found} fields, the header has {expected}")]
+    #[error("found {found} fields where the header has {expected} ({at})")]
     FieldCount {
         /// Fields of the record.
         found: usize,
@@ -160,8 +160,11 @@ pub enum SourceError {
         at: Place,
     },
     /// More rows than a row number can count.
-    #[error("the file holds more than {} rows", u32::MAX)]
-    TooManyRows,
+    #[error("the file holds more than {} rows ({at})", u32::MAX)]
+    TooManyRows {
+        /// Where the first row too many starts; it is named by the last number there is.
+        at: Place,
+    },
     /// The bytes of a chunk are not what the index saw.
     #[error("the file changed after it was indexed: chunk {chunk} ({at}) reads differently")]
     Changed {
@@ -194,7 +197,7 @@ impl SourceError {
             Self::FieldCount { .. } => "field_count",
             Self::RecordTooLong { .. } => "record_too_long",
             Self::BlankLines { .. } => "blank_lines_too_long",
-            Self::TooManyRows => "too_many_rows",
+            Self::TooManyRows { .. } => "too_many_rows",
             Self::Changed { .. } => "file_changed",
         }
     }
@@ -240,7 +243,7 @@ impl SourceError {
                 ));
             }
             Self::BlankLines { .. } => "remove the blank lines",
-            Self::TooManyRows => "split the file",
+            Self::TooManyRows { .. } => "split the file",
             Self::Changed { .. } => {
                 "put the file back as it was, or import the new one as a new job"
             }
@@ -251,11 +254,7 @@ impl SourceError {
     /// Returns where in the file, when there is one place.
     pub fn place(&self) -> Option<Place> {
         match self {
-            Self::Open { .. }
-            | Self::Read(_)
-            | Self::Spill(_)
-            | Self::NotAFile { .. }
-            | Self::TooManyRows => None,
+            Self::Open { .. } | Self::Read(_) | Self::Spill(_) | Self::NotAFile { .. } => None,
             Self::Format { .. } | Self::HeaderMissing => Some(Place {
                 line: 1,
                 ..Place::default()
@@ -272,6 +271,7 @@ impl SourceError {
             | Self::FieldCount { at, .. }
             | Self::RecordTooLong { at, .. }
             | Self::BlankLines { at }
+            | Self::TooManyRows { at }
             | Self::Changed { at, .. } => Some(at.clone()),
         }
     }

@@ -159,8 +159,12 @@ impl<'a> Pass<'a> {
             self.close_chunk();
             return Ok(false);
         };
-        let row = RowNumber(self.rows.checked_add(1).ok_or(SourceError::TooManyRows)?);
-        self.rows = row.0;
+        let Some(rows) = self.rows.checked_add(1) else {
+            let at = self.window.place_at(0);
+            return Err(SourceError::TooManyRows { at });
+        };
+        self.rows = rows;
+        let row = RowNumber(rows);
         self.add_to_chunk(row, length);
         let text = self.window.record(length)?;
         self.check_count(text)?;

@@ -17,10 +17,8 @@ pub(super) enum Purpose {
     ExternalIdCheck = 4,
     /// An organization key.
     Organization = 5,
-    /// The same organization key again.
-    OrganizationCheck = 6,
     /// The user fields of a row.
-    Attributes = 7,
+    Attributes = 6,
 }
 
 /// The key of one job's hashes.
@@ -33,10 +31,9 @@ impl Keyed {
         sip24(self.0, purpose as u64, data)
     }
 
-    /// Returns the 128 bits by which two emails, ids or keys are called equal.
-    pub(super) fn wide(self, purposes: [Purpose; 2], data: &[u8]) -> u128 {
-        let [high, low] = purposes.map(|purpose| self.hash(purpose, data));
-        (u128::from(high) << 64) | u128::from(low)
+    /// Returns the 128 bits by which two emails or ids are called equal.
+    pub(super) fn wide(self, purposes: [Purpose; 2], data: &[u8]) -> [u64; 2] {
+        purposes.map(|purpose| self.hash(purpose, data))
     }
 }
 

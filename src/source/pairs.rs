@@ -18,14 +18,18 @@ use std::fs::File;
 
 const EMAIL: [Purpose; 2] = [Purpose::Email, Purpose::EmailCheck];
 const EXTERNAL_ID: [Purpose; 2] = [Purpose::ExternalId, Purpose::ExternalIdCheck];
-const ORGANIZATION: [Purpose; 2] = [Purpose::Organization, Purpose::OrganizationCheck];
+
+/// The share of a sorter's memory that each of the two later ones gets: they hold few rows.
+const LATER_SHARE: usize = 4;
 
 /// `(hash, row)`: what the one pass keeps.
 type Seen = (u64, u32);
-/// `(email, row, organization or 0, user fields)` of a row whose email hash is not alone.
-type EmailFact = (u128, u32, u128, u64);
-/// `(external id, row, email)` of a row whose external id hash is not alone.
-type ExternalFact = (u128, u32, u128);
+/// `(email, row, organization or 0, user fields)` of a row whose email hash is not alone; among
+/// the rows of one email, 64 bits tell organizations apart.
+type EmailFact = ([u64; 2], u32, u64, u64);
+/// `(external id, row, email)` of a row whose external id hash is not alone; among the rows of
+/// one external id, 64 bits tell emails apart.
+type ExternalFact = ([u64; 2], u32, u64);
 
 /// What the one pass collects.
 pub(super) struct Repeats {
@@ -94,14 +98,15 @@ impl Repeats {
 
     /// Reads again the rows whose hashes met, and tells what they share.
     pub(super) fn finish(self, again: &Again<'_>) -> Result<Shared, SourceError> {
+        let bytes_max = self.bytes_max / LATER_SHARE;
         let mut facts = Facts {
             keyed: self.keyed,
-            emails: Sorter::new(self.bytes_max),
-            externals: Sorter::new(self.bytes_max),
+            emails: Sorter::new(bytes_max),
+            externals: Sorter::new(bytes_max),
         };
         let mut wanted = Wanted {
-            emails: Ahead::new(not_alone(self.emails.finish()?, self.bytes_max)?)?,
-            externals: Ahead::new(not_alone(self.externals.finish()?, self.bytes_max)?)?,
+            emails: Ahead::new(not_alone(self.emails.finish()?, bytes_max)?)?,
+            externals: Ahead::new(not_alone(self.externals.finish()?, bytes_max)?)?,
         };
         for spec in again.chunks {
             if wanted.next_row().is_some_and(|row| spec.contains(row)) {
@@ -202,6 +207,7 @@ impl Facts {
             let text = std::str::from_utf8(record.bytes).unwrap_or_default();
             let email = email_norm(&fields.value(text, again.columns.email));
             let email = self.keyed.wide(EMAIL, email.as_bytes());
+            let [short_email, _] = email;
             if by_email {
                 let org = self.organization(text, fields, again);
                 let user = self.user_fields(text, fields, again.columns);
@@ -210,20 +216,23 @@ impl Facts {
             let external = cell(text, fields, again.columns.external_id);
             if let Some(external) = external.filter(|_| by_external) {
                 let external = self.keyed.wide(EXTERNAL_ID, external.trim().as_bytes());
-                self.externals.push((external, record.number.0, email))?;
+                self.externals
+                    .push((external, record.number.0, short_email))?;
             }
         }
         Ok(())
     }
 
     /// Returns what two rows of one organization have in common; 0 for a row without any.
-    fn organization(&self, record: &str, fields: &Fields, again: &Again<'_>) -> u128 {
+    fn organization(&self, record: &str, fields: &Fields, again: &Again<'_>) -> u64 {
         let key = match again.org_mode {
             OrgMode::Single { key, .. } => Some(key.clone()),
             OrgMode::Columns => row_org(record, fields, again.columns),
         };
         key.map_or(0, |key| {
-            self.keyed.wide(ORGANIZATION, &org_bytes(&key)).max(1)
+            self.keyed
+                .hash(Purpose::Organization, &org_bytes(&key))
+                .max(1)
         })
     }
 

@@ -35,7 +35,19 @@ macro_rules! number_entry {
         }
     )+};
 }
-number_entry!(u32, u64, u128);
+number_entry!(u32, u64);
+
+impl Entry for [u64; 2] {
+    const BYTES: usize = 16;
+    fn put(&self, out: &mut Vec<u8>) {
+        let [high, low] = self;
+        high.put(out);
+        low.put(out);
+    }
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some([u64::take(bytes)?, u64::take(bytes)?])
+    }
+}
 
 macro_rules! tuple_entry {
     ($($field:ident),+) => {
@@ -233,7 +245,7 @@ mod tests {
         let mut sorter = Sorter::new(200_000);
         for n in (0..12_000u32).rev() {
             sorter
-                .push((u128::from(n), n, u128::from(n), 1u64))
+                .push(([u64::from(n), 0], n, u64::from(n), 1u64))
                 .unwrap();
         }
         let got: Vec<u32> = sorter

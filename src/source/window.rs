@@ -136,6 +136,9 @@ impl<R: Read> Window<R> {
 
     /// Skips blank lines; tells whether a record follows.
     fn skip_blank(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<bool, SourceError> {
+        if !matches!(self.rest().first(), None | Some(b'\n' | b'\r')) {
+            return Ok(true);
+        }
         let at = self.place_at(0);
         loop {
             let blank = blank_len(self.rest());

@@ -116,11 +116,8 @@ fn listening_line(output: impl io::Read) -> Result<String, SandboxChildError> {
 
 /// Returns a key that nobody else on this machine can guess.
 fn random_key() -> String {
-    let mut key = String::from("sk_sandbox_");
-    for _ in 0..2 {
-        key.push_str(&format!("{:016x}", crate::model::rng::entropy()));
-    }
-    key
+    use crate::model::rng::entropy;
+    format!("sk_sandbox_{:016x}{:016x}", entropy(), entropy())
 }
 
 /// Returns the path of the sandbox's data in a job's folder.

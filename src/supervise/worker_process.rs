@@ -292,7 +292,7 @@ impl Listener {
 
     async fn deliver(&self, decoder: &mut Decoder, greeted: &mut bool) -> bool {
         loop {
-            match decoder.next::<FromWorker>() {
+            match decoder.message::<FromWorker>() {
                 Ok(None) => return true,
                 Ok(Some(message)) if *greeted => self.mouth.report(Input::Said(message)).await,
                 Ok(Some(message)) => {

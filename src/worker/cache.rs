@@ -79,7 +79,7 @@ impl OrgCache {
         let own = self.own.remove(key);
         if let OrgAnswer::Ready { id } = answer {
             tally.merged += u64::from(!own);
-            self.keep(key.clone(), id.clone(), tally);
+            self.keep(key, id.clone(), tally);
         }
         for waiter in self.waiting.remove(key).unwrap_or_default() {
             // A row that was turned away in between needs no answer.
@@ -106,9 +106,9 @@ impl OrgCache {
         self.waiting.clear();
     }
 
-    fn keep(&mut self, key: OrgKey, id: String, tally: &mut OrgCacheTally) {
+    fn keep(&mut self, key: &OrgKey, id: String, tally: &mut OrgCacheTally) {
         if let Some((old, _)) = self.known.push(key.clone(), id) {
-            tally.evicted += u64::from(old != key);
+            tally.evicted += u64::from(old != *key);
         }
     }
 }

@@ -63,9 +63,9 @@ impl Outbox {
         letters.urgent |= enough;
         drop(letters);
         if enough {
-            self.wake_now()
+            self.wake_now();
         } else {
-            self.any.notify_one()
+            self.any.notify_one();
         }
     }
 

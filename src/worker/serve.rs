@@ -132,7 +132,7 @@ async fn next_message<R: AsyncRead + Unpin>(
 ) -> Result<Option<ToWorker>, ServeError> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        if let Some(message) = decoder.next()? {
+        if let Some(message) = decoder.message()? {
             return Ok(Some(message));
         }
         let count = input.read(&mut buffer).await?;

@@ -19,7 +19,7 @@ mod user;
 use super::attempts::{Attempts, Why};
 use crate::model::{
     Evidence, ExistingPolicy, MembershipOutcome, OrgKey, Origin, RowError, RowOutcome, RowState,
-    ServerMs, Step, UserOutcome, escape,
+    Step, UserOutcome, escape,
 };
 pub use crate::protocol::{OrgAnswer, RowContext};
 use crate::source::SourceRow;

@@ -53,7 +53,7 @@ struct Org {
 #[derive(Debug)]
 pub(super) struct Orgs {
     may_create: bool,
-    orgs: BTreeMap<OrgKey, Org>,
+    known: BTreeMap<OrgKey, Org>,
     /// Organizations in the order in which they became ready: what hints are cut from.
     found: Vec<(OrgKey, String)>,
 }
@@ -81,7 +81,7 @@ impl Orgs {
     pub(super) fn load(images: BTreeMap<OrgKey, OrgImage>, may_create: bool) -> Self {
         let mut orgs = Self {
             may_create,
-            orgs: BTreeMap::new(),
+            known: BTreeMap::new(),
             found: Vec::new(),
         };
         for (key, OrgImage { intent, state }) in images {
@@ -94,14 +94,14 @@ impl Orgs {
                 intent,
                 state,
             };
-            orgs.orgs.insert(key, org);
+            orgs.known.insert(key, org);
         }
         orgs
     }
 
     /// A worker wants to know.
     pub(super) fn on_ask(&mut self, worker: WorkerId, key: &OrgKey) -> Option<OrgStep> {
-        let org = self.orgs.entry(key.clone()).or_insert_with(|| Org {
+        let org = self.known.entry(key.clone()).or_insert_with(|| Org {
             flight: Flight::None,
             waiters: BTreeSet::new(),
             intent: None,
@@ -126,7 +126,7 @@ impl Orgs {
         verdict: OrgVerdict,
     ) -> Option<OrgStep> {
         let may_create = self.may_create && matches!(key, OrgKey::External(_));
-        let org = self.orgs.get_mut(key)?;
+        let org = self.known.get_mut(key)?;
         let looked_up = org.flight == Flight::LookingUp(worker);
         if !looked_up && org.flight != Flight::Creating(worker) {
             return None;
@@ -161,7 +161,7 @@ impl Orgs {
 
     /// The intent is durable.
     pub(super) fn on_intended(&mut self, key: &OrgKey, at: ServerMs) -> Option<OrgStep> {
-        let org = self.orgs.get_mut(key)?;
+        let org = self.known.get_mut(key)?;
         org.intent.get_or_insert(at);
         let Flight::Intending(worker) = org.flight else {
             return None;
@@ -176,7 +176,7 @@ impl Orgs {
 
     /// The result is durable: everybody who waits is told.
     pub(super) fn on_recorded(&mut self, key: &OrgKey, state: OrgState) -> Vec<OrgStep> {
-        let Some(org) = self.orgs.get_mut(key) else {
+        let Some(org) = self.known.get_mut(key) else {
             return Vec::new();
         };
         if let OrgState::Ready { id, .. } = &state {
@@ -195,7 +195,7 @@ impl Orgs {
     /// A worker is gone: its flights go to others that wait, or wait for somebody to ask.
     pub(super) fn on_worker_gone(&mut self, worker: WorkerId) -> Vec<(OrgKey, OrgStep)> {
         let mut steps = Vec::new();
-        for (key, org) in &mut self.orgs {
+        for (key, org) in &mut self.known {
             org.waiters.remove(&worker);
             let was_on_it = match org.flight {
                 Flight::LookingUp(by) | Flight::Intending(by) | Flight::Creating(by) => {

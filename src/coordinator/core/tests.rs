@@ -105,13 +105,10 @@ impl Play {
     }
 
     fn step(&mut self) {
-        let event = match self.pick() {
-            Some(event) => event,
-            None => {
-                self.now = self.core.deadline(self.now).max(Mono(self.now.0 + 1));
-                Event::Tick
-            }
-        };
+        let event = self.pick().unwrap_or_else(|| {
+            self.now = self.core.deadline(self.now).max(Mono(self.now.0 + 1));
+            Event::Tick
+        });
         let mut effects = Vec::new();
         self.core.on_event(self.now, event, &mut effects);
         for effect in effects {
@@ -134,7 +131,7 @@ impl Play {
         if self.coming.is_empty() {
             return None;
         }
-        let at = (self.rng.next_u64() % self.coming.len() as u64) as usize;
+        let at = self.rng.below(self.coming.len());
         let from = origin(&self.coming[at]);
         let first = self.coming.iter().position(|event| origin(event) == from)?;
         self.coming.remove(first)
@@ -216,8 +213,7 @@ impl Play {
             .collect();
         let rows = grant.rows.clone().unwrap_or(all);
         let contexts: BTreeMap<_, _> = grant.contexts.into_iter().collect();
-        let stop = (self.rng.unit() < self.deaths)
-            .then(|| (self.rng.next_u64() % rows.len() as u64) as usize);
+        let stop = (self.rng.unit() < self.deaths).then(|| self.rng.below(rows.len()));
         for (n, row) in rows.iter().enumerate() {
             assert!(
                 self.leased.contains(row),

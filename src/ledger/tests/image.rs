@@ -336,7 +336,7 @@ fn fates_tell_how_settled_rows_bear_on_waiting_ones() {
     let fates: Vec<(u32, Fate)> = image
         .fates
         .iter()
-        .map(|(row, fate)| (row.0, *fate))
+        .map(|(row, group)| (row.0, group.fate))
         .collect();
     assert_eq!(fates, expected);
     ledger

@@ -252,7 +252,8 @@ impl Model {
                 .map(|f| f.row);
             for row in group.chain([leader]) {
                 if let Some(outcome) = self.outcomes.get(&row.0) {
-                    image.fates.insert(row, Fate::of(outcome));
+                    let fate = Fate::of(outcome);
+                    image.fates.insert(row, GroupFate { leader, fate });
                 }
             }
         }

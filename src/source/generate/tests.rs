@@ -159,3 +159,33 @@ fn bad_rows_break_rows_and_never_the_file() {
 fn nothing_but_a_header_is_a_file_too() {
     assert_eq!(text(&args(0, 0, ["0", "0", "0"])).lines().count(), 1);
 }
+
+#[test]
+fn arguments_are_read_from_a_command_line() {
+    use clap::{Args as _, FromArgMatches as _};
+    let command = GenerateArgs::augment_args(clap::Command::new("generate"));
+    let words = [
+        "generate",
+        "--rows",
+        "10",
+        "--orgs",
+        "3",
+        "--multi-org",
+        "5%",
+        "--out",
+        "x.csv",
+    ];
+    let matches = command.clone().try_get_matches_from(words).unwrap();
+    let args = GenerateArgs::from_arg_matches(&matches).unwrap();
+    assert_eq!((args.rows, args.orgs, args.seed), (10, 3, 0));
+    assert_eq!(
+        (args.multi_org, args.duplicates),
+        (Percent(500), Percent(0))
+    );
+    assert_eq!(args.out, Some(PathBuf::from("x.csv")));
+    assert!(
+        command
+            .try_get_matches_from(["generate", "--rows", "10", "--bad", "x"])
+            .is_err()
+    );
+}

@@ -40,6 +40,14 @@ pub(super) fn read(
         let words = "there is a password_hash too; a row may have one of them";
         return Err(("password", Broken::new("password_and_hash", words)));
     }
+    if has_password && !kind.is_empty() {
+        let words =
+            "it stands next to a plain password; if that is a hash, move it to password_hash";
+        return Err((
+            "password_hash_type",
+            Broken::new("password_and_hash", words),
+        ));
+    }
     if has_password {
         return Ok(Some(Credential::Plain(password.into())));
     }
@@ -407,6 +415,7 @@ mod tests {
     fn the_three_cells_must_fit_together() {
         let code = |password, hash, kind| read(password, hash, kind).unwrap_err().1.code;
         assert_eq!(code("p", "h", ""), "password_and_hash");
+        assert_eq!(code("p", "", "bcrypt"), "password_and_hash");
         assert_eq!(code("", "h", ""), "password_hash_type_missing");
         assert_eq!(code("", "", "bcrypt"), "password_hash_missing");
         assert_eq!(code("", "h", "md5"), "password_hash_type_unknown");

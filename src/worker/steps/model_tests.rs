@@ -5,6 +5,7 @@
 use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
+use crate::model::ServerMs;
 use crate::target::{Entity, NewUser, NotApplied};
 use proptest::prelude::*;
 use std::mem;

@@ -3,6 +3,7 @@
 use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
+use crate::model::ServerMs;
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::target::{Entity, NotApplied};
 
