@@ -75,13 +75,13 @@ class Cycle:
             command = self.start()
             self.runs += 1
             # A coordinator outlives its workers: the second kill meets the same run.
-            for _ in range(kills if self.mode in ("worker", "workers") else 1):
-                if len(self.moments) < kills:
-                    self.strike(command)
+            while len(self.moments) < kills and command.running:
+                self.strike(command)
             done = command.wait(120)
             code = done.code
             expected = (0, -signal.SIGKILL)
             require(code in expected, f"run {self.runs} ended with {code}: {done.tail}")
+        require(self.moments, "the run ended before it was killed")
         self.judge()
 
     def start(self):
@@ -100,7 +100,7 @@ class Cycle:
 
     def strike(self, command):
         """Waits for a random moment and kills what this cycle is about."""
-        moment = self.rng.uniform(0.02, 2.6)
+        moment = self.rng.uniform(0.02, 2.2)
         time.sleep(moment)
         if not command.running:
             return
