@@ -580,7 +580,7 @@ impl Core {
         };
         self.pacer.forget(worker);
         let (poison, suspects) = self.work.on_worker_gone(worker);
-        let expected = !self.stage.is_working() && suspects == 0;
+        let expected = !self.stage.is_working();
         let slot = member.slot;
         self.emit(RunEvent::WorkerGone {
             slot,

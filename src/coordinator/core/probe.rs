@@ -210,10 +210,11 @@ impl Core {
     fn on_no_connection(&mut self, now: Mono, why: ProbeWhy, words: String) {
         match self.stage {
             Stage::Connecting { since } if self.breaker.out_since().is_none() => {
-                if now.since(since) >= CONNECT_FOR {
+                if now.since(since) >= CONNECT_FOR.mul_f64(self.config.time_scale) {
                     self.end(now, EndReason::Outage(words));
                 } else {
-                    self.probes.due = Some((now.after(CONNECT_EVERY), why));
+                    let again = CONNECT_EVERY.mul_f64(self.config.time_scale);
+                    self.probes.due = Some((now.after(again), why));
                 }
             }
             _ => self.on_trouble(now, &words),
