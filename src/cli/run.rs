@@ -213,6 +213,7 @@ fn config(
         api_key,
         tuning,
         dry_run,
+        any_environment: args.yes,
         record_calls: args.events.is_some(),
         time_scale: args.time_scale,
         seed: entropy(),

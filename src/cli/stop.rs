@@ -53,6 +53,13 @@ fn refused(reason: &StopReason) -> CliError {
             "certificate",
             format!("the target's certificate is not acceptable: {words}"),
         ),
+        StopReason::OtherEnvironment => target(
+            "other_environment",
+            "the target knows none of the users this job made: the key belongs to another \
+             environment, or somebody deleted them"
+                .to_owned(),
+        )
+        .hint("use a key of the environment the job began in; --yes goes on all the same"),
     }
 }
 

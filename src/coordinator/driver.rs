@@ -82,6 +82,7 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         limits: config.tuning.limits,
         create_orgs: config.options.create_orgs,
         dry_run: config.dry_run,
+        any_environment: config.any_environment,
         max_outage: config.tuning.max_outage,
         time_scale: config.time_scale,
         seed: config.seed,
