@@ -73,7 +73,10 @@ impl Exit {
             EndReason::Outage(_) => Self::Outage,
             EndReason::Refused(StopReason::Unauthorized) => Self::Auth,
             EndReason::Refused(
-                StopReason::Forbidden(_) | StopReason::NotThisApi(_) | StopReason::Certificate(_),
+                StopReason::Forbidden(_)
+                | StopReason::NotThisApi(_)
+                | StopReason::Certificate(_)
+                | StopReason::OtherEnvironment,
             ) => Self::TargetRefuses,
             EndReason::Ledger(error) => super::error::ledger_exit(error),
             EndReason::SourceChanged(_) => Self::Input,

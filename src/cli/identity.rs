@@ -141,72 +141,47 @@ mod tests {
         assert!(check(&equal, &stored()).is_ok());
     }
 
+    fn with(change: impl FnOnce(&mut IdentityArgs)) -> IdentityArgs {
+        let mut args = IdentityArgs::default();
+        change(&mut args);
+        args
+    }
+
     #[test]
     fn every_difference_names_the_option_and_both_values() {
-        let none = IdentityArgs::default;
+        let text = |text: &str| Some(text.to_owned());
         let table = [
             (
-                IdentityArgs {
-                    target: Some(TargetArg::Workos),
-                    ..none()
-                },
+                with(|a| a.target = Some(TargetArg::Workos)),
                 ["--target", "workos", "sandbox"],
             ),
             (
-                IdentityArgs {
-                    base_url: Some("http://127.0.0.1:1".to_owned()),
-                    ..none()
-                },
+                with(|a| a.base_url = text("http://127.0.0.1:1")),
                 ["--base-url", "http://127.0.0.1:1", "automatic sandbox"],
             ),
             (
-                IdentityArgs {
-                    org_id: Some("org_1".to_owned()),
-                    ..none()
-                },
+                with(|a| a.org_id = text("org_1")),
                 ["--org-id", "org_1", "acme"],
             ),
             (
-                IdentityArgs {
-                    org_external_id: Some("other".to_owned()),
-                    ..none()
-                },
+                with(|a| a.org_external_id = text("other")),
                 ["--org-external-id", "other", "acme"],
             ),
             (
-                IdentityArgs {
-                    org_external_id: Some("acme".to_owned()),
-                    org_name: Some("Acme".to_owned()),
-                    ..none()
-                },
+                with(|a| (a.org_external_id, a.org_name) = (text("acme"), text("Acme"))),
                 ["--org-name", "Acme", "not given"],
             ),
             (
-                IdentityArgs {
-                    on_existing: Some(ExistingArg::Skip),
-                    ..none()
-                },
+                with(|a| a.on_existing = Some(ExistingArg::Skip)),
                 ["--on-existing", "skip", "link"],
             ),
+            (with(|a| a.reactivate = true), ["--reactivate", "on", "off"]),
             (
-                IdentityArgs {
-                    reactivate: true,
-                    ..none()
-                },
-                ["--reactivate", "on", "off"],
-            ),
-            (
-                IdentityArgs {
-                    require_membership: true,
-                    ..none()
-                },
+                with(|a| a.require_membership = true),
                 ["--require-membership", "on", "off"],
             ),
             (
-                IdentityArgs {
-                    chunk_size: Some(5),
-                    ..none()
-                },
+                with(|a| a.chunk_size = Some(5)),
                 ["--chunk-size", "`5`", "`250`"],
             ),
         ];
@@ -221,12 +196,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_job_does_not_go_elsewhere_nor_take_another_file() {
+        let base_url = Some("https://x.org".to_owned());
         let elsewhere = JobOptions {
-            base_url: Some("https://x.org".to_owned()),
+            base_url,
             ..stored()
         };
         assert!(check_destination(&stored(), &elsewhere).is_err());
         assert!(check_destination(&stored(), &stored()).is_ok());
         assert!(check_file(Path::new("/a.csv"), Path::new("/b.csv")).is_err());
+        assert!(check_file(Path::new("/a.csv"), Path::new("/a.csv")).is_ok());
     }
 }

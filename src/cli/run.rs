@@ -9,7 +9,9 @@ use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::stop;
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
-use crate::ledger::{Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger};
+use crate::ledger::{
+    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
+};
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
@@ -117,8 +119,9 @@ fn run_locked(
             format!("the job lock cannot be handed on: {error}"),
         )
     })?;
-    let (end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
+    let (mut end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
     let exit = exit_of(&end, &written);
+    end.snapshot = stored_snapshot(&job.folder, end.snapshot);
     // The sandbox ends before the job is free: a successor finds its log closed.
     drop(sandbox);
     let resume = place.command("resume", job.folder.name());
@@ -210,6 +213,7 @@ fn config(
         api_key,
         tuning,
         dry_run,
+        any_environment: args.yes,
         record_calls: args.events.is_some(),
         time_scale: args.time_scale,
         seed: entropy(),
@@ -253,6 +257,16 @@ pub fn show_summary(ctx: &Context, args: &TuningArgs, summary: &Summary) -> CliR
     }
     ctx.say(&summary.table());
     Ok(())
+}
+
+/// Returns the run's counters as the ledger has them, so that `status` shows the very same; those
+/// at hand when the last commit failed.
+fn stored_snapshot(folder: &JobFolder, at_hand: RunSnapshot) -> RunSnapshot {
+    let summary = LedgerReader::open(&folder.ledger_path()).and_then(|reader| reader.summary());
+    let stored = summary.ok().and_then(|summary| summary.run?.snapshot);
+    stored
+        .filter(|stored| stored.state == at_hand.state)
+        .unwrap_or(at_hand)
 }
 
 /// What names a run in its summary.

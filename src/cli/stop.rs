@@ -6,7 +6,6 @@ use super::resolve::Place;
 use crate::coordinator::EndReason;
 use crate::ledger::RunState;
 use crate::model::RowTally;
-use crate::report::words;
 use crate::target::StopReason;
 
 /// Returns the error that ended the run; none when it completed or was interrupted.
@@ -54,6 +53,13 @@ fn refused(reason: &StopReason) -> CliError {
             "certificate",
             format!("the target's certificate is not acceptable: {words}"),
         ),
+        StopReason::OtherEnvironment => target(
+            "other_environment",
+            "the target knows none of the users this job made: the key belongs to another \
+             environment, or somebody deleted them"
+                .to_owned(),
+        )
+        .hint("use a key of the environment the job began in; --yes goes on all the same"),
     }
 }
 
@@ -62,27 +68,29 @@ pub fn next_steps(place: &Place, job: &str, state: RunState, rows: &RowTally) ->
     let command = |verb: &str| place.command(verb, job);
     if rows.pending > 0 {
         return match state {
-            RunState::Running => vec![format!("watch it:    {} --watch", command("status"))],
+            RunState::Running => vec![line("watch it", &format!("{} --watch", command("status")))],
             RunState::Completed
             | RunState::Interrupted
             | RunState::Paused
             | RunState::Cancelled
-            | RunState::Failed => vec![format!("continue:    {}", command("resume"))],
+            | RunState::Failed => vec![line("continue", &command("resume"))],
         };
     }
-    let mut lines = vec![format!(
-        "every row:   {} --out results.csv",
-        command("results")
+    let mut lines = vec![line(
+        "every row",
+        &format!("{} --out results.csv", command("results")),
     )];
     if rows.has_problems() {
-        let count = words::counted(rows.failed + rows.parked, "row");
-        lines.push(format!(
-            "correct {count}: {} --out rejects.csv",
-            command("rejects")
-        ));
-        lines.push(format!("try again:   {}", command("retry")));
+        let rejects = format!("{} --out rejects.csv", command("rejects"));
+        lines.push(line("to correct", &rejects));
+        lines.push(line("try again", &command("retry")));
     }
     lines
+}
+
+/// Returns a line aligned with the summary's.
+fn line(what: &str, command: &str) -> String {
+    format!("  {what:<14} {command}")
 }
 
 #[cfg(test)]
@@ -143,7 +151,7 @@ mod tests {
     fn next_steps_fit_the_state() {
         let mut rows = RowTally::of(2);
         let interrupted = next_steps(&place(), "j", RunState::Interrupted, &rows);
-        assert_eq!(interrupted, ["continue:    userferry resume j"]);
+        assert_eq!(interrupted, ["  continue       userferry resume j"]);
         rows.settle(crate::model::RowState::Created);
         rows.settle(crate::model::RowState::Failed);
         let done = next_steps(&place(), "j", RunState::Completed, &rows).join("\n");

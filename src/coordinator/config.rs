@@ -44,6 +44,8 @@ pub struct RunConfig {
     pub tuning: Tuning,
     /// Everything but the socket.
     pub dry_run: bool,
+    /// Go on although the target knows none of the users this job made.
+    pub any_environment: bool,
     /// Whether every call is reported as an event.
     pub record_calls: bool,
     /// Scales backoffs and outages, 1.0 in real life; only tests say otherwise.

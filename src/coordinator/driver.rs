@@ -82,6 +82,7 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         limits: config.tuning.limits,
         create_orgs: config.options.create_orgs,
         dry_run: config.dry_run,
+        any_environment: config.any_environment,
         max_outage: config.tuning.max_outage,
         time_scale: config.time_scale,
         seed: config.seed,
@@ -295,18 +296,26 @@ impl<'a> Driver<'a> {
     }
 
     /// Joins the writer; a failure of its last act is why the run ended, unless one was known.
-    fn finish(mut self, mut why: EndReason) -> RunEnd {
-        if let Some(Err(error)) = self.writer.take().map(Writer::finish)
-            && !matches!(why, EndReason::Ledger(_))
-        {
-            let error = match error {
-                WriterError::Ledger(error) => error,
-                WriterError::Panicked(words) => LedgerError::Panicked(words),
-            };
-            why = EndReason::Ledger(Arc::new(error));
-        }
+    /// Joins the writer and enters the end of the run; a failure of that is why the run ended,
+    /// unless the ledger was known to have failed.
+    fn finish(mut self, why: EndReason) -> RunEnd {
         let (rows, memberships, organizations) = self.core.tallies();
         let snapshot = self.core.snapshot(Mono::now(), state_of(&why));
+        let closed = self.writer.take().map_or(Ok(()), |writer| {
+            let mut ledger = writer.finish()?;
+            ledger
+                .end_run(&snapshot, wall_ms())
+                .map_err(WriterError::from)
+        });
+        let why = match closed {
+            Err(WriterError::Ledger(error)) if !matches!(why, EndReason::Ledger(_)) => {
+                EndReason::Ledger(Arc::new(error))
+            }
+            Err(WriterError::Panicked(words)) if !matches!(why, EndReason::Ledger(_)) => {
+                EndReason::Ledger(Arc::new(LedgerError::Panicked(words)))
+            }
+            Ok(()) | Err(_) => why,
+        };
         RunEnd {
             why,
             snapshot,

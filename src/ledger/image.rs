@@ -9,6 +9,9 @@ use crate::model::{ChunkHash, ChunkId, ChunkSpec, Follower, LeaseId, OrgKey, Row
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Users a run asks the target about before it goes on.
+const SENTINELS: u32 = 5;
+
 pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> {
     let job = read_job(conn)?;
     let chunks = chunks(conn)?;
@@ -29,6 +32,7 @@ pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> 
         fates,
         carry: carry(conn)?,
         orgs: orgs(conn)?,
+        sentinels: sentinels(conn)?,
         org_names: org_names(conn)?,
         hash_key: job.hash_key,
         last_lease: LeaseId(last_lease.unwrap_or_default().cast_unsigned()),
@@ -183,6 +187,15 @@ fn followers(
         }
     }
     Ok(followers)
+}
+
+/// Users of the last rows that have one.
+fn sentinels(conn: &Connection) -> Result<Vec<String>, Fault> {
+    let mut read = conn.prepare_cached(
+        "SELECT user_id FROM outcome WHERE user_id IS NOT NULL ORDER BY row DESC LIMIT ?1",
+    )?;
+    let ids = read.query_map([SENTINELS], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
 }
 
 /// How settled rows of waiting groups bear on those that wait. A row of a chunk in which nothing

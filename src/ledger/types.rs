@@ -240,6 +240,8 @@ pub struct JobImage {
     pub org_names: Vec<(u64, RowNumber)>,
     /// The key of those hashes.
     pub hash_key: u64,
+    /// Up to five users this job knows: a target that knows none of them is another one.
+    pub sentinels: Vec<String>,
     /// The highest lease number so far.
     pub last_lease: LeaseId,
     /// Rows by state.

@@ -21,6 +21,8 @@ pub enum ToWorker {
     Probe {
         /// Echoed in the answer.
         probe: u32,
+        /// Users of this job: read them too, and say so if none of them is there.
+        sentinels: Vec<String>,
     },
     /// These rows are yours; their lease is durable.
     Grant(Box<Grant>),
@@ -349,6 +351,8 @@ pub enum ProbeResult {
     Unauthorized,
     /// It refuses the run.
     Stop(StopReason),
+    /// It answers, but knows none of the users that this job knows.
+    OtherEnvironment,
     /// No connection.
     Connect(String),
     /// It throttles.

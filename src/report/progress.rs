@@ -89,7 +89,7 @@ impl Display {
         let multi = MultiProgress::with_draw_target(target);
         let screen = Screen::with_bars(multi.clone());
         let rows = multi.add(ProgressBar::new(0));
-        rows.set_style(style("[{bar:30}] {msg}"));
+        rows.set_style(style("[{bar:20}] {wide_msg}"));
         let bars = Bars {
             screen: screen.clone(),
             multi,
@@ -165,10 +165,20 @@ impl Display {
 impl Bars {
     fn on_event(&mut self, now: Mono, event: &RunEvent) {
         match event {
-            RunEvent::Started { rows, settled, .. } => {
+            RunEvent::Started {
+                rows,
+                settled,
+                workers,
+            } => {
                 self.rows.set_length(u64::from(*rows));
                 self.rows.set_position(*settled);
                 self.rows.set_message("starting workers");
+                // Lines in order of the slots, whoever is ready first.
+                for slot in 0..*workers {
+                    self.worker(slot)
+                        .bar
+                        .set_message(format!("worker {slot}  starting"));
+                }
             }
             RunEvent::Progress(progress) => self.show(now, progress),
             RunEvent::WorkerReady { slot, pid, .. } => {
@@ -231,7 +241,7 @@ impl Bars {
         let multi = &self.multi;
         self.workers.entry(slot).or_insert_with(|| {
             let bar = multi.add(ProgressBar::new(0));
-            bar.set_style(style("  {msg}"));
+            bar.set_style(style("  {wide_msg}"));
             WorkerLine { bar, pid: 0 }
         })
     }
@@ -428,7 +438,7 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for template in ["[{bar:30}] {msg}", "  {msg}"] {
+        for template in ["[{bar:20}] {wide_msg}", "  {wide_msg}"] {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
     }

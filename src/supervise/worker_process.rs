@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
 /// Bytes read from a worker at once.
@@ -96,11 +97,12 @@ impl Process {
 }
 
 impl WorkerHandle {
-    /// Queues a message; returns whether there was room.
+    /// Queues a message; returns whether there was room. A worker whose input is closed is about
+    /// to end and is told nothing any more.
     pub fn send(&self, message: ToWorker) -> bool {
-        self.outgoing
-            .as_ref()
-            .is_some_and(|outgoing| outgoing.try_send(message).is_ok())
+        self.outgoing.as_ref().is_none_or(|outgoing| {
+            !matches!(outgoing.try_send(message), Err(TrySendError::Full(_)))
+        })
     }
 
     /// Ends its input once what is queued was written: it exits within a second.

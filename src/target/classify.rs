@@ -84,6 +84,8 @@ pub enum StopReason {
     NotThisApi(String),
     /// TLS: exit 69.
     Certificate(String),
+    /// The target knows none of the users this job made: another environment. Exit 69.
+    OtherEnvironment,
 }
 
 /// A refusal as the target worded it.

@@ -13,8 +13,8 @@ use crate::protocol::{
 };
 use crate::source::{CsvRecord, RowRules, parse_row, read_chunk};
 use crate::target::classify::NotApplied;
-use crate::target::http::{Client, ClientError, TargetClient, Timeouts};
-use crate::target::{DryClient, Verdict};
+use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
+use crate::target::{DryClient, Op, Verdict};
 use secrecy::SecretString;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -181,8 +181,8 @@ impl Server {
         match message {
             // Said once, before this loop; a second one changes nothing.
             ToWorker::Hello(_) => {}
-            ToWorker::Probe { probe } => {
-                self.spawn_flight(async move |server| server.probe(probe).await);
+            ToWorker::Probe { probe, sentinels } => {
+                self.spawn_flight(async move |server| server.probe(probe, sentinels).await);
             }
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => shell.with_gate(|gate| gate.on_slots(&lease)),
@@ -403,22 +403,24 @@ impl Server {
         }
     }
 
-    async fn probe(&self, probe: u32) {
-        let (exchange, verdict) = self.shell.probe().await;
-        let result = match verdict {
-            Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
-                date: exchange.server_time(),
-            },
-            Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
-            Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
-            Verdict::NotApplied(NotApplied::Connect(words)) => ProbeResult::Connect(words),
-            Verdict::Stop(reason) => ProbeResult::Stop(reason),
-            Verdict::Rejected(why) | Verdict::Exists(why) | Verdict::Ambiguous(why) => {
-                let status = why.http_status.map(|status| format!(" ({status})"));
-                ProbeResult::Trouble(format!("{}{}", why.code, status.unwrap_or_default()))
-            }
-        };
+    async fn probe(&self, probe: u32, sentinels: Vec<String>) {
+        let (exchange, verdict) = self.shell.send_past_gate(&Op::Probe).await;
+        let mut result = probe_result(&exchange, verdict);
+        if matches!(result, ProbeResult::Ok { .. }) && !sentinels.is_empty() {
+            result = self.look_for(sentinels, result).await;
+        }
         self.shell.outbox.say(FromWorker::Probed { probe, result });
+    }
+
+    /// One user that is there, or an answer that leaves it open, is enough to go on.
+    async fn look_for(&self, sentinels: Vec<String>, found: ProbeResult) -> ProbeResult {
+        for id in sentinels {
+            let (_, verdict) = self.shell.send_past_gate(&Op::GetUser(id)).await;
+            if !matches!(verdict, Verdict::Absent) {
+                return found;
+            }
+        }
+        ProbeResult::OtherEnvironment
     }
 
     fn spawn_flight(self: &Rc<Self>, flight: impl AsyncFnOnce(&Self) + 'static) {
@@ -480,6 +482,22 @@ impl Server {
             queued: u32::try_from(self.queue.borrow().len()).unwrap_or(u32::MAX),
             done: self.done.get(),
             ..self.shell.gauge()
+        }
+    }
+}
+
+fn probe_result(exchange: &Exchange, verdict: Verdict) -> ProbeResult {
+    match verdict {
+        Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
+            date: exchange.server_time(),
+        },
+        Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
+        Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
+        Verdict::NotApplied(NotApplied::Connect(words)) => ProbeResult::Connect(words),
+        Verdict::Stop(reason) => ProbeResult::Stop(reason),
+        Verdict::Rejected(why) | Verdict::Exists(why) | Verdict::Ambiguous(why) => {
+            let status = why.http_status.map(|status| format!(" ({status})"));
+            ProbeResult::Trouble(format!("{}{}", why.code, status.unwrap_or_default()))
         }
     }
 }

@@ -73,10 +73,10 @@ impl Shell {
     }
 
     /// Sends one request past the gate: a probe.
-    pub(super) async fn probe(&self) -> (Exchange, Verdict) {
-        let exchange = self.send(&Op::Probe).await;
-        let verdict = exchange.verdict(&Op::Probe);
-        self.note(&Op::Probe, None, &exchange, &verdict);
+    pub(super) async fn send_past_gate(&self, op: &Op) -> (Exchange, Verdict) {
+        let exchange = self.send(op).await;
+        let verdict = exchange.verdict(op);
+        self.note(op, None, &exchange, &verdict);
         (exchange, verdict)
     }
 

@@ -34,6 +34,8 @@ pub(super) enum ProbeWhy {
 /// At most one probe is under way.
 #[derive(Debug, Default)]
 pub(super) struct Probes {
+    /// Users that the first probe asks about.
+    sentinels: Vec<String>,
     last: u32,
     due: Option<(Mono, ProbeWhy)>,
     under_way: Option<UnderWay>,
@@ -48,6 +50,13 @@ struct UnderWay {
 }
 
 impl Probes {
+    pub(super) fn new(sentinels: Vec<String>) -> Self {
+        Self {
+            sentinels,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Mono> {
         match (&self.under_way, &self.due) {
             (Some(probe), _) => Some(probe.until),
@@ -91,7 +100,9 @@ impl Core {
         match reason {
             StopReason::Unauthorized => self.suspend_for(now, ProbeWhy::Unauthorized),
             StopReason::Forbidden(_) => self.suspend_for(now, ProbeWhy::Refused(reason)),
-            StopReason::NotThisApi(_) | StopReason::Certificate(_) => {
+            StopReason::NotThisApi(_)
+            | StopReason::Certificate(_)
+            | StopReason::OtherEnvironment => {
                 self.end(now, EndReason::Refused(reason));
             }
         }
@@ -158,8 +169,17 @@ impl Core {
             why,
             until,
         });
-        self.pacer.charge(RequestClass::Read, now);
-        self.send(worker, ToWorker::Probe { probe: number });
+        let sentinels = self.probes.sentinels.clone();
+        for _ in 0..=sentinels.len() {
+            self.pacer.charge(RequestClass::Read, now);
+        }
+        self.send(
+            worker,
+            ToWorker::Probe {
+                probe: number,
+                sentinels,
+            },
+        );
     }
 
     pub(super) fn on_probed(
@@ -188,12 +208,16 @@ impl Core {
                 if let Some(date) = date.filter(|_| connecting) {
                     self.server_base = (now, date);
                 }
+                self.probes.sentinels.clear();
                 self.on_alive(now);
             }
             ProbeResult::Unauthorized => {
                 self.end(now, EndReason::Refused(StopReason::Unauthorized));
             }
             ProbeResult::Stop(reason) => self.end(now, EndReason::Refused(reason)),
+            ProbeResult::OtherEnvironment => {
+                self.end(now, EndReason::Refused(StopReason::OtherEnvironment));
+            }
             ProbeResult::Throttled(wait) => {
                 let until = self
                     .throttle
@@ -210,10 +234,11 @@ impl Core {
     fn on_no_connection(&mut self, now: Mono, why: ProbeWhy, words: String) {
         match self.stage {
             Stage::Connecting { since } if self.breaker.out_since().is_none() => {
-                if now.since(since) >= CONNECT_FOR {
+                if now.since(since) >= CONNECT_FOR.mul_f64(self.config.time_scale) {
                     self.end(now, EndReason::Outage(words));
                 } else {
-                    self.probes.due = Some((now.after(CONNECT_EVERY), why));
+                    let again = CONNECT_EVERY.mul_f64(self.config.time_scale);
+                    self.probes.due = Some((now.after(again), why));
                 }
             }
             _ => self.on_trouble(now, &words),

@@ -44,6 +44,7 @@ fn config(workers: u32) -> CoreConfig {
         limits: RateLimits::default(),
         create_orgs: true,
         dry_run: false,
+        any_environment: false,
         max_outage: Duration::from_hours(1),
         time_scale: 1.0,
         seed: 1,
@@ -179,7 +180,7 @@ impl Play {
             return;
         }
         match message {
-            ToWorker::Probe { probe } => {
+            ToWorker::Probe { probe, .. } => {
                 let result = self.probe.clone();
                 self.say(worker, FromWorker::Probed { probe, result });
             }
@@ -466,4 +467,17 @@ fn one_organization_is_looked_up_by_one_worker_and_told_to_all() {
     told.sort();
     assert_eq!(told, workers);
     assert_eq!(play.core.tallies().2.created, 1);
+}
+
+#[test]
+fn a_resumed_job_whose_users_are_unknown_to_the_target_stops_before_any_lease() {
+    let mut image = image(31, 5, &[]);
+    image.sentinels = vec!["user_1".into()];
+    let mut play = Play::new(image, 2, 1);
+    play.probe = ProbeResult::OtherEnvironment;
+    assert!(matches!(
+        play.run(),
+        EndReason::Refused(StopReason::OtherEnvironment)
+    ));
+    assert!(play.leased.is_empty());
 }

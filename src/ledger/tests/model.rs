@@ -178,11 +178,21 @@ impl Model {
         self.generation += 1;
     }
 
+    fn sentinels(&self) -> Vec<String> {
+        let users = self
+            .outcomes
+            .values()
+            .rev()
+            .filter_map(|outcome| outcome.user.as_ref());
+        users.take(5).map(|user| user.id.clone()).collect()
+    }
+
     fn image(&self) -> JobImage {
         let mut image = JobImage {
             chunks: self.job.chunks.clone(),
             orgs: self.orgs.clone(),
             hash_key: self.job.hash_key,
+            sentinels: self.sentinels(),
             last_lease: LeaseId(u64::try_from(self.leases.len()).unwrap()),
             rows: RowTally::of(u64::from(ROWS)),
             memberships: MembershipTally::default(),

@@ -80,6 +80,7 @@ fn in_short(verdict: &Verdict) -> String {
         Verdict::Stop(StopReason::Forbidden(_)) => "stop forbidden".to_owned(),
         Verdict::Stop(StopReason::NotThisApi(_)) => "stop not_this_api".to_owned(),
         Verdict::Stop(StopReason::Certificate(_)) => "stop certificate".to_owned(),
+        Verdict::Stop(StopReason::OtherEnvironment) => "stop other_environment".to_owned(),
         Verdict::Rejected(rejection) => format!("rejected {}", rejection.code),
         Verdict::Exists(rejection) => format!("exists {}", rejection.code),
         Verdict::Ambiguous(rejection) => format!("ambiguous {}", rejection.code),
