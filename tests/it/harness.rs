@@ -117,7 +117,12 @@ impl Work {
 
     /// Starts a sandbox of its own with these options.
     pub fn sandbox(&self, options: &str) -> Server {
-        let process = self.start(&format!("sandbox --listen 127.0.0.1:0 {options}"));
+        self.sandbox_at("127.0.0.1:0", options)
+    }
+
+    /// Starts a sandbox where another one was.
+    pub fn sandbox_at(&self, address: &str, options: &str) -> Server {
+        let process = self.start(&format!("sandbox --listen {address} {options}"));
         let url = until("the sandbox prints its address", || {
             let out = std::fs::read_to_string(&process.out).unwrap();
             let line = out.strip_suffix('\n')?;
