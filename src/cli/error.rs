@@ -246,6 +246,8 @@ impl From<SourceError> for CliError {
         // Everything about the file's content refuses the input; only our own space is the disk's.
         let exit = match error {
             SourceError::Spill(_) => Exit::Disk,
+            // The file may be right: two things were asked for that exclude each other.
+            SourceError::OrganizationColumns { .. } => Exit::Usage,
             _ => Exit::Input,
         };
         let place = error.place();

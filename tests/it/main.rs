@@ -1,0 +1,26 @@
+//! The program from outside: the real executable, real workers, a real server, real signals.
+//!
+//! What happened is read from the server's own history and data, never from the importer's report.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests start, watch and kill processes themselves"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on must fail"
+)]
+
+mod access;
+mod crash;
+mod existing;
+mod faults;
+mod files;
+mod harness;
+mod http;
+mod jobs;
+mod judge;
+mod outputs;
+mod rows;
+mod secrets;
+mod signals;
