@@ -249,6 +249,22 @@ def disk_full(work, _seed):
     return f"{how}: 74 with {left} of 3000 pending, 0 failed, then {verdict.facts['users']} users once"
 
 
+def outage(work, _seed):
+    """The target goes away for seconds and comes back: the same run ends with everyone once."""
+    path = work.generate(rows=1500, orgs=5, multi_org="5%", seed=35)
+    state = ("--state", work.file("sandbox.log"))
+    server = work.sandbox(*state)
+    command = slow_import(work, server, path)
+    server.stop()
+    time.sleep(2.0)
+    server = work.sandbox(*state, port=server.port)
+    command.wait(60).expect(0)
+    verdict = judged(work, path, server.dump())
+    states = verdict.facts["states"]
+    require(not set(states) & checker.BAD, f"rows failed for the outage's sake: {dict(states)}")
+    return f"2 s without a target under a rate limit, then {verdict.facts['users']} users once"
+
+
 def small_disk(work):
     """A file system of its own where that is allowed, else an ordinary folder."""
     folder = work.file("disk")
@@ -288,4 +304,5 @@ CHECKS = {
     "second-process": second_process,
     "wrong-key": wrong_key,
     "disk-full": disk_full,
+    "outage": outage,
 }

@@ -30,7 +30,7 @@ def secrets(work, seed):
     """The key, passwords and hashes are nowhere: argv, workers, job folder, events, logs."""
     path = work.file("secrets.csv")
     write_secrets(path)
-    server = work.sandbox("--latency", "20ms~50%", "--faults", "500=3%,drop-after=2%,malformed=2%", "--seed", seed)
+    server = work.sandbox("--latency", "20ms~50%", "--faults", "500=3%,drop-after=2%,500-after=2%", "--seed", seed)
     events = work.file("events.jsonl")
     command = Command(
         work,

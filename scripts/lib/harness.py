@@ -173,8 +173,9 @@ def run(work, *arguments, timeout=300, **options):
 class Server:
     """A `userferry sandbox` of its own, on a port it chose."""
 
-    def __init__(self, work, *arguments):
-        self.command = Command(work, "sandbox", "--listen", "127.0.0.1:0", *arguments, key=None)
+    def __init__(self, work, *arguments, port=0):
+        listen = f"127.0.0.1:{port}"
+        self.command = Command(work, "sandbox", "--listen", listen, *arguments, key=None)
         self.port = self.wait_for_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
