@@ -34,6 +34,7 @@ use crate::model::Mono;
 use crate::report::{Screen, screen};
 use crate::{sandbox, worker};
 use args::{Cli, Command, TuningArgs};
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 use context::Context;
 use error::{CliError, CliResult};
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = with_usage(error);
             // Help and version go to stdout, mistakes to stderr; a closed one is no error.
             let _nobody_reads = error.print();
             let code = if error.use_stderr() {
@@ -62,6 +64,20 @@ pub fn main() -> ExitCode {
         show(&error, name, json);
         error.exit().into()
     })
+}
+
+/// Adds the usage to a mistake that is explained without it: a value that is not allowed.
+fn with_usage(mut error: clap::Error) -> clap::Error {
+    if error.use_stderr() && error.get(ContextKind::Usage).is_none() {
+        let mut cli = Cli::command();
+        cli.build();
+        let word = std::env::args_os().nth(1).unwrap_or_default();
+        if let Some(command) = cli.find_subcommand_mut(word) {
+            let usage = ContextValue::StyledStr(command.render_usage());
+            error.insert(ContextKind::Usage, usage);
+        }
+    }
+    error
 }
 
 fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
