@@ -114,9 +114,9 @@ impl Pacer {
         self.generation
     }
 
-    /// Charges the budgets for a request that went past the gate (a probe).
+    /// Charges the budgets for a request that goes past the gate, pause or not (a probe).
     pub fn charge(&mut self, class: RequestClass, now: Mono) {
-        let _at = self.take(class, now);
+        self.take_at(class, now);
     }
 
     /// Hands out what is due. Writes have first claim on the total; reads get the rest.
@@ -135,7 +135,11 @@ impl Pacer {
         [&self.write_line, &self.read_line]
             .into_iter()
             .filter(|line| !line.turn.is_empty())
-            .map(|line| line.next.map_or(now, |slot| slot.before(HORIZON)))
+            .map(|line| {
+                line.next
+                    .map_or(now, |slot| slot.before(HORIZON))
+                    .max(self.paused_until.before(HORIZON))
+            })
             .min()
     }
 
@@ -147,6 +151,10 @@ impl Pacer {
     }
 
     fn next_lease(&mut self, class: RequestClass, now: Mono) -> Option<(WorkerId, SlotLease)> {
+        // A budget's clock never goes back: nothing is taken for an end that may come sooner.
+        if self.paused_until > now.after(HORIZON) {
+            return None;
+        }
         let worker = self.line(class).turn.front().copied()?;
         let (interval, expiry) = self.spacing(class);
         let first = self.peek(class, now, expiry);
@@ -206,7 +214,10 @@ impl Pacer {
 
     /// Takes a slot out of every budget that `class` draws on; the latest time counts.
     fn take(&mut self, class: RequestClass, now: Mono) -> Mono {
-        let mut at = now.max(self.paused_until);
+        self.take_at(class, now.max(self.paused_until))
+    }
+
+    fn take_at(&mut self, class: RequestClass, mut at: Mono) -> Mono {
         if let Some(total) = &mut self.total {
             at = total.take(at);
         }

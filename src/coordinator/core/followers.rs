@@ -156,7 +156,8 @@ impl Followers {
                 group.ended = Some(fate);
                 for at in self.members(leader).to_vec() {
                     if let Some(entry) = self.at_mut(at).filter(|e| e.stage == Stage::Waiting) {
-                        entry.stage = Stage::Freed;
+                        // Never work again: its outcome is on its way to the ledger.
+                        entry.stage = Stage::Settled;
                         released.doomed.push((entry.row, fate));
                     }
                 }
