@@ -231,13 +231,14 @@ impl<'a> Judge<'a> {
 
     fn failed_at_user(&self) -> Judged {
         self.made_no_user()?;
-        let planned = self.parsed()?;
         let holder = self.user_by_email();
+        if self.code() == "user_exists" {
+            let right = self.world.plan.policy.on_existing == ExistingPolicy::Fail
+                && holder.is_some_and(|user| user.by == By::Other);
+            return self.ensure(right, "I5", "nobody was there before");
+        }
+        let planned = self.parsed()?;
         let right = match self.code() {
-            "user_exists" => {
-                self.world.plan.policy.on_existing == ExistingPolicy::Fail
-                    && holder.is_some_and(|user| user.by == By::Other)
-            }
             "external_id_conflict" => {
                 let ours = planned.external_id.as_ref();
                 let by_external = self
@@ -271,16 +272,12 @@ impl<'a> Judge<'a> {
         let right = match self.code() {
             "invalid_role" => planned.role_slugs.iter().any(|role| role == BAD_ROLE),
             "membership_inactive" => {
-                !self.world.plan.policy.reactivate && (has("inactive") || self.group_activated())
+                !self.world.plan.policy.reactivate && has("inactive")
             }
             "membership_pending" => has("pending"),
             _ => false,
         };
         self.ensure(right, "I5", "its membership is fine")
-    }
-
-    const fn group_activated(&self) -> bool {
-        false
     }
 
     fn skipped(&self) -> Judged {

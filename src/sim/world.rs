@@ -14,7 +14,7 @@ use crate::pace::Pacer;
 use crate::protocol::{FromWorker, Grant, ToWorker};
 use crate::target::{Op, Reply, RequestClass, StopReason, TransportError};
 use serde_json::json;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ struct Coordinator {
     workers: BTreeMap<WorkerId, usize>,
     /// Rows of live grants as the outside sees them (I2).
     granted: BTreeMap<RowNumber, (LeaseId, WorkerId)>,
+    /// Whose end it knows of: what it still says to them reaches nobody.
+    gone: BTreeSet<WorkerId>,
     last_reply_at: Mono,
     last_tick: Mono,
     idle_ticks: u32,
@@ -366,6 +368,7 @@ impl World {
             failed: None,
             workers: BTreeMap::new(),
             granted: BTreeMap::new(),
+            gone: BTreeSet::new(),
             last_reply_at: self.now,
             last_tick: self.now,
             idle_ticks: 0,
@@ -418,7 +421,10 @@ impl World {
                     }
                 }
             }
-            Event::WorkerGone { worker, .. } => it.granted.retain(|_, by| by.1 != *worker),
+            Event::WorkerGone { worker, .. } => {
+                it.granted.retain(|_, by| by.1 != *worker);
+                it.gone.insert(*worker);
+            }
             _ => {}
         }
         if !matches!(event, Event::Tick) {
@@ -493,6 +499,9 @@ impl World {
 
     fn check_grant(&mut self, worker: WorkerId, grant: &Grant) {
         self.granting_epoch = self.epoch;
+        if self.coordinator.as_ref().is_none_or(|it| it.gone.contains(&worker)) {
+            return;
+        }
         let first = grant.chunk.first_row.0;
         let all = (first..first + grant.chunk.rows).map(RowNumber);
         let rows = grant.rows.clone().unwrap_or_else(|| all.collect());
@@ -988,7 +997,9 @@ impl World {
             Trouble::Cut => match self.server.handle(now, op, row) {
                 Reply::Http { status, body: Some(body), .. } => {
                     let keep = self.rng.below(body.len());
-                    server::raw(now, status, None, Some(body[..keep].to_vec()))
+                    // Half a body reaches nobody as such, unless its length was not announced.
+                    let half = (status < 300 && keep % 2 == 0).then(|| body[..keep].to_vec());
+                    server::raw(now, status, None, half)
                 }
                 other => other,
             },
