@@ -114,7 +114,7 @@ impl Pacer {
         self.generation
     }
 
-    /// Charges the budgets for a request that went past the gate (a probe).
+    /// Charges the budgets for a request that went past the gate (a probe), pause or not.
     pub fn charge(&mut self, class: RequestClass, now: Mono) {
         let _at = self.take(class, now);
     }
@@ -137,6 +137,7 @@ impl Pacer {
             .filter(|line| !line.turn.is_empty())
             .map(|line| line.next.map_or(now, |slot| slot.before(HORIZON)))
             .min()
+            .map(|at| at.max(self.paused_until.before(HORIZON)))
     }
 
     fn line(&mut self, class: RequestClass) -> &mut Line {
@@ -147,6 +148,10 @@ impl Pacer {
     }
 
     fn next_lease(&mut self, class: RequestClass, now: Mono) -> Option<(WorkerId, SlotLease)> {
+        // Budgets never go back: a slot taken behind a pause that ends early would be the first one.
+        if self.paused_until > now.after(HORIZON) {
+            return None;
+        }
         let worker = self.line(class).turn.front().copied()?;
         let (interval, expiry) = self.spacing(class);
         let first = self.peek(class, now, expiry);
@@ -197,7 +202,7 @@ impl Pacer {
         match self.line(class).next {
             Some(slot) if slot.after(expiry) > now => slot,
             _ => {
-                let slot = self.take(class, now);
+                let slot = self.take(class, now.max(self.paused_until));
                 self.line(class).next = Some(slot);
                 slot
             }
@@ -205,8 +210,8 @@ impl Pacer {
     }
 
     /// Takes a slot out of every budget that `class` draws on; the latest time counts.
-    fn take(&mut self, class: RequestClass, now: Mono) -> Mono {
-        let mut at = now.max(self.paused_until);
+    fn take(&mut self, class: RequestClass, not_before: Mono) -> Mono {
+        let mut at = not_before;
         if let Some(total) = &mut self.total {
             at = total.take(at);
         }
@@ -350,6 +355,24 @@ mod tests {
         let leases = pacer.pump(until);
         assert!(leases.iter().all(|(_, lease)| lease.first >= until));
         assert!(!leases.is_empty());
+    }
+
+    #[test]
+    fn a_pause_without_a_known_end_ends_when_it_is_told_to() {
+        let mut pacer = Pacer::new(RateLimits::WORKOS, Mono(0));
+        let generation = pacer.pause(Mono(0).after(SECOND * 3600 * 24 * 365));
+        pacer.want(WorkerId(1), RequestClass::Read, generation, 1);
+        assert!(pacer.pump(Mono(0)).is_empty());
+        assert!(pacer.wake_at(Mono(0)).is_none_or(|at| at > Mono(0).after(SECOND * 3600)));
+        pacer.charge(RequestClass::Read, Mono(0));
+        let now = Mono(0).after(SECOND * 7);
+        let generation = pacer.pause(now);
+        for class in [RequestClass::Read, RequestClass::Write] {
+            pacer.want(WorkerId(1), class, generation, 1);
+        }
+        let leases = pacer.pump(now);
+        assert_eq!(leases.len(), 2, "{leases:?}");
+        assert!(leases.iter().all(|(_, lease)| lease.first <= now.after(HORIZON)));
     }
 
     #[test]
