@@ -274,7 +274,7 @@ impl Core {
             self.pacer.wake_at(now),
             self.breaker.probe_at(),
             self.crew.start_at(),
-            self.probes.deadline(),
+            self.probes.deadline(now),
             self.stage.deadline(),
         ];
         for deadline in more.into_iter().flatten() {
