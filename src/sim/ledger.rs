@@ -76,13 +76,16 @@ impl LedgerModel {
                             format!("I3: follower {} builds on row {}", ask.row, ask.leader)
                         })?;
                         let mut membership_id = None;
-                        if let Some(pair) = ask.previous_pair {
-                            let pair = self.outcomes.get(&pair);
-                            let pair = pair.ok_or_else(|| format!("I3: the pair of {}", ask.row))?;
-                            let membership = pair.membership.as_ref();
+                        let mut pair = ask.previous_pair;
+                        while let Some(row) = pair.filter(|_| membership_id.is_none()) {
+                            let lower = self.outcomes.get(&row);
+                            let lower = lower.ok_or_else(|| format!("I3: the pair of {}", ask.row))?;
+                            let membership = lower.membership.as_ref();
                             membership_id = membership
                                 .filter(|found| found.state != MembershipState::Failed)
                                 .and_then(|found| found.id.clone());
+                            let next = job.followers.iter().find(|follower| follower.row == row);
+                            pair = next.and_then(|follower| follower.previous_pair);
                         }
                         reply.followers.push(FollowerFacts { row: ask.row, user, membership_id });
                     }
@@ -187,7 +190,9 @@ impl LedgerModel {
     pub fn image(&self, job: &NewJob) -> JobImage {
         let totals = self.totals(job);
         let last = self.leases.iter().map(|lease| lease.id).max();
+        let users = self.outcomes.values().rev().filter_map(|outcome| outcome.user.as_ref());
         let mut image = JobImage {
+            sentinels: users.take(5).map(|user| user.id.clone()).collect(),
             chunks: job.chunks.clone(),
             orgs: self.orgs.clone(),
             org_names: job.org_names.clone(),

@@ -166,8 +166,20 @@ fn shared(rows: &[PlannedRow]) -> (Vec<Follower>, Vec<ExternalIdConflict>) {
     for (number, row) in (1..).zip(rows) {
         let email = row.email_norm.as_str();
         let parsed = row.parsed.as_ref().ok();
+        let mut loses = false;
+        if let Some(external) = parsed.and_then(|row| row.external_id.as_deref()) {
+            let winner = *externals.entry(external).or_insert((number, email));
+            loses = winner.1 != email;
+            if loses {
+                let winner = RowNumber(winner.0);
+                conflicts.push(ExternalIdConflict { row: RowNumber(number), winner });
+            }
+        }
         let org = parsed.and_then(|row| row.org.as_ref());
-        let previous = org.and_then(|org| pairs.insert((email, org), number));
+        let previous = org.and_then(|org| pairs.get(&(email, org)).copied());
+        if let Some(org) = org.filter(|_| !loses) {
+            pairs.insert((email, org), number);
+        }
         if let Some(leader) = leaders.get(email) {
             followers.push(Follower {
                 row: RowNumber(number),
@@ -176,18 +188,6 @@ fn shared(rows: &[PlannedRow]) -> (Vec<Follower>, Vec<ExternalIdConflict>) {
             });
         } else {
             leaders.insert(email, number);
-        }
-        if let Some(external) = parsed.and_then(|row| row.external_id.as_deref()) {
-            match externals.get(external) {
-                Some((winner, theirs)) if *theirs != email => conflicts.push(ExternalIdConflict {
-                    row: RowNumber(number),
-                    winner: RowNumber(*winner),
-                }),
-                Some(_) => {}
-                None => {
-                    externals.insert(external, (number, email));
-                }
-            }
         }
     }
     (followers, conflicts)
