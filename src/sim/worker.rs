@@ -37,7 +37,15 @@ pub enum Out {
 enum Machine {
     Row { lease: LeaseId, number: RowNumber, machine: Box<RowMachine> },
     Org { key: OrgKey, machine: Box<OrgMachine> },
-    Probe(u32),
+    Probe(Box<Probing>),
+}
+
+/// A probe: the target itself, then users that must be there.
+#[derive(Debug)]
+struct Probing {
+    number: u32,
+    sentinels: VecDeque<String>,
+    found: Option<ProbeResult>,
 }
 
 #[derive(Debug)]
@@ -171,8 +179,9 @@ impl SimWorker {
     pub fn hear(&mut self, now: Mono, message: ToWorker, plan: &Plan, out: &mut Vec<Out>) {
         match message {
             ToWorker::Hello(_) => {}
-            ToWorker::Probe { probe } => {
-                self.begin(Machine::Probe(probe), State::Wire(Op::Probe));
+            ToWorker::Probe { probe, sentinels } => {
+                let probing = Probing { number: probe, sentinels: sentinels.into(), found: None };
+                self.begin(Machine::Probe(Box::new(probing)), State::Wire(Op::Probe));
                 let task = self.next_task;
                 out.push(Out::Request { task, op: Op::Probe, row: None, lease: None, probe: true });
             }
@@ -211,7 +220,7 @@ impl SimWorker {
 
     /// Takes the answer to a task's request.
     pub fn answer(&mut self, now: Mono, task: u32, reply: &Reply, plan: &Plan, out: &mut Vec<Out>) {
-        self.take_reply(now, task, reply);
+        self.take_reply(now, task, reply, out);
         self.pump(now, plan, out);
     }
 
@@ -385,7 +394,7 @@ impl SimWorker {
         out.push(Out::Request { task: id, op, row, lease, probe: false });
     }
 
-    fn take_reply(&mut self, now: Mono, id: u32, reply: &Reply) {
+    fn take_reply(&mut self, now: Mono, id: u32, reply: &Reply, out: &mut Vec<Out>) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let State::Wire(op) = &task.state else { return };
         let verdict = classify(op, &reply.answer());
@@ -399,9 +408,28 @@ impl SimWorker {
             delta.latencies_us.push(50);
         });
         self.dirty = true;
-        if let Machine::Probe(probe) = task.machine {
+        if let Machine::Probe(probing) = &mut task.machine {
+            let missing = matches!(verdict, Verdict::Absent);
+            let result = match probing.found.take() {
+                None => probe_result(verdict, reply),
+                Some(_) if missing && probing.sentinels.is_empty() => ProbeResult::OtherEnvironment,
+                Some(found) if !missing => {
+                    probing.sentinels.clear();
+                    found
+                }
+                Some(found) => found,
+            };
+            if matches!(result, ProbeResult::Ok { .. })
+                && let Some(user) = probing.sentinels.pop_front()
+            {
+                probing.found = Some(result);
+                let op = Op::GetUser(user);
+                task.state = State::Wire(op.clone());
+                out.push(Out::Request { task: id, op, row: None, lease: None, probe: true });
+                return;
+            }
+            let probe = probing.number;
             self.tasks.remove(&id);
-            let result = probe_result(verdict, reply);
             self.outbox.say(FromWorker::Probed { probe, result });
             return;
         }

@@ -283,8 +283,9 @@ impl World {
         match (next, tick) {
             (None, None) => self.check(false, "I18", || "nothing is left to happen".into()),
             (next, Some(at)) if next.is_none_or(|next| at < next) => {
-                let early = at <= self.now;
                 self.now = self.now.max(at);
+                let wanted = |it: &Coordinator| it.core.deadline(self.now) <= it.last_tick;
+                let early = self.coordinator.as_ref().is_some_and(wanted);
                 if let Some(it) = &mut self.coordinator {
                     it.last_tick = self.now;
                     it.idle_ticks = if early { it.idle_ticks + 1 } else { 0 };
@@ -355,6 +356,7 @@ impl World {
             limits: self.plan.limits,
             create_orgs: self.plan.create_orgs,
             dry_run: false,
+            any_environment: false,
             max_outage: self.plan.max_outage,
             time_scale: self.plan.time_scale,
             seed: self.rng.next_u64(),
@@ -551,6 +553,8 @@ impl World {
             | EndReason::Interrupted(_)
             | EndReason::Outage(_)
             | EndReason::Ledger(_) => {}
+            // Users made a moment ago may be invisible yet.
+            EndReason::Refused(StopReason::OtherEnvironment) if !self.weather.lag.is_zero() => {}
             EndReason::Refused(reason) => {
                 self.check(false, "I18", || format!("nobody refused: {reason:?}"));
             }
