@@ -123,8 +123,11 @@ impl Gate {
     /// Holds everything back until the coordinator speaks, at the longest until `until`.
     pub fn hold(&mut self, until: Mono) {
         self.paused_until = self.paused_until.max(until);
-        self.writes.slots.clear();
-        self.reads.slots.clear();
+        for line in [&mut self.writes, &mut self.reads] {
+            // If no pause follows, what was asked for and is void has to be asked for again.
+            line.asked = line.asked.saturating_sub(line.slots.len());
+            line.slots.clear();
+        }
     }
 
     /// Turns away whoever has sent nothing yet, now and from now on.
@@ -239,6 +242,19 @@ mod tests {
 
     fn passed(waiter: &mut oneshot::Receiver<()>) -> bool {
         waiter.try_recv().is_ok()
+    }
+
+    #[test]
+    fn slots_that_a_hold_voids_are_asked_for_again_when_no_pause_follows() {
+        let mut gate = Gate::new(true, true);
+        let mut pass = gate.wait(RequestClass::Write, Turn::Fresh);
+        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 1)]);
+        gate.on_slots(&slots(0, 10, 1));
+        gate.hold(Mono(50 * MS));
+        assert_eq!(gate.look(Mono(20 * MS)).wants, [(RequestClass::Write, 1)]);
+        gate.on_slots(&slots(0, 60, 1));
+        gate.look(Mono(60 * MS));
+        assert_eq!(pass.try_recv(), Ok(()));
     }
 
     #[test]
