@@ -8,6 +8,8 @@ pub mod pace;
 pub mod protocol;
 pub mod report;
 pub mod sandbox;
+#[cfg(test)]
+mod sim;
 pub mod source;
 pub mod supervise;
 pub mod target;

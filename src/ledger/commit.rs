@@ -250,19 +250,31 @@ impl<'a> Work<'a> {
         let user = leader
             .user
             .ok_or_else(|| missing(ask.leader, "has no user"))?;
-        let membership_id = match ask.previous_pair {
-            None => None,
-            Some(row) => rows::find(self.conn, row)?
-                .ok_or_else(|| missing(row, "is not settled"))?
+        let mut membership_id = None;
+        let mut pair = ask.previous_pair;
+        // A pair row that failed for itself has none: then a lower one of the same pair may.
+        while let Some(row) = pair.filter(|_| membership_id.is_none()) {
+            let settled =
+                rows::find(self.conn, row)?.ok_or_else(|| missing(row, "is not settled"))?;
+            membership_id = settled
                 .membership
                 .filter(|membership| membership.state != MembershipState::Failed)
-                .and_then(|membership| membership.id),
-        };
+                .and_then(|membership| membership.id);
+            pair = self.previous_pair(row)?.filter(|lower| *lower < row);
+        }
         Ok(FollowerFacts {
             row: ask.row,
             user,
             membership_id,
         })
+    }
+
+    fn previous_pair(&self, row: RowNumber) -> Result<Option<RowNumber>, Fault> {
+        let mut read = self
+            .conn
+            .prepare_cached("SELECT previous_pair FROM follower WHERE row = ?1")?;
+        let found: Option<Option<u32>> = read.query_row([row.0], |row| row.get(0)).optional()?;
+        Ok(found.flatten().map(RowNumber))
     }
 
     fn settle(&mut self, outcomes: &[RowOutcome]) -> Result<(), Fault> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The share of a declared limit that is used, in percent: what keeps jitter between us and the
 /// target from ever filling its window.
-const USED_PERCENT: f64 = 99.0;
+pub(crate) const USED_PERCENT: f64 = 99.0;
 
 /// How late a slot may be used, as a share of the window: under the 1 % that pacing leaves free.
 const EXPIRY_SHARE: f64 = 0.007;

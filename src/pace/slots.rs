@@ -116,7 +116,7 @@ impl Pacer {
 
     /// Charges the budgets for a request that goes past the gate, pause or not (a probe).
     pub fn charge(&mut self, class: RequestClass, now: Mono) {
-        self.take_at(class, now);
+        self.take(class, now);
     }
 
     /// Hands out what is due. Writes have first claim on the total; reads get the rest.
@@ -135,12 +135,9 @@ impl Pacer {
         [&self.write_line, &self.read_line]
             .into_iter()
             .filter(|line| !line.turn.is_empty())
-            .map(|line| {
-                line.next
-                    .map_or(now, |slot| slot.before(HORIZON))
-                    .max(self.paused_until.before(HORIZON))
-            })
+            .map(|line| line.next.map_or(now, |slot| slot.before(HORIZON)))
             .min()
+            .map(|at| at.max(self.paused_until.before(HORIZON)))
     }
 
     fn line(&mut self, class: RequestClass) -> &mut Line {
@@ -205,7 +202,7 @@ impl Pacer {
         match self.line(class).next {
             Some(slot) if slot.after(expiry) > now => slot,
             _ => {
-                let slot = self.take(class, now);
+                let slot = self.take(class, now.max(self.paused_until));
                 self.line(class).next = Some(slot);
                 slot
             }
@@ -213,11 +210,8 @@ impl Pacer {
     }
 
     /// Takes a slot out of every budget that `class` draws on; the latest time counts.
-    fn take(&mut self, class: RequestClass, now: Mono) -> Mono {
-        self.take_at(class, now.max(self.paused_until))
-    }
-
-    fn take_at(&mut self, class: RequestClass, mut at: Mono) -> Mono {
+    fn take(&mut self, class: RequestClass, not_before: Mono) -> Mono {
+        let mut at = not_before;
         if let Some(total) = &mut self.total {
             at = total.take(at);
         }
@@ -361,6 +355,32 @@ mod tests {
         let leases = pacer.pump(until);
         assert!(leases.iter().all(|(_, lease)| lease.first >= until));
         assert!(!leases.is_empty());
+    }
+
+    #[test]
+    fn a_pause_without_a_known_end_ends_when_it_is_told_to() {
+        let mut pacer = Pacer::new(RateLimits::WORKOS, Mono(0));
+        let generation = pacer.pause(Mono(0).after(SECOND * 3600 * 24 * 365));
+        pacer.want(WorkerId(1), RequestClass::Read, generation, 1);
+        assert!(pacer.pump(Mono(0)).is_empty());
+        assert!(
+            pacer
+                .wake_at(Mono(0))
+                .is_none_or(|at| at > Mono(0).after(SECOND * 3600))
+        );
+        pacer.charge(RequestClass::Read, Mono(0));
+        let now = Mono(0).after(SECOND * 7);
+        let generation = pacer.pause(now);
+        for class in [RequestClass::Read, RequestClass::Write] {
+            pacer.want(WorkerId(1), class, generation, 1);
+        }
+        let leases = pacer.pump(now);
+        assert_eq!(leases.len(), 2, "{leases:?}");
+        assert!(
+            leases
+                .iter()
+                .all(|(_, lease)| lease.first <= now.after(HORIZON))
+        );
     }
 
     #[test]

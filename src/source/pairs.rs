@@ -114,8 +114,8 @@ impl Repeats {
             }
         }
         let mut shared = Shared::default();
-        shared.find_followers(facts.emails.finish()?)?;
         shared.find_conflicts(facts.externals.finish()?)?;
+        shared.find_followers(facts.emails.finish()?)?;
         Ok(shared)
     }
 }
@@ -274,13 +274,22 @@ impl Shared {
     fn find_followers(&mut self, facts: Sorted<EmailFact>) -> Result<(), SourceError> {
         let mut leader: Option<EmailFact> = None;
         let mut last_by_org = BTreeMap::new();
+        // A row that fails before any request joins nothing: the next one looks past it.
+        let conflicts = std::mem::take(&mut self.conflicts);
+        let joins = |row| conflicts.binary_search_by_key(&row, |it| it.row.0).is_err();
         for fact in facts {
             let fact = fact?;
             let (email, row, org, user) = fact;
             match leader {
                 Some((same, lowest, _, its_user)) if same == email => {
                     self.followers_differing += u32::from(user != its_user);
-                    let previous_pair = (org != 0).then(|| last_by_org.insert(org, row)).flatten();
+                    let previous_pair = if org == 0 {
+                        None
+                    } else if joins(row) {
+                        last_by_org.insert(org, row)
+                    } else {
+                        last_by_org.get(&org).copied()
+                    };
                     self.followers.push(Follower {
                         row: RowNumber(row),
                         leader: RowNumber(lowest),
@@ -289,12 +298,15 @@ impl Shared {
                 }
                 _ => {
                     last_by_org.clear();
-                    last_by_org.insert(org, row);
+                    if joins(row) {
+                        last_by_org.insert(org, row);
+                    }
                     leader = Some(fact);
                 }
             }
         }
         self.followers.sort_unstable_by_key(|follower| follower.row);
+        self.conflicts = conflicts;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 /// What a row gets when it asks.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// Known.
     Hit(String),
     /// Wait for it; `ask` says whether the coordinator has to be asked.
@@ -24,7 +24,7 @@ pub(super) enum Asked {
 
 /// A bounded memory of hints: the coordinator knows better, and is asked on a miss.
 #[derive(Debug)]
-pub(super) struct OrgCache {
+pub(crate) struct OrgCache {
     known: LruCache<OrgKey, String>,
     waiting: BTreeMap<OrgKey, Vec<oneshot::Sender<OrgAnswer>>>,
     /// Flights of this very worker: their results are its own finds, not merged ones.
@@ -33,7 +33,7 @@ pub(super) struct OrgCache {
 }
 
 impl OrgCache {
-    pub(super) fn new(capacity: u32) -> Self {
+    pub(crate) fn new(capacity: u32) -> Self {
         let capacity = NonZeroUsize::new(capacity as usize).unwrap_or(NonZeroUsize::MIN);
         Self {
             known: LruCache::new(capacity),
@@ -44,7 +44,7 @@ impl OrgCache {
     }
 
     /// Looks an organization up for a row.
-    pub(super) fn ask(&mut self, key: &OrgKey, tally: &mut OrgCacheTally) -> Asked {
+    pub(crate) fn ask(&mut self, key: &OrgKey, tally: &mut OrgCacheTally) -> Asked {
         if let Some(id) = self.known.get(key) {
             tally.hits += 1;
             return Asked::Hit(id.clone());
@@ -65,12 +65,12 @@ impl OrgCache {
     }
 
     /// This worker resolves `key` itself.
-    pub(super) fn on_flight(&mut self, key: &OrgKey) {
+    pub(crate) fn on_flight(&mut self, key: &OrgKey) {
         self.own.insert(key.clone());
     }
 
     /// The coordinator answered: everybody who waits is told.
-    pub(super) fn on_answer(
+    pub(crate) fn on_answer(
         &mut self,
         key: &OrgKey,
         answer: &OrgAnswer,
@@ -88,7 +88,7 @@ impl OrgCache {
     }
 
     /// Takes hints while there is room: what a row of this worker asked for is worth more.
-    pub(super) fn on_hints(&mut self, hints: Vec<(OrgKey, String)>, tally: &mut OrgCacheTally) {
+    pub(crate) fn on_hints(&mut self, hints: Vec<(OrgKey, String)>, tally: &mut OrgCacheTally) {
         for (key, id) in hints {
             if self.known.len() >= self.known.cap().get() {
                 break;
@@ -101,7 +101,7 @@ impl OrgCache {
     }
 
     /// Turns away whoever waits, now and from now on.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.draining = true;
         self.waiting.clear();
     }

@@ -284,6 +284,19 @@ mod tests {
     }
 
     #[test]
+    fn slots_that_a_hold_voids_are_asked_for_again_when_no_pause_follows() {
+        let mut gate = Gate::new(true, true);
+        let mut pass = gate.wait(RequestClass::Write, Turn::Fresh);
+        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 1)]);
+        gate.on_slots(&slots(0, 10, 1));
+        gate.hold(Mono(50 * MS));
+        assert_eq!(gate.look(Mono(20 * MS)).wants, [(RequestClass::Write, 1)]);
+        gate.on_slots(&slots(0, 60, 1));
+        gate.look(Mono(60 * MS));
+        assert_eq!(pass.try_recv(), Ok(()));
+    }
+
+    #[test]
     fn a_paced_request_asks_once_and_goes_with_its_slot() {
         let mut gate = Gate::new(true, true);
         let mut waiter = gate.wait(RequestClass::Write, Turn::Fresh);

@@ -11,14 +11,14 @@
 //! `serve` takes a reader and a writer and nothing else of the coordinator.
 
 mod attempts;
-mod cache;
+pub(crate) mod cache;
 pub mod gate;
 pub mod org_steps;
-mod outbox;
+pub(crate) mod outbox;
 mod process;
 pub mod reconcile;
 pub mod serve;
-mod shell;
+pub(crate) mod shell;
 pub mod steps;
 
 pub use process::main;

@@ -18,7 +18,7 @@ const OUTCOMES_PER_FRAME: usize = 64;
 const OUTCOMES_PER_FRAME_MAX: usize = 256;
 
 /// How long outcomes wait for company.
-pub(super) const OUTCOMES_WAIT: Duration = Duration::from_millis(5);
+pub(crate) const OUTCOMES_WAIT: Duration = Duration::from_millis(5);
 
 /// Counters are reported this often.
 const STATS_EVERY: Duration = Duration::from_millis(200);
@@ -40,17 +40,17 @@ struct Letters {
 
 /// The outgoing side, shared by everything in the worker. One thread, no await inside.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     letters: RefCell<Letters>,
     /// Something is there to be sent, now or soon.
-    pub(super) any: Notify,
+    pub(crate) any: Notify,
     /// Something is there that should not wait.
-    pub(super) now: Notify,
+    pub(crate) now: Notify,
 }
 
 impl Outbox {
     /// Says something at once.
-    pub(super) fn say(&self, message: FromWorker) {
+    pub(crate) fn say(&self, message: FromWorker) {
         let mut letters = self.letters.borrow_mut();
         letters.messages.push(message);
         letters.urgent = true;
@@ -59,7 +59,7 @@ impl Outbox {
     }
 
     /// Reports what became of a row.
-    pub(super) fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
+    pub(crate) fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
         let mut letters = self.letters.borrow_mut();
         letters.outcomes.push((lease, outcome));
         let enough = letters.outcomes.len() >= OUTCOMES_PER_FRAME;
@@ -73,7 +73,7 @@ impl Outbox {
     }
 
     /// Adds to the counters.
-    pub(super) fn count(&self, add: impl FnOnce(&mut StatsDelta)) {
+    pub(crate) fn count(&self, add: impl FnOnce(&mut StatsDelta)) {
         let mut letters = self.letters.borrow_mut();
         add(&mut letters.stats);
         letters.stats.latencies_us.truncate(LATENCIES_MAX);
@@ -82,12 +82,12 @@ impl Outbox {
     }
 
     /// Records a call.
-    pub(super) fn record(&self, call: CallRecord) {
+    pub(crate) fn record(&self, call: CallRecord) {
         self.letters.borrow_mut().calls.push(call);
     }
 
     /// Counts an answer for or against the target's health; bad news travel at once.
-    pub(super) fn health(&self, class: RequestClass, good: bool) {
+    pub(crate) fn health(&self, class: RequestClass, good: bool) {
         let mut letters = self.letters.borrow_mut();
         let (ok, bad) = letters.health.entry(class).or_default();
         if good {
@@ -101,13 +101,13 @@ impl Outbox {
     }
 
     /// Returns whether something should go out at once.
-    pub(super) fn is_urgent(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         self.letters.borrow().urgent
     }
 
     /// Takes what is due at `now`; counters join when they are due or something else goes anyway
     /// at the end.
-    pub(super) fn take(&self, now: Mono, gauge: WorkerGauge, last: bool) -> Vec<FromWorker> {
+    pub(crate) fn take(&self, now: Mono, gauge: WorkerGauge, last: bool) -> Vec<FromWorker> {
         let mut letters = self.letters.borrow_mut();
         letters.urgent = false;
         let mut out = Vec::new();

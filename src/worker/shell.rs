@@ -301,7 +301,7 @@ fn count_request(
 }
 
 /// Returns whether an answer shows the target at work.
-const fn is_good(verdict: &Verdict) -> bool {
+pub(crate) const fn is_good(verdict: &Verdict) -> bool {
     !matches!(
         verdict,
         Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_)

@@ -278,7 +278,7 @@ impl Core {
             at = at.min(deadline.unwrap_or(at));
         }
         // A probe that is due waits for a ready worker, and that one's arrival is an event.
-        for deadline in [self.breaker.probe_at(), self.probes.deadline()] {
+        for deadline in [self.breaker.probe_at(), self.probes.deadline(now)] {
             at = at.min(deadline.filter(|due| *due > now).unwrap_or(at));
         }
         at

@@ -481,3 +481,12 @@ fn a_resumed_job_whose_users_are_unknown_to_the_target_stops_before_any_lease() 
     ));
     assert!(play.leased.is_empty());
 }
+
+#[test]
+fn a_probe_that_waits_for_a_worker_wakes_nobody_in_vain() {
+    let now = Mono(1_000 * MS);
+    let mut core = Core::new(config(2), image(5, 5, &[]), now);
+    let mut effects = Vec::new();
+    core.on_event(now, Event::Tick, &mut effects);
+    assert!(core.deadline(now) > now, "the workers are still starting");
+}

@@ -1,0 +1,414 @@
+//! What one play is about: a small file, what the target holds already, and the run's options.
+
+use crate::ledger::{JobRecord, NewJob};
+use crate::model::rng::Rng;
+use crate::model::{
+    ChunkHash, ChunkId, ChunkSpec, ExistingPolicy, ExternalIdConflict, Follower, JobOptions,
+    OrgKey, OrgMode, RateLimit, RateLimits, RowError, RowNumber, TargetKind,
+};
+use crate::source::index::org_key_hash;
+use crate::source::{Columns, SourceRow};
+use crate::worker::steps::RowPolicy;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Users whose last name is this are refused by the server for their data.
+pub const REFUSED: &str = "Refused";
+/// Organizations whose external id starts with this are refused.
+pub const REFUSED_ORG: &str = "refused";
+/// A role the server does not know.
+pub const BAD_ROLE: &str = "nobody";
+
+/// One row of the file.
+#[derive(Clone, Debug)]
+pub struct PlannedRow {
+    /// What the rules make of it.
+    pub parsed: Result<SourceRow, RowError>,
+    /// As grouped by the index, also for a row that breaks a rule.
+    pub email_norm: String,
+}
+
+/// A user that was there before the job.
+#[derive(Clone, Debug)]
+pub struct OldUser {
+    pub email: String,
+    pub external_id: Option<String>,
+    pub first_name: Option<String>,
+    /// Organization (external id) and status of its membership.
+    pub memberships: Vec<(String, &'static str)>,
+}
+
+/// Everything that is fixed before a play begins.
+#[derive(Debug)]
+pub struct Plan {
+    pub rows: Vec<PlannedRow>,
+    pub job: NewJob,
+    pub policy: RowPolicy,
+    pub create_orgs: bool,
+    pub workers: u32,
+    pub concurrency: u32,
+    pub org_cache: u32,
+    pub limits: RateLimits,
+    pub time_scale: f64,
+    pub max_outage: Duration,
+    /// External ids of organizations that were there before; `org_id`s are made of them.
+    pub old_orgs: Vec<String>,
+    pub old_users: Vec<OldUser>,
+}
+
+/// Returns the id of an organization that was there before.
+pub fn old_org_id(external_id: &str) -> String {
+    format!("org_old_{external_id}")
+}
+
+struct Maker {
+    rng: Rng,
+    external_share: f64,
+    org_share: f64,
+    repeat_share: f64,
+    trouble_share: f64,
+    orgs: Vec<OrgKey>,
+}
+
+impl Maker {
+    fn chance(&mut self, share: f64) -> bool {
+        self.rng.unit() < share
+    }
+
+    fn between(&mut self, from: u32, to: u32) -> u32 {
+        from + u32::try_from(self.rng.below((to - from + 1) as usize)).unwrap()
+    }
+
+    fn row(&mut self, number: u32, rows: &[PlannedRow]) -> PlannedRow {
+        let lower = rows.len();
+        let email = if lower > 0 && self.chance(self.repeat_share) {
+            rows[self.rng.below(lower)].email_norm.clone()
+        } else {
+            format!("row{number}@x.org")
+        };
+        let written = if self.chance(0.3) {
+            email.to_uppercase()
+        } else {
+            email.clone()
+        };
+        let external_id = self.chance(self.external_share).then(|| {
+            let of = if lower > 0 && self.chance(0.05) {
+                self.rng.below(lower)
+            } else {
+                lower
+            };
+            format!("ext-{}", of + 1)
+        });
+        let org = if self.chance(self.org_share) {
+            let pick = self.rng.below(self.orgs.len());
+            self.orgs.get(pick).cloned()
+        } else {
+            None
+        };
+        let last_name = if self.chance(self.trouble_share) {
+            REFUSED
+        } else {
+            "Lee"
+        };
+        let role = match self.rng.below(8) {
+            0 => vec!["admin".to_owned()],
+            1 if self.chance(self.trouble_share) => vec![BAD_ROLE.to_owned()],
+            _ => Vec::new(),
+        };
+        let org_name = match &org {
+            Some(OrgKey::External(id)) if self.chance(0.5) => Some(format!("{id} of row {number}")),
+            _ => None,
+        };
+        let parsed = if self.chance(self.trouble_share) {
+            Err(RowError::local(
+                "email_verified_invalid",
+                "a cell breaks a rule",
+            ))
+        } else {
+            Ok(SourceRow {
+                number: RowNumber(number),
+                email: written,
+                email_norm: email.clone(),
+                first_name: self.chance(0.8).then(|| format!("First{number}")),
+                last_name: Some(last_name.to_owned()),
+                email_verified: self.chance(0.5).then_some(true),
+                external_id,
+                credential: None,
+                metadata: Vec::new(),
+                org,
+                org_name,
+                role_slugs: role,
+            })
+        };
+        PlannedRow {
+            parsed,
+            email_norm: email,
+        }
+    }
+
+    fn old_user(&mut self, row: &SourceRow, old_orgs: &[String]) -> OldUser {
+        let external_id = match self.rng.below(4) {
+            0 => row.external_id.clone(),
+            1 => Some(format!("theirs-{}", row.number)),
+            _ => None,
+        };
+        // The external id under another email: a conflict.
+        let elsewhere = external_id.is_some() && external_id == row.external_id && self.chance(0.3);
+        let email = if elsewhere {
+            format!("other{}@x.org", row.number)
+        } else {
+            row.email_norm.clone()
+        };
+        let mut memberships = Vec::new();
+        for org in old_orgs {
+            if self.chance(0.5) {
+                let status = ["active", "active", "inactive", "pending"][self.rng.below(4)];
+                memberships.push((org.clone(), status));
+            }
+        }
+        OldUser {
+            email,
+            external_id,
+            first_name: self.chance(0.5).then(|| row.first_name.clone()).flatten(),
+            memberships,
+        }
+    }
+}
+
+/// Groups rows as the index does.
+fn shared(rows: &[PlannedRow]) -> (Vec<Follower>, Vec<ExternalIdConflict>) {
+    let mut leaders: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut pairs: BTreeMap<(&str, &OrgKey), u32> = BTreeMap::new();
+    let mut externals: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
+    let (mut followers, mut conflicts) = (Vec::new(), Vec::new());
+    for (number, row) in (1..).zip(rows) {
+        let email = row.email_norm.as_str();
+        let parsed = row.parsed.as_ref().ok();
+        let mut loses = false;
+        if let Some(external) = parsed.and_then(|row| row.external_id.as_deref()) {
+            let winner = *externals.entry(external).or_insert((number, email));
+            loses = winner.1 != email;
+            if loses {
+                let winner = RowNumber(winner.0);
+                conflicts.push(ExternalIdConflict {
+                    row: RowNumber(number),
+                    winner,
+                });
+            }
+        }
+        let org = parsed.and_then(|row| row.org.as_ref());
+        let previous = org.and_then(|org| pairs.get(&(email, org)).copied());
+        if let Some(org) = org.filter(|_| !loses) {
+            pairs.insert((email, org), number);
+        }
+        if let Some(leader) = leaders.get(email) {
+            followers.push(Follower {
+                row: RowNumber(number),
+                leader: RowNumber(*leader),
+                previous_pair: previous.map(RowNumber),
+            });
+        } else {
+            leaders.insert(email, number);
+        }
+    }
+    (followers, conflicts)
+}
+
+fn new_job(rows: &[PlannedRow], chunk_rows: u32, record: JobRecord, hash_key: u64) -> NewJob {
+    let total = u32::try_from(rows.len()).unwrap();
+    let chunk = |id: u32| ChunkSpec {
+        id: ChunkId(id),
+        offset: u64::from(id) * 1000,
+        length: 1000,
+        first_row: RowNumber(id * chunk_rows + 1),
+        rows: chunk_rows.min(total - id * chunk_rows),
+        first_line: u64::from(id * chunk_rows) + 2,
+        hash: ChunkHash([7; 16]),
+    };
+    let (followers, conflicts) = shared(rows);
+    let mut names: BTreeMap<u64, RowNumber> = BTreeMap::new();
+    for row in rows.iter().filter_map(|row| row.parsed.as_ref().ok()) {
+        if let (Some(key), Some(_)) = (&row.org, &row.org_name) {
+            names
+                .entry(org_key_hash(hash_key, key))
+                .or_insert(row.number);
+        }
+    }
+    NewJob {
+        record,
+        chunks: (0..total.div_ceil(chunk_rows)).map(chunk).collect(),
+        followers,
+        conflicts,
+        org_names: names.into_iter().collect(),
+        hash_key,
+        rows: total,
+    }
+}
+
+fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
+    JobRecord {
+        name: "play".into(),
+        source: "/play.csv".into(),
+        source_bytes: 1,
+        source_hash: String::new(),
+        columns: Columns {
+            count: 1,
+            ..Columns::default()
+        },
+        options: JobOptions {
+            target: TargetKind::Workos,
+            base_url: None,
+            org_mode: OrgMode::Columns,
+            create_orgs,
+            on_existing: policy.on_existing,
+            reactivate: policy.reactivate,
+            require_membership: false,
+            chunk_size: 7,
+        },
+        created_ms: 1,
+        generation: 1,
+    }
+}
+
+impl Plan {
+    /// Makes the play of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut maker = Maker {
+            rng: Rng::new(seed ^ 0x706c_616e),
+            external_share: 0.0,
+            org_share: 0.0,
+            repeat_share: 0.0,
+            trouble_share: 0.0,
+            orgs: Vec::new(),
+        };
+        maker.external_share = [0.0, 0.5, 1.0][maker.rng.below(3)];
+        maker.org_share = [0.0, 0.6, 1.0, 1.0][maker.rng.below(4)];
+        maker.repeat_share = [0.0, 0.2, 0.5][maker.rng.below(3)];
+        maker.trouble_share = [0.0, 0.05, 0.15][maker.rng.below(3)];
+        let old_orgs = vec!["old1".to_owned(), "old2".to_owned()];
+        let mut orgs: Vec<OrgKey> = (1..=maker.between(1, 3))
+            .map(|n| OrgKey::External(format!("new{n}")))
+            .collect();
+        orgs.push(OrgKey::External("old1".into()));
+        orgs.push(OrgKey::Id(old_org_id("old2")));
+        if maker.chance(0.2) {
+            orgs.push(OrgKey::Id("org_missing".into()));
+            orgs.push(OrgKey::External(format!("{REFUSED_ORG}1")));
+        }
+        let keep = maker.between(1, u32::try_from(orgs.len()).unwrap()) as usize;
+        orgs.truncate(keep);
+        maker.orgs = orgs;
+        let count = if maker.chance(0.85) {
+            maker.between(6, 16)
+        } else {
+            maker.between(17, 40)
+        };
+        let mut rows = Vec::new();
+        for number in 1..=count {
+            let row = maker.row(number, &rows);
+            rows.push(row);
+        }
+        let existing = [0.0, 0.0, 0.2, 0.6][maker.rng.below(4)];
+        let mut old_users: Vec<OldUser> = Vec::new();
+        for row in rows.iter().filter_map(|row| row.parsed.as_ref().ok()) {
+            if maker.chance(existing) {
+                let user = maker.old_user(row, &old_orgs);
+                let clash = old_users.iter().any(|other| {
+                    other.email == user.email
+                        || (other.external_id.is_some() && other.external_id == user.external_id)
+                });
+                if !clash {
+                    old_users.push(user);
+                }
+            }
+        }
+        let on_existing = [
+            ExistingPolicy::Link,
+            ExistingPolicy::Link,
+            ExistingPolicy::Skip,
+            ExistingPolicy::Fail,
+        ][maker.rng.below(4)];
+        let policy = RowPolicy {
+            on_existing,
+            reactivate: maker.chance(0.3),
+        };
+        let create_orgs = maker.chance(0.8);
+        let chunk_rows = maker.between(1, 7);
+        let job = new_job(
+            &rows,
+            chunk_rows,
+            record(policy, create_orgs),
+            maker.rng.next_u64(),
+        );
+        let limits = match maker.rng.below(3) {
+            0 => RateLimits::default(),
+            1 => RateLimits::WORKOS,
+            _ => RateLimits {
+                writes: Some(RateLimit::per_seconds(60, 2)),
+                reads: Some(RateLimit::per_seconds(100, 2)),
+                total: Some(RateLimit::per_seconds(200, 3)),
+            },
+        };
+        Self {
+            rows,
+            job,
+            policy,
+            create_orgs,
+            workers: maker.between(1, 3),
+            concurrency: maker.between(1, 4),
+            org_cache: maker.between(1, 4),
+            limits,
+            time_scale: [1.0, 1.0, 0.2][maker.rng.below(3)],
+            max_outage: Duration::from_secs(u64::from(maker.between(20, 120))),
+            old_orgs,
+            old_users,
+        }
+    }
+
+    /// The small job of the exhaustive plays: six rows, two organizations, two workers.
+    pub fn small() -> Self {
+        let mut plan = Self::of(1);
+        let row = |number: u32, email: &str, org: &str| PlannedRow {
+            parsed: Ok(SourceRow {
+                number: RowNumber(number),
+                email: email.to_owned(),
+                email_norm: email.to_owned(),
+                first_name: Some("Ann".into()),
+                last_name: Some("Lee".into()),
+                email_verified: None,
+                external_id: Some(format!("ext-{email}")),
+                credential: None,
+                metadata: Vec::new(),
+                org: Some(OrgKey::External(org.to_owned())),
+                org_name: None,
+                role_slugs: Vec::new(),
+            }),
+            email_norm: email.to_owned(),
+        };
+        plan.rows = vec![
+            row(1, "a@x.org", "new1"),
+            row(2, "b@x.org", "new1"),
+            row(3, "a@x.org", "new2"),
+            row(4, "c@x.org", "new2"),
+            row(5, "a@x.org", "new1"),
+            row(6, "d@x.org", "new1"),
+        ];
+        plan.policy = RowPolicy {
+            on_existing: ExistingPolicy::Link,
+            reactivate: false,
+        };
+        plan.create_orgs = true;
+        plan.job = new_job(&plan.rows, 2, record(plan.policy, true), 7);
+        plan.workers = 2;
+        plan.concurrency = 2;
+        plan.limits = RateLimits::default();
+        plan.time_scale = 1.0;
+        plan.old_users.clear();
+        plan
+    }
+
+    /// Returns a row by its number.
+    pub fn row(&self, row: RowNumber) -> &PlannedRow {
+        &self.rows[row.0 as usize - 1]
+    }
+}

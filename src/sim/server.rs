@@ -1,0 +1,399 @@
+//! A target in the shape of the `WorkOS` API: atomic uniqueness, reads that lag, answers as HTTP.
+
+use super::plan::{BAD_ROLE, OldUser, REFUSED, REFUSED_ORG, old_org_id};
+use crate::model::{Mono, RowNumber};
+use crate::target::{NewUser, Op, Reply};
+use serde_json::{Value, json};
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The server's clock at the virtual clock's zero, in milliseconds.
+pub const EPOCH_MS: i64 = 1_790_000_000_000;
+/// What was there before is this old.
+const OLD_MS: i64 = EPOCH_MS - 86_400_000;
+
+/// Who made something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A request of the job, for that row if it was for one.
+    Job(Option<RowNumber>),
+    /// Somebody else.
+    Other,
+}
+
+#[derive(Clone, Debug)]
+pub struct User {
+    pub id: String,
+    pub email: String,
+    pub external_id: Option<String>,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub verified: bool,
+    pub by: By,
+    pub created_ms: i64,
+    seen_from: Mono,
+}
+
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub id: String,
+    pub user: String,
+    pub org: String,
+    pub status: &'static str,
+    pub role: String,
+    pub by: By,
+    /// The row whose request activated it again.
+    pub reactivated_by: Option<RowNumber>,
+    pub created_ms: i64,
+    seen_from: Mono,
+}
+
+#[derive(Clone, Debug)]
+pub struct Org {
+    pub id: String,
+    pub external_id: String,
+    pub name: String,
+    pub by: By,
+    pub created_ms: i64,
+    seen_from: Mono,
+}
+
+/// The target's state.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub users: Vec<User>,
+    pub memberships: Vec<Membership>,
+    pub orgs: Vec<Org>,
+    /// How much later than writers readers see something new.
+    lag: Duration,
+    next_id: u32,
+    /// Writes that changed something.
+    pub writes_applied: u64,
+}
+
+fn ms(now: Mono) -> i64 {
+    EPOCH_MS + i64::try_from(now.0 / 1_000_000).unwrap()
+}
+
+fn iso(ms: i64) -> String {
+    format!("{:.3}", jiff::Timestamp::from_millisecond(ms).unwrap())
+}
+
+/// Returns an answer with this body.
+pub fn http(now: Mono, status: u16, body: &Value) -> Reply {
+    raw(now, status, None, Some(body.to_string().into_bytes()))
+}
+
+/// Returns an answer as given.
+pub fn raw(now: Mono, status: u16, retry_after: Option<String>, body: Option<Vec<u8>>) -> Reply {
+    let time = UNIX_EPOCH + Duration::from_millis(ms(now).cast_unsigned());
+    Reply::Http {
+        status,
+        retry_after,
+        date: Some(httpdate::fmt_http_date(time)),
+        request_id: Some("req-1".into()),
+        body: body.map(Into::into),
+    }
+}
+
+impl Server {
+    pub fn new(old_orgs: &[String], old_users: &[OldUser], lag: Duration) -> Self {
+        let mut server = Self {
+            users: Vec::new(),
+            memberships: Vec::new(),
+            orgs: Vec::new(),
+            lag,
+            next_id: 0,
+            writes_applied: 0,
+        };
+        for external_id in old_orgs {
+            server.orgs.push(Org {
+                id: old_org_id(external_id),
+                external_id: external_id.clone(),
+                name: external_id.clone(),
+                by: By::Other,
+                created_ms: OLD_MS,
+                seen_from: Mono(0),
+            });
+        }
+        for old in old_users {
+            server.add_old(old);
+        }
+        server
+    }
+
+    fn add_old(&mut self, old: &OldUser) {
+        let id = self.id("user");
+        self.users.push(User {
+            id: id.clone(),
+            email: old.email.clone(),
+            external_id: old.external_id.clone(),
+            first_name: old.first_name.clone(),
+            last_name: Some("Lee".into()),
+            verified: false,
+            by: By::Other,
+            created_ms: OLD_MS,
+            seen_from: Mono(0),
+        });
+        for (org, status) in &old.memberships {
+            let membership = Membership {
+                id: self.id("om"),
+                user: id.clone(),
+                org: old_org_id(org),
+                status,
+                role: "member".into(),
+                by: By::Other,
+                reactivated_by: None,
+                created_ms: OLD_MS,
+                seen_from: Mono(0),
+            };
+            self.memberships.push(membership);
+        }
+    }
+
+    /// Somebody signs up with an email of the file, if it is still free.
+    pub fn sign_up(&mut self, now: Mono, email: &str, first: Option<&str>, verified: bool) -> bool {
+        if self.users.iter().any(|user| user.email == email) {
+            return false;
+        }
+        let user = User {
+            id: self.id("user"),
+            email: email.to_owned(),
+            external_id: None,
+            first_name: first.map(str::to_owned),
+            last_name: Some("Lee".into()),
+            verified,
+            by: By::Other,
+            created_ms: ms(now),
+            seen_from: now.after(self.lag),
+        };
+        self.users.push(user);
+        true
+    }
+
+    fn id(&mut self, kind: &str) -> String {
+        self.next_id += 1;
+        format!("{kind}_{:04}", self.next_id)
+    }
+
+    /// Applies a request and answers it.
+    pub fn handle(&mut self, now: Mono, op: &Op, row: Option<RowNumber>) -> Reply {
+        match op {
+            Op::Probe => http(now, 200, &list(Vec::new())),
+            Op::CreateUser(user) => self.create_user(now, user, row),
+            Op::CreateMembership {
+                user_id,
+                org_id,
+                role_slugs,
+            } => self.create_membership(now, (user_id, org_id, role_slugs), row),
+            Op::CreateOrg { external_id, name } => self.create_org(now, external_id, name),
+            Op::FindUserByExternalId(id) => {
+                let found = self
+                    .users
+                    .iter()
+                    .find(|user| user.external_id.as_ref() == Some(id) && user.seen_from <= now);
+                found.map_or_else(
+                    || missing(now, "User"),
+                    |user| http(now, 200, &show_user(user)),
+                )
+            }
+            Op::FindUserByEmail(email) => {
+                let email = email.to_lowercase();
+                let found = self
+                    .users
+                    .iter()
+                    .filter(|user| user.email == email && user.seen_from <= now);
+                http(now, 200, &list(found.map(show_user).collect()))
+            }
+            Op::GetUser(id) => {
+                let found = self
+                    .users
+                    .iter()
+                    .find(|user| user.id == *id && user.seen_from <= now);
+                found.map_or_else(
+                    || missing(now, "User"),
+                    |user| http(now, 200, &show_user(user)),
+                )
+            }
+            Op::FindMembership { user_id, org_id } => {
+                let found = self.memberships.iter().filter(|found| {
+                    found.user == *user_id && found.org == *org_id && found.seen_from <= now
+                });
+                http(now, 200, &list(found.map(show_membership).collect()))
+            }
+            Op::GetOrg(id) => {
+                let found = self
+                    .orgs
+                    .iter()
+                    .find(|org| org.id == *id && org.seen_from <= now);
+                found.map_or_else(|| missing(now, "Org"), |org| http(now, 200, &show_org(org)))
+            }
+            Op::FindOrgByExternalId(id) => {
+                let found = self
+                    .orgs
+                    .iter()
+                    .find(|org| org.external_id == *id && org.seen_from <= now);
+                found.map_or_else(|| missing(now, "Org"), |org| http(now, 200, &show_org(org)))
+            }
+        }
+    }
+
+    fn create_user(&mut self, now: Mono, new: &NewUser, row: Option<RowNumber>) -> Reply {
+        if new.last_name.as_deref() == Some(REFUSED) {
+            let errors = [("password_too_short", "Too short.")];
+            return http(now, 400, &refusal("password_strength_error", &errors));
+        }
+        let email = new.email.to_lowercase();
+        let mut errors = Vec::new();
+        if self.users.iter().any(|user| user.email == email) {
+            errors.push(("email_not_available", "This email is not available."));
+        }
+        let external = new.external_id.as_ref();
+        if external.is_some()
+            && self
+                .users
+                .iter()
+                .any(|u| u.external_id.as_ref() == external)
+        {
+            errors.push(("external_id_already_used", "This external_id is assigned."));
+        }
+        if !errors.is_empty() {
+            return http(now, 400, &refusal("user_creation_error", &errors));
+        }
+        self.writes_applied += 1;
+        let user = User {
+            id: self.id("user"),
+            email,
+            external_id: new.external_id.clone(),
+            first_name: new.first_name.clone(),
+            last_name: new.last_name.clone(),
+            verified: new.email_verified.unwrap_or(false),
+            by: By::Job(row),
+            created_ms: ms(now),
+            seen_from: now.after(self.lag),
+        };
+        let shown = show_user(&user);
+        self.users.push(user);
+        http(now, 201, &shown)
+    }
+
+    fn create_membership(
+        &mut self,
+        now: Mono,
+        (user_id, org_id, roles): (&str, &str, &[String]),
+        row: Option<RowNumber>,
+    ) -> Reply {
+        if !self.users.iter().any(|user| user.id == user_id) {
+            return missing(now, "User");
+        }
+        if !self.orgs.iter().any(|org| org.id == org_id) {
+            return missing(now, "Organization");
+        }
+        if roles.iter().any(|role| role == BAD_ROLE) {
+            let body = json!({"message": "The role does not exist.", "code": "invalid_role"});
+            return http(now, 422, &body);
+        }
+        let role = roles
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "member".to_owned());
+        let old = self
+            .memberships
+            .iter_mut()
+            .find(|found| found.user == user_id && found.org == org_id);
+        if let Some(old) = old {
+            return match old.status {
+                "active" => http(
+                    now,
+                    400,
+                    &json!({"message": "Already a member.",
+                            "code": "organization_membership_already_exists"}),
+                ),
+                "inactive" => {
+                    old.status = "active";
+                    old.role = role;
+                    old.reactivated_by = row;
+                    self.writes_applied += 1;
+                    http(now, 201, &show_membership(old))
+                }
+                _ => http(
+                    now,
+                    400,
+                    &json!({"message": "Pending.",
+                            "code": "cannot_reactivate_pending_organization_membership"}),
+                ),
+            };
+        }
+        self.writes_applied += 1;
+        let membership = Membership {
+            id: self.id("om"),
+            user: user_id.to_owned(),
+            org: org_id.to_owned(),
+            status: "active",
+            role,
+            by: By::Job(row),
+            reactivated_by: None,
+            created_ms: ms(now),
+            seen_from: now.after(self.lag),
+        };
+        let shown = show_membership(&membership);
+        self.memberships.push(membership);
+        http(now, 201, &shown)
+    }
+
+    fn create_org(&mut self, now: Mono, external_id: &str, name: &str) -> Reply {
+        if external_id.starts_with(REFUSED_ORG) {
+            let body = json!({"message": "No.", "code": "invalid_request_parameters"});
+            return http(now, 422, &body);
+        }
+        if self.orgs.iter().any(|org| org.external_id == external_id) {
+            let body = json!({"message": "Assigned.", "code": "external_id_already_used"});
+            return http(now, 400, &body);
+        }
+        self.writes_applied += 1;
+        let org = Org {
+            id: self.id("org"),
+            external_id: external_id.to_owned(),
+            name: name.to_owned(),
+            by: By::Job(None),
+            created_ms: ms(now),
+            seen_from: now.after(self.lag),
+        };
+        let shown = show_org(&org);
+        self.orgs.push(org);
+        http(now, 201, &shown)
+    }
+}
+
+fn list(data: Vec<Value>) -> Value {
+    json!({"object": "list", "data": data, "list_metadata": {"before": null, "after": null}})
+}
+
+fn refusal(code: &str, errors: &[(&str, &str)]) -> Value {
+    let errors: Vec<Value> = errors
+        .iter()
+        .map(|(code, message)| json!({"code": code, "message": message}))
+        .collect();
+    json!({"message": "Could not do it.", "code": code, "errors": errors})
+}
+
+fn missing(now: Mono, noun: &str) -> Reply {
+    http(now, 404, &json!({"message": format!("{noun} not found.")}))
+}
+
+fn show_user(user: &User) -> Value {
+    json!({"object": "user", "id": user.id, "email": user.email,
+           "external_id": user.external_id, "first_name": user.first_name,
+           "last_name": user.last_name, "email_verified": user.verified,
+           "created_at": iso(user.created_ms)})
+}
+
+fn show_membership(membership: &Membership) -> Value {
+    json!({"object": "organization_membership", "id": membership.id, "user_id": membership.user,
+           "organization_id": membership.org, "status": membership.status,
+           "role": {"slug": membership.role}, "created_at": iso(membership.created_ms)})
+}
+
+fn show_org(org: &Org) -> Value {
+    json!({"object": "organization", "id": org.id, "external_id": org.external_id,
+           "name": org.name, "created_at": iso(org.created_ms)})
+}

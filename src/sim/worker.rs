@@ -1,0 +1,696 @@
+//! A worker without a runtime: the real machines, gate, cache and outbox, driven step by step.
+//!
+//! The shell and the serve loop are mirrored line by line; only the awaits are states here.
+
+use super::plan::Plan;
+use crate::model::event::WorkerGauge;
+use crate::model::rng::Rng;
+use crate::model::{LeaseId, Mono, OrgKey, RowNumber, RowOutcome, Step, WorkerId};
+use crate::protocol::{
+    FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, ToWorker,
+};
+use crate::target::classify::NotApplied;
+use crate::target::{Op, Reply, RequestClass, StopReason, Verdict, classify};
+use crate::worker::cache::{Asked, OrgCache};
+use crate::worker::gate::{Gate, Turn};
+use crate::worker::org_steps::{OrgAction, OrgMachine};
+use crate::worker::outbox::{OUTCOMES_WAIT, Outbox};
+use crate::worker::steps::{Action, RowMachine};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+const HOLD_MAX: Duration = Duration::from_secs(5);
+const CONNECT_AGAIN: Duration = Duration::from_millis(250);
+const CREDITS_MAX: usize = 8;
+
+/// What a worker does to the world.
+#[derive(Debug)]
+pub enum Out {
+    /// A frame for the coordinator.
+    Frame(FromWorker),
+    /// A request; its answer comes to that task.
+    Request {
+        task: u32,
+        op: Op,
+        row: Option<RowNumber>,
+        lease: Option<LeaseId>,
+        probe: bool,
+    },
+}
+
+#[derive(Debug)]
+enum Machine {
+    Row {
+        lease: LeaseId,
+        number: RowNumber,
+        machine: Box<RowMachine>,
+    },
+    Org {
+        key: OrgKey,
+        machine: Box<OrgMachine>,
+    },
+    Probe(Box<Probing>),
+}
+
+/// A probe: the target itself, then users that must be there.
+#[derive(Debug)]
+struct Probing {
+    number: u32,
+    sentinels: VecDeque<String>,
+    found: Option<ProbeResult>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing began yet.
+    New,
+    Org(oneshot::Receiver<OrgAnswer>),
+    Gate(oneshot::Receiver<()>, Op),
+    Wire(Op),
+    /// A verdict that is acted upon after a wait.
+    Reacting(Mono, RequestClass, Verdict),
+    Asleep(Mono),
+    /// Halted: the coordinator ends the run.
+    Stuck,
+}
+
+#[derive(Debug)]
+struct Task {
+    machine: Machine,
+    state: State,
+    turn: Turn,
+}
+
+enum Todo {
+    AskOrg(OrgKey),
+    Send(Op),
+    Backoff(Duration),
+    Settle(Box<RowOutcome>),
+    Done(OrgVerdict),
+    Halt(StopReason),
+}
+
+impl From<Action> for Todo {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::AskOrg(key) => Self::AskOrg(key),
+            Action::Send(op) => Self::Send(op),
+            Action::Backoff(wait) => Self::Backoff(wait),
+            Action::Settle(outcome) => Self::Settle(outcome),
+            Action::Halt(reason) => Self::Halt(reason),
+        }
+    }
+}
+
+impl From<OrgAction> for Todo {
+    fn from(action: OrgAction) -> Self {
+        match action {
+            OrgAction::Send(op) => Self::Send(op),
+            OrgAction::Backoff(wait) => Self::Backoff(wait),
+            OrgAction::Done(verdict) => Self::Done(verdict),
+            OrgAction::Halt(reason) => Self::Halt(reason),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    lease: LeaseId,
+    row: RowNumber,
+    context: RowContext,
+}
+
+/// One incarnation of a worker.
+#[derive(Debug)]
+pub struct SimWorker {
+    pub id: WorkerId,
+    /// Which coordinator started it.
+    pub epoch: u32,
+    /// Nothing reaches it before then: it is stopped.
+    pub frozen_until: Mono,
+    /// When it next wants to be woken, as told to the world.
+    pub wake_planned: Option<Mono>,
+    /// The pause it acknowledged last (I11).
+    pub pause_until: Mono,
+    gate: Gate,
+    cache: OrgCache,
+    outbox: Outbox,
+    rng: Rng,
+    time_scale: f64,
+    concurrency: usize,
+    /// Successes of writes and of reads.
+    alive: (u64, u64),
+    queue: VecDeque<Job>,
+    tasks: BTreeMap<u32, Task>,
+    next_task: u32,
+    credits: usize,
+    grant_rows: usize,
+    draining: bool,
+    drained: bool,
+    /// Something waits in the outbox that is not urgent.
+    dirty: bool,
+    flush_at: Option<Mono>,
+    gate_at: Option<Mono>,
+}
+
+impl SimWorker {
+    pub fn new(plan: &Plan, id: WorkerId, epoch: u32, seed: u64, paced: (bool, bool)) -> Self {
+        let mut worker = Self {
+            id,
+            epoch,
+            frozen_until: Mono(0),
+            wake_planned: None,
+            pause_until: Mono(0),
+            gate: Gate::new(paced.0, paced.1),
+            cache: OrgCache::new(plan.org_cache),
+            outbox: Outbox::default(),
+            rng: Rng::new(seed),
+            time_scale: plan.time_scale,
+            concurrency: plan.concurrency as usize,
+            alive: (0, 0),
+            queue: VecDeque::new(),
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            credits: 0,
+            grant_rows: usize::MAX,
+            draining: false,
+            drained: false,
+            dirty: false,
+            flush_at: None,
+            gate_at: None,
+        };
+        worker.ask_for_work();
+        worker
+    }
+
+    /// Returns how many rows and requests it keeps waiting (I16).
+    pub fn load(&self) -> usize {
+        self.queue.len() + self.tasks.len() + self.gate.waiting()
+    }
+
+    /// Takes a message of its coordinator.
+    pub fn hear(&mut self, now: Mono, message: ToWorker, plan: &Plan, out: &mut Vec<Out>) {
+        match message {
+            ToWorker::Hello(_) => {}
+            ToWorker::Probe { probe, sentinels } => {
+                let probing = Probing {
+                    number: probe,
+                    sentinels: sentinels.into(),
+                    found: None,
+                };
+                self.begin(Machine::Probe(Box::new(probing)), State::Wire(Op::Probe));
+                let task = self.next_task;
+                out.push(Out::Request {
+                    task,
+                    op: Op::Probe,
+                    row: None,
+                    lease: None,
+                    probe: true,
+                });
+            }
+            ToWorker::Grant(grant) => self.on_grant(*grant),
+            ToWorker::Slots(lease) => self.gate.on_slots(&lease),
+            ToWorker::Pause { generation, until } => {
+                self.gate.on_pause(generation, until);
+                self.pause_until = until;
+            }
+            ToWorker::Org { key, answer } => {
+                let cache = &mut self.cache;
+                self.outbox
+                    .count(|delta| cache.on_answer(&key, &answer, &mut delta.org_cache));
+                self.dirty = true;
+            }
+            ToWorker::OrgHints(hints) => {
+                let cache = &mut self.cache;
+                self.outbox
+                    .count(|delta| cache.on_hints(hints, &mut delta.org_cache));
+                self.dirty = true;
+            }
+            ToWorker::LookUpOrg { key } => self.fly(key.clone(), OrgMachine::lookup(key)),
+            ToWorker::CreateOrg {
+                key,
+                name_at,
+                intent,
+                suspect,
+            } => {
+                let name = org_name(plan, &key, name_at.as_ref());
+                self.fly(key.clone(), OrgMachine::create(key, name, intent, suspect));
+            }
+            ToWorker::Alive { writes, ramp } => {
+                self.alive.1 += 1;
+                self.alive.0 += u64::from(writes);
+                if ramp {
+                    self.gate.ramp();
+                    self.dirty = true;
+                }
+            }
+            ToWorker::Ping { nonce } => self.outbox.say(FromWorker::Pong { nonce }),
+            ToWorker::Drain => {
+                self.draining = true;
+                self.queue.clear();
+                self.gate.drain();
+                self.cache.drain();
+            }
+        }
+        self.pump(now, plan, out);
+    }
+
+    /// Takes the answer to a task's request.
+    pub fn answer(&mut self, now: Mono, task: u32, reply: &Reply, plan: &Plan, out: &mut Vec<Out>) {
+        self.take_reply(now, task, reply, out);
+        self.pump(now, plan, out);
+    }
+
+    /// Looks at its timers.
+    pub fn wake(&mut self, now: Mono, plan: &Plan, out: &mut Vec<Out>) {
+        self.pump(now, plan, out);
+    }
+
+    /// Returns when it wants to be woken.
+    pub fn wake_at(&self) -> Option<Mono> {
+        let timers = self.tasks.values().filter_map(|task| match task.state {
+            State::Reacting(at, ..) | State::Asleep(at) => Some(at),
+            _ => None,
+        });
+        timers.chain(self.flush_at).chain(self.gate_at).min()
+    }
+
+    fn on_grant(&mut self, grant: Grant) {
+        self.credits = self.credits.saturating_sub(1);
+        let mut contexts: BTreeMap<RowNumber, RowContext> = grant.contexts.into_iter().collect();
+        let before = self.queue.len();
+        let first = grant.chunk.first_row.0;
+        for row in (first..first + grant.chunk.rows).map(RowNumber) {
+            if grant
+                .rows
+                .as_ref()
+                .is_some_and(|rows| rows.binary_search(&row).is_err())
+            {
+                continue;
+            }
+            let context = contexts.remove(&row).unwrap_or(RowContext {
+                t_lo: grant.t_lo,
+                ..RowContext::default()
+            });
+            self.queue.push_back(Job {
+                lease: grant.lease,
+                row,
+                context,
+            });
+        }
+        self.grant_rows = (self.queue.len() - before).max(1);
+    }
+
+    fn active_rows(&self) -> usize {
+        self.tasks
+            .values()
+            .filter(|task| matches!(task.machine, Machine::Row { .. }))
+            .count()
+    }
+
+    fn start_rows(&mut self, now: Mono, plan: &Plan, out: &mut Vec<Out>) {
+        while self.active_rows() < self.concurrency && !self.draining {
+            let Some(job) = self.queue.pop_front() else {
+                break;
+            };
+            match &plan.row(job.row).parsed {
+                Err(error) => {
+                    let outcome = RowOutcome::failed(job.row, Step::Validation, error.clone());
+                    self.settle(job.lease, outcome);
+                }
+                Ok(row) => {
+                    let mut machine = RowMachine::new(row.clone(), job.context, plan.policy);
+                    let action = machine.start();
+                    let machine = Box::new(machine);
+                    let machine = Machine::Row {
+                        lease: job.lease,
+                        number: job.row,
+                        machine,
+                    };
+                    self.begin(machine, State::New);
+                    self.take(now, self.next_task, action.into(), out);
+                }
+            }
+        }
+        self.ask_for_work();
+    }
+
+    fn ask_for_work(&mut self) {
+        loop {
+            let coming = self.credits.saturating_mul(self.grant_rows);
+            if self.draining
+                || self.credits >= CREDITS_MAX
+                || self.queue.len().saturating_add(coming) >= self.concurrency
+            {
+                return;
+            }
+            self.credits += 1;
+            self.outbox.say(FromWorker::Credit);
+        }
+    }
+
+    fn fly(&mut self, key: OrgKey, machine: OrgMachine) {
+        self.cache.on_flight(&key);
+        let machine = Box::new(machine);
+        self.begin(Machine::Org { key, machine }, State::New);
+    }
+
+    fn begin(&mut self, machine: Machine, state: State) {
+        self.next_task += 1;
+        self.tasks.insert(
+            self.next_task,
+            Task {
+                machine,
+                state,
+                turn: Turn::Fresh,
+            },
+        );
+    }
+
+    fn settle(&mut self, lease: LeaseId, outcome: RowOutcome) {
+        self.outbox.settle(lease, outcome);
+        self.dirty = true;
+    }
+
+    fn back_off(&mut self, now: Mono, wait: Duration) -> Mono {
+        let share = 0.5 + self.rng.unit() / 2.0;
+        now.after(wait.mul_f64(share * self.time_scale))
+    }
+
+    fn hold(&mut self, now: Mono, wait: Duration) {
+        self.gate.hold(now.after(wait.min(HOLD_MAX)));
+    }
+
+    /// Does what a machine asks for.
+    fn take(&mut self, now: Mono, id: u32, todo: Todo, out: &mut Vec<Out>) {
+        let state = match todo {
+            Todo::AskOrg(key) => {
+                let cache = &mut self.cache;
+                let mut asked = None;
+                self.outbox
+                    .count(|delta| asked = Some(cache.ask(&key, &mut delta.org_cache)));
+                self.dirty = true;
+                match asked.unwrap() {
+                    Asked::Hit(org) => {
+                        let Some(Task {
+                            machine: Machine::Row { machine, .. },
+                            ..
+                        }) = self.tasks.get_mut(&id)
+                        else {
+                            return;
+                        };
+                        let action = machine.on_org(OrgAnswer::Ready { id: org });
+                        return self.take(now, id, action.into(), out);
+                    }
+                    Asked::Wait { answer, ask } => {
+                        if ask {
+                            self.outbox.say(FromWorker::AskOrg(key));
+                        }
+                        State::Org(answer)
+                    }
+                }
+            }
+            Todo::Send(op) => {
+                let Some(task) = self.tasks.get(&id) else {
+                    return;
+                };
+                if self.gate.try_pass(op.class(), now, task.turn) {
+                    return self.send(id, op, out);
+                }
+                let pass = self.gate.wait(op.class(), task.turn);
+                State::Gate(pass, op)
+            }
+            Todo::Backoff(wait) => State::Asleep(self.back_off(now, wait)),
+            Todo::Settle(outcome) => {
+                if let Some(Task {
+                    machine: Machine::Row { lease, .. },
+                    ..
+                }) = self.tasks.remove(&id)
+                {
+                    self.settle(lease, *outcome);
+                }
+                return;
+            }
+            Todo::Done(verdict) => {
+                if let Some(Task {
+                    machine: Machine::Org { key, .. },
+                    ..
+                }) = self.tasks.remove(&id)
+                {
+                    self.outbox.say(FromWorker::OrgDone { key, verdict });
+                }
+                return;
+            }
+            Todo::Halt(reason) => {
+                self.hold(now, HOLD_MAX);
+                self.outbox.say(FromWorker::Halt(reason));
+                State::Stuck
+            }
+        };
+        let is_org = |task: &Task| matches!(task.machine, Machine::Org { .. });
+        if matches!(state, State::Stuck) && self.tasks.get(&id).is_some_and(is_org) {
+            self.tasks.remove(&id);
+        } else if let Some(task) = self.tasks.get_mut(&id) {
+            task.state = state;
+        }
+    }
+
+    fn send(&mut self, id: u32, op: Op, out: &mut Vec<Out>) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        task.turn = Turn::Started;
+        task.state = State::Wire(op.clone());
+        let (row, lease) = match &task.machine {
+            Machine::Row { lease, number, .. } => (Some(*number), Some(*lease)),
+            Machine::Org { .. } | Machine::Probe(_) => (None, None),
+        };
+        out.push(Out::Request {
+            task: id,
+            op,
+            row,
+            lease,
+            probe: false,
+        });
+    }
+
+    fn take_reply(&mut self, now: Mono, id: u32, reply: &Reply, out: &mut Vec<Out>) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        let State::Wire(op) = &task.state else { return };
+        let verdict = classify(op, &reply.answer());
+        let class = op.class();
+        self.outbox.count(|delta| {
+            delta.requests.total += 1;
+            match class {
+                RequestClass::Write => delta.requests.writes += 1,
+                RequestClass::Read => delta.requests.reads += 1,
+            }
+            delta.latencies_us.push(50);
+        });
+        self.dirty = true;
+        if let Machine::Probe(probing) = &mut task.machine {
+            let missing = matches!(verdict, Verdict::Absent);
+            let result = match probing.found.take() {
+                None => probe_result(verdict, reply),
+                Some(_) if missing && probing.sentinels.is_empty() => ProbeResult::OtherEnvironment,
+                Some(found) if !missing => {
+                    probing.sentinels.clear();
+                    found
+                }
+                Some(found) => found,
+            };
+            if matches!(result, ProbeResult::Ok { .. })
+                && let Some(user) = probing.sentinels.pop_front()
+            {
+                probing.found = Some(result);
+                let op = Op::GetUser(user);
+                task.state = State::Wire(op.clone());
+                out.push(Out::Request {
+                    task: id,
+                    op,
+                    row: None,
+                    lease: None,
+                    probe: true,
+                });
+                return;
+            }
+            let probe = probing.number;
+            self.tasks.remove(&id);
+            self.outbox.say(FromWorker::Probed { probe, result });
+            return;
+        }
+        self.gate.on_answer(crate::worker::shell::is_good(&verdict));
+        let at = self.react(now, class, &verdict);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.state = State::Reacting(at, class, verdict);
+        }
+    }
+
+    /// Tells the coordinator; returns when the row may go on.
+    fn react(&mut self, now: Mono, class: RequestClass, verdict: &Verdict) -> Mono {
+        match verdict {
+            Verdict::Ok(_)
+            | Verdict::Absent
+            | Verdict::Rejected(_)
+            | Verdict::Exists(_)
+            | Verdict::OddEcho(_) => {
+                match class {
+                    RequestClass::Write => self.alive.0 += 1,
+                    RequestClass::Read => self.alive.1 += 1,
+                }
+                self.outbox.health(class, true);
+            }
+            Verdict::Ambiguous(_) => self.outbox.health(class, false),
+            Verdict::NotApplied(NotApplied::Throttled(wait)) => {
+                self.hold(now, wait.unwrap_or(HOLD_MAX));
+                self.outbox.say(FromWorker::Throttled { wait: *wait });
+            }
+            Verdict::NotApplied(NotApplied::Unauthorized) => {
+                self.hold(now, HOLD_MAX);
+                self.outbox.say(FromWorker::Unauthorized);
+            }
+            Verdict::NotApplied(NotApplied::Connect(_)) => {
+                self.outbox.health(class, false);
+                return self.back_off(now, CONNECT_AGAIN);
+            }
+            Verdict::Stop(_) => {}
+        }
+        now
+    }
+
+    /// Lets everything go on that can.
+    fn pump(&mut self, now: Mono, plan: &Plan, out: &mut Vec<Out>) {
+        loop {
+            let look = self.gate.look(now);
+            let generation = self.gate.generation();
+            for (class, count) in look.wants {
+                self.outbox.say(FromWorker::Want {
+                    generation,
+                    class,
+                    count,
+                });
+            }
+            self.gate_at = look.again_at;
+            let ids: Vec<u32> = self.tasks.keys().copied().collect();
+            let mut moved = false;
+            for id in ids {
+                moved |= self.step(now, id, out);
+            }
+            let before = (self.queue.len(), self.tasks.len());
+            self.start_rows(now, plan, out);
+            if !moved && before == (self.queue.len(), self.tasks.len()) {
+                break;
+            }
+        }
+        if self.draining && self.tasks.is_empty() && !self.drained {
+            self.drained = true;
+            self.outbox.say(FromWorker::Drained);
+        }
+        self.flush(now, out);
+    }
+
+    fn step(&mut self, now: Mono, id: u32, out: &mut Vec<Out>) -> bool {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return false;
+        };
+        let todo: Todo = match &mut task.state {
+            State::Org(answer) => match answer.try_recv() {
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Closed) => {
+                    self.tasks.remove(&id);
+                    return true;
+                }
+                Ok(answer) => match &mut task.machine {
+                    Machine::Row { machine, .. } => machine.on_org(answer).into(),
+                    Machine::Org { .. } | Machine::Probe(_) => return false,
+                },
+            },
+            State::Gate(pass, op) => match pass.try_recv() {
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Closed) => {
+                    self.tasks.remove(&id);
+                    return true;
+                }
+                Ok(()) => {
+                    let op = op.clone();
+                    self.send(id, op, out);
+                    return true;
+                }
+            },
+            State::Reacting(at, class, verdict) if *at <= now => {
+                let verdict = verdict.clone();
+                let alive = match class {
+                    RequestClass::Write => self.alive.0,
+                    RequestClass::Read => self.alive.1,
+                };
+                match &mut task.machine {
+                    Machine::Row { machine, .. } => machine.on_verdict(verdict, alive).into(),
+                    Machine::Org { machine, .. } => machine.on_verdict(verdict, alive).into(),
+                    Machine::Probe(_) => return false,
+                }
+            }
+            State::Asleep(at) if *at <= now => match &mut task.machine {
+                Machine::Row { machine, .. } => machine.on_timer().into(),
+                Machine::Org { machine, .. } => machine.on_timer().into(),
+                Machine::Probe(_) => return false,
+            },
+            State::New => match &mut task.machine {
+                Machine::Org { machine, .. } => machine.start().into(),
+                Machine::Row { .. } | Machine::Probe(_) => return false,
+            },
+            State::Reacting(..) | State::Asleep(_) | State::Wire(_) | State::Stuck => return false,
+        };
+        self.take(now, id, todo, out);
+        true
+    }
+
+    fn flush(&mut self, now: Mono, out: &mut Vec<Out>) {
+        let due = self.flush_at.is_some_and(|at| at <= now);
+        if self.outbox.is_urgent() || due {
+            let gauge = WorkerGauge::default();
+            let frames = self.outbox.take(now, gauge, self.draining);
+            out.extend(frames.into_iter().map(Out::Frame));
+            self.dirty = false;
+            self.flush_at = None;
+        } else if self.dirty && self.flush_at.is_none() {
+            self.flush_at = Some(now.after(OUTCOMES_WAIT));
+        }
+    }
+}
+
+fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {
+    match verdict {
+        Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => {
+            let Reply::Http {
+                date: Some(date), ..
+            } = reply
+            else {
+                return ProbeResult::Ok { date: None };
+            };
+            let time = httpdate::parse_http_date(date).unwrap();
+            let elapsed = time.duration_since(std::time::UNIX_EPOCH).unwrap();
+            let ms = i64::try_from(elapsed.as_millis()).unwrap();
+            ProbeResult::Ok {
+                date: Some(crate::model::ServerMs(ms)),
+            }
+        }
+        Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
+        Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
+        Verdict::NotApplied(NotApplied::Connect(words)) => ProbeResult::Connect(words),
+        Verdict::Stop(reason) => ProbeResult::Stop(reason),
+        Verdict::Rejected(why) | Verdict::Exists(why) | Verdict::Ambiguous(why) => {
+            ProbeResult::Trouble(why.code)
+        }
+    }
+}
+
+fn org_name(plan: &Plan, key: &OrgKey, name_at: Option<&NameAt>) -> String {
+    let row = name_at.and_then(|at| plan.row(at.row).parsed.as_ref().ok());
+    let named = row
+        .filter(|row| row.org.as_ref() == Some(key))
+        .and_then(|row| row.org_name.clone());
+    named.unwrap_or_else(|| key.as_str().to_owned())
+}
