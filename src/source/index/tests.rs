@@ -182,10 +182,15 @@ fn model(rows: &[[String; 4]]) -> (Vec<Follower>, u32, Vec<ExternalIdConflict>) 
                     && !row[3].trim().is_empty()
                     && other[3].trim() == row[3].trim()
             };
+            // A row that fails before any request joins nothing: the next one looks past it.
+            let joins = |at: &usize| {
+                let failed = |it: &ExternalIdConflict| it.row == number(*at);
+                pair(&rows[*at]) && !conflicts.iter().any(failed)
+            };
             followers.push(Follower {
                 row: number(n),
                 leader: number(leader),
-                previous_pair: lower.iter().rposition(pair).map(number),
+                previous_pair: (0..n).rev().find(joins).map(number),
             });
             let user = |row: &[String; 4]| [row[1].trim().to_owned(), row[2].trim().to_owned()];
             differing += u32::from(user(&rows[leader]) != user(row));
