@@ -187,10 +187,6 @@ impl Running {
         }
     }
 
-    pub fn is_over(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
     pub fn signal(&self, signal: Signal) {
         signal_to(self.pid(), signal);
     }
