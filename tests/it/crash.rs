@@ -6,6 +6,7 @@ use crate::judge::{World, people, text};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// The line of an import that takes seconds, with small chunks and three workers.
 fn slow_import(server: &Server) -> String {
@@ -20,7 +21,8 @@ fn folder() -> Work {
     let work = Work::new();
     let mut csv = people(240, |n| format!("org-{}", n % 5));
     for n in 1..=20 {
-        csv += &format!("P{n}@EXAMPLE.com,P{n},x-{n},org-{}\n", (n + 1) % 5);
+        let org = (n + 1) % 5;
+        writeln!(csv, "P{n}@EXAMPLE.com,P{n},x-{n},org-{org}").unwrap();
     }
     work.write("users.csv", csv);
     work
@@ -129,7 +131,7 @@ fn killed_workers_are_replaced_and_the_run_goes_on() {
 fn a_worker_that_is_stopped_is_replaced() {
     let work = folder();
     let server = work.sandbox("");
-    let running = work.start(&(slow_import(&server) + " --time-scale 0.04 --json"));
+    let running = work.start(&(slow_import(&server) + " --time-scale 0.1 --json"));
     let pids = until("three workers are ready", || {
         Some(workers(&work)).filter(|pids| pids.len() >= 3)
     });

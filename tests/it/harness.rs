@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub const KEY: &str = "sk_test_it_0123456789";
 
 /// Longest wait for anything: far above what a loaded machine needs, so only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often a condition is looked at.
 const TICK: Duration = Duration::from_millis(3);

@@ -20,7 +20,7 @@ fn results_have_a_record_per_row_in_row_order() {
     assert_eq!(csv.lines().next().unwrap(), HEADER);
     let rows = work.results();
     let numbers: Vec<usize> = rows.iter().map(|row| row["row"].parse().unwrap()).collect();
-    assert_eq!(numbers, Vec::from_iter(1..=600));
+    assert!(numbers.into_iter().eq(1..=600));
     let source = std::fs::read(work.path("many-organizations.csv")).unwrap();
     let mut reader = csv::Reader::from_reader(&*source);
     for (record, row) in reader.records().zip(&rows) {

@@ -2,6 +2,7 @@
 
 use crate::harness::{Work, until};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::path::Path;
 
 const KEY: &str = "sk_test_canary_k3y";
@@ -35,10 +36,10 @@ fn secrets_are_nowhere_while_it_runs_and_after_it_was_killed() {
     let server = work.sandbox("--latency 10ms");
     let mut csv = String::from("email,first_name,password,password_hash,password_hash_type\n");
     for n in 0..200 {
-        csv += &format!("{n}{EMAIL},{NAME},{PASSWORD},,\n");
-        csv += &format!("h{n}{EMAIL},{NAME},,{HASH},bcrypt\n");
+        writeln!(csv, "{n}{EMAIL},{NAME},{PASSWORD},,").unwrap();
+        writeln!(csv, "h{n}{EMAIL},{NAME},,{HASH},bcrypt").unwrap();
     }
-    csv += &format!("{EMAIL}-wrong@,{NAME},{PASSWORD},,\n");
+    writeln!(csv, "{EMAIL}-wrong@,{NAME},{PASSWORD},,").unwrap();
     work.write("users.csv", csv);
     let mut command = work.userferry(&format!(
         "import users.csv --job it --events events.jsonl --log-level trace --chunk-size 20 {}",
