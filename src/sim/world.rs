@@ -175,7 +175,7 @@ impl World {
             extras: Vec::new(),
             completed: false,
             script,
-            rng: Rng::new(seed ^ 0x776f_726c_64),
+            rng: Rng::new(seed ^ 0x0077_6f72_6c64),
             now: Mono(SECOND),
             serial: 0,
             coming: BTreeMap::new(),
