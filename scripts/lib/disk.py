@@ -7,7 +7,6 @@ it; file lengths likewise. Names change in the order in which they were changed.
 """
 
 import os
-import re
 from bisect import bisect_left
 from dataclasses import dataclass
 
@@ -18,6 +17,10 @@ FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-journal")
 # Rebuilt from the log after every crash, and never read before that.
 VOLATILE = "ledger.sqlite-shm"
 MODES = ("lost", "kept", "prefix", "mixed", "mixed")
+
+
+class Interrupted(Exception):
+    """The kill hit a call that changes a file: nobody knows whether it had its effect."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Recorder:
         return name if os.path.dirname(folder) == self.root and name in FILES else None
 
     def add(self, call, kind, **what):
-        # A call that the kill interrupted may or may not have had its effect.
-        require(call.result is not None, f"{call.name} was interrupted by the kill")
+        if call.result is None:
+            raise Interrupted(call.name)
         self.actions.append(Action(call.start, kind, **what))
 
     def on_openat(self, call):
@@ -210,9 +213,3 @@ def rename(names, action):
         names[action.name] = action.file
     else:
         names.pop(action.name, None)
-
-
-def words(action):
-    """An action in a few words, for a report."""
-    text = re.sub(r"^ledger\.sqlite", "", action.name) or action.file
-    return f"{action.kind} {text} {action.offset}+{len(action.data)}"
