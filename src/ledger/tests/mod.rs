@@ -62,6 +62,7 @@ fn record() -> JobRecord {
         },
         created_ms: 1,
         generation: 1,
+        rebuilt_from: None,
     }
 }
 
