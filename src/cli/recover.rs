@@ -32,7 +32,7 @@ pub fn run(ctx: &mut Context, args: &RecoverArgs) -> CliResult<Exit> {
     let trace_ms = earliest_trace(&folder);
     let lock = JobLock::acquire(folder.path()).map_err(|error| of_job(error.into()))?;
     refuse_sound(&place, &folder).map_err(of_job)?;
-    let old = salvage(&folder);
+    let old = salvage(&folder).map_err(|error| of_job(error.into()))?;
     let plan = plan(args, &folder, &old, trace_ms).map_err(of_job)?;
     announce(ctx, &folder, &plan);
     let new = rebuild(ctx, &folder, &old, plan).map_err(of_job)?;

@@ -77,19 +77,20 @@ impl Salvage {
 /// Reads what the ledger in `folder` still says about the job of that name. Its lock is ours.
 ///
 /// When an earlier attempt was cut short, the old ledger has another name already; then that one
-/// is read.
-pub fn salvage(folder: &JobFolder) -> Salvage {
+/// is read, once its log has followed it.
+pub fn salvage(folder: &JobFolder) -> Result<Salvage, FolderError> {
+    reunite(folder)?;
     let path = folder.path();
     let older = (1..SET_ASIDE_MAX)
         .map(|number| path.join(set_aside_name(number)))
         .take_while(|path| fs::symlink_metadata(path).is_ok())
         .collect::<Vec<_>>();
     let candidates = std::iter::once(folder.ledger_path()).chain(older.into_iter().rev());
-    candidates
+    let salvaged = candidates
         .filter(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file()))
         .map(|path| salvage_file(&path, folder.name()))
-        .find(|salvage| salvage.record.is_some())
-        .unwrap_or_default()
+        .find(|salvage| salvage.record.is_some());
+    Ok(salvaged.unwrap_or_default())
 }
 
 fn salvage_file(path: &Path, name: &str) -> Salvage {
@@ -172,6 +173,7 @@ pub fn set_aside_and_replace(
     folder: &JobFolder,
     job: &NewJob,
 ) -> Result<Option<PathBuf>, ReplaceError> {
+    reunite(folder)?;
     let new = folder.path().join(NEW_FILE);
     for path in std::iter::once(new.clone()).chain(companions(&new)) {
         remove_leftover(&path)?;
@@ -202,30 +204,48 @@ fn set_aside(folder: &JobFolder) -> Result<Option<PathBuf>, FolderError> {
     if !has_ledger && beside.is_empty() {
         return Ok(None);
     }
-    let name = free_name(folder.path(), has_ledger)?;
+    let name = free_name(folder.path())?;
     // The ledger first: without its log it would look sound and older than it is.
     if has_ledger {
         rename(&old, &name)?;
         sync_folder(folder.path())?;
     }
-    for (from, to) in companions(&old).zip(companions(&name)) {
-        if is_there(&from) {
-            rename(&from, &to)?;
-        }
-    }
+    rename_companions(&old, &name)?;
     sync_folder(folder.path())?;
     Ok(has_ledger.then_some(name))
 }
 
-/// Returns the first name that is free: the files of one ledger stay together. A log whose ledger
-/// was renamed before a crash follows it.
-fn free_name(folder: &Path, has_ledger: bool) -> Result<PathBuf, FolderError> {
+/// Finishes the renaming that a crash cut short: a log whose ledger has its new name follows it.
+/// That it was so, and the ledger is not merely gone, the unused new ledger tells.
+fn reunite(folder: &JobFolder) -> Result<(), FolderError> {
+    let old = folder.ledger_path();
+    if is_there(&old) || !is_there(&folder.path().join(NEW_FILE)) {
+        return Ok(());
+    }
+    let last = (1..SET_ASIDE_MAX)
+        .map(|number| folder.path().join(set_aside_name(number)))
+        .take_while(|name| is_there(name))
+        .last();
+    match last.filter(|name| !companions(name).any(|path| is_there(&path))) {
+        Some(name) => rename_companions(&old, &name),
+        None => Ok(()),
+    }
+}
+
+fn rename_companions(old: &Path, name: &Path) -> Result<(), FolderError> {
+    for (from, to) in companions(old).zip(companions(name)) {
+        if is_there(&from) {
+            rename(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the first name under which nothing is kept: the files of one ledger stay together.
+fn free_name(folder: &Path) -> Result<PathBuf, FolderError> {
     (1..SET_ASIDE_MAX)
         .map(|number| folder.join(set_aside_name(number)))
-        .find(|name| {
-            let is_free = !companions(name).any(|path| is_there(&path));
-            is_free && !(has_ledger && is_there(name))
-        })
+        .find(|name| !is_there(name) && !companions(name).any(|path| is_there(&path)))
         .ok_or_else(|| {
             let error = io::Error::other("too many old ledgers are kept here");
             FolderError::io("renamed", &folder.join(LEDGER_FILE), error)

@@ -6,6 +6,7 @@ mod image;
 mod model;
 mod reading;
 mod retrying;
+mod ruins;
 
 use super::*;
 use crate::model::{
