@@ -77,7 +77,10 @@ impl Desk {
     fn killed() -> Self {
         let desk = Self::new();
         let mut import = desk
-            .command(&format!("import people.csv --workers 2 {}", desk.identity()))
+            .command(&format!(
+                "import people.csv --workers 2 {}",
+                desk.identity()
+            ))
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -95,7 +98,10 @@ impl Desk {
     }
 
     fn identity(&self) -> String {
-        format!("--target sandbox --base-url {} --create-orgs --chunk-size 50", self.url)
+        format!(
+            "--target sandbox --base-url {} --create-orgs --chunk-size 50",
+            self.url
+        )
     }
 
     fn command(&self, words: &str) -> Command {
@@ -150,7 +156,11 @@ impl Desk {
     fn ask(&self, path: &str) -> Value {
         let address = self.url.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8(answer).unwrap();
@@ -196,8 +206,14 @@ impl Desk {
         }
         assert_eq!(summary["rows"]["total"], ROWS);
         let made = &summary["organizations"];
-        assert_eq!((&made["created"], &made["found"]), (&ORGS.into(), &0.into()));
-        assert!(summary["rows"]["recovered"].as_u64().unwrap() > 0, "{summary}");
+        assert_eq!(
+            (&made["created"], &made["found"]),
+            (&ORGS.into(), &0.into())
+        );
+        assert!(
+            summary["rows"]["recovered"].as_u64().unwrap() > 0,
+            "{summary}"
+        );
         self.assert_exactly_once();
         for (file, bytes) in before {
             let kept = file.replace("ledger.sqlite", "ledger.sqlite.damaged-1");
@@ -285,16 +301,27 @@ fn a_ledger_overwritten_in_the_middle_is_recovered() {
     let desk = Desk::killed();
     let length = fs::metadata(desk.ledger()).unwrap().len();
     // The log would hide it: newer pages come from there.
-    overwrite(&desk.ledger(), length / 2 / 4096 * 4096, &vec![0xA5; 12_288]);
+    overwrite(
+        &desk.ledger(),
+        length / 2 / 4096 * 4096,
+        &vec![0xA5; 12_288],
+    );
     let _log = fs::remove_file(desk.job().join("ledger.sqlite-wal"));
     desk.assert_refused("ledger_corrupt");
     // The same file elsewhere is the same file; another one is not.
-    fs::rename(desk.dir.path().join("people.csv"), desk.dir.path().join("moved.csv")).unwrap();
+    fs::rename(
+        desk.dir.path().join("people.csv"),
+        desk.dir.path().join("moved.csv"),
+    )
+    .unwrap();
     fs::write(desk.dir.path().join("other.csv"), "email\na@x.example\n").unwrap();
     let other = format!("recover {} --from-target --csv other.csv", desk.name());
     let before = desk.files();
     let (exit, refused, _) = desk.json(&other);
-    assert_eq!((exit, &refused["error"]["code"]), (65, &"file_changed".into()));
+    assert_eq!(
+        (exit, &refused["error"]["code"]),
+        (65, &"file_changed".into())
+    );
     let differs = format!("recover {} --from-target --chunk-size 9", desk.name());
     assert_eq!(desk.run(&differs).status.code(), Some(2));
     assert!(desk.files() == before, "a refusal writes nothing");
@@ -309,7 +336,8 @@ fn a_ledger_cut_short_is_recovered() {
     file.set_len(length / 2 + 100).unwrap();
     fs::write(desk.job().join("ledger.sqlite-wal"), "").unwrap();
     desk.assert_refused("ledger_corrupt");
-    desk.assert_recovers(&desk.identity());
+    // What is left still says which file and where to.
+    desk.assert_recovers("");
 }
 
 #[test]
@@ -347,7 +375,9 @@ fn a_ledger_that_is_gone_is_recovered_and_a_recovery_is_killed_and_resumed() {
         .unwrap();
     let looked_up = || {
         let stats = desk.ask("/_sandbox/stats");
-        stats["by_kind"]["get_user_by_external_id"].as_u64().unwrap_or(0)
+        stats["by_kind"]["get_user_by_external_id"]
+            .as_u64()
+            .unwrap_or(0)
     };
     while looked_up() < 100 {
         assert_eq!(recover.try_wait().unwrap(), None, "it ended before");

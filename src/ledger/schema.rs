@@ -234,7 +234,14 @@ pub(super) fn open_any_format(path: &Path) -> Result<(Connection, i64), LedgerEr
 /// Opens what may be the ruins of a ledger, for reading only: its format is not asked.
 pub(super) fn open_ruin(path: &Path) -> Result<Connection, LedgerError> {
     let path = &resolved(path)?;
-    connect_read_only(path).map_err(|fault| fault.at(path))
+    let open = || -> Result<Connection, Fault> {
+        let conn = connect_read_only(path)?;
+        // Makes the library read what is left of a file that was cut short; nothing can be
+        // written through this connection either way.
+        set(&conn, "writable_schema", 1)?;
+        Ok(conn)
+    };
+    open().map_err(|fault| fault.at(path))
 }
 
 fn connect_read_only(path: &Path) -> Result<Connection, Fault> {
