@@ -247,6 +247,7 @@ fn new_job(rows: &[PlannedRow], chunk_rows: u32, record: JobRecord, hash_key: u6
 
 fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
     JobRecord {
+        rebuilt_from: None,
         name: "play".into(),
         source: "/play.csv".into(),
         source_bytes: 1,

@@ -681,3 +681,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn half_a_404_says_nothing_about_the_route() {
+    let op = Op::FindUserByExternalId("x".to_owned());
+    assert!(told(&op, 404, r#"{"message":"User not fo"#).starts_with("ambiguous"));
+    assert_eq!(told(&op, 404, HTML), "stop not_this_api");
+}
