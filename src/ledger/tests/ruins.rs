@@ -3,14 +3,21 @@
 use super::*;
 use proptest::prelude::*;
 use std::fs;
+use std::sync::LazyLock;
 
 /// The bytes of a ledger at work: the file, and its log with commits that are not in the file yet.
+#[derive(Clone)]
 struct Original {
     ledger: Vec<u8>,
     log: Vec<u8>,
 }
 
 fn original() -> Original {
+    static MADE: LazyLock<Original> = LazyLock::new(make_original);
+    MADE.clone()
+}
+
+fn make_original() -> Original {
     let desk = Desk::new(&NewJob {
         record: record(),
         followers: vec![follower(30, 2, None), follower(31, 2, Some(30))],
@@ -125,14 +132,11 @@ fn strike(bytes: &mut Vec<u8>, blow: &Blow) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn a_ledger_struck_anywhere_opens_sound_or_is_refused_untouched(
         blows in proptest::collection::vec((any::<bool>(), blow()), 1..4),
     ) {
-        let original = original();
-        let Original { mut ledger, mut log } = original;
+        let Original { mut ledger, mut log } = original();
         for (on_log, blow) in &blows {
             strike(if *on_log { &mut log } else { &mut ledger }, blow);
         }
