@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(Body::read(None), Body::Cut);
         assert_eq!(Body::read(Some(b" \r\n")), Body::Empty);
         assert_eq!(Body::read(Some(b"<html></html>")), Body::Other);
-        assert_eq!(Body::read(Some(b"{\"id\":\"us")), Body::Other);
+        assert_eq!(Body::read(Some(b"{\"id\":\"us")), Body::Torn);
         assert_eq!(Body::read(Some(b"\xff\xfe")), Body::Other);
         assert_eq!(
             Body::read(Some(b"\"Ratelimited\"")),
