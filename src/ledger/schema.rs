@@ -393,8 +393,9 @@ pub(super) fn format_known() -> i64 {
 fn prepare(conn: &Connection) -> Result<(), Fault> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    let mode: String =
-        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    // Stepped to its end: a fresh file answers `wal` first and commits the change afterwards, and
+    // a disk that fails then must be heard.
+    let mode: String = conn.query_one("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Fault::Invariant(
             "I1",
@@ -488,6 +489,18 @@ mod tests {
         assert_eq!(get(&conn, "busy_timeout").unwrap(), 5000);
         assert_eq!(get(&conn, "application_id").unwrap(), APPLICATION_ID);
         assert_eq!(get(&conn, "user_version").unwrap(), format_known());
+    }
+
+    /// The switch to `WAL` is a transaction of its own in a fresh file. `SQLite` answers before it
+    /// commits it.
+    #[test]
+    fn a_switch_of_the_journal_that_is_not_committed_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conn = Connection::open(folder.path().join("ledger")).unwrap();
+        conn.commit_hook(Some(|| true)).unwrap();
+        assert!(matches!(prepare(&conn), Err(Fault::Sqlite(_))));
+        conn.commit_hook(None::<fn() -> bool>).unwrap();
+        prepare(&conn).unwrap();
     }
 
     #[test]
