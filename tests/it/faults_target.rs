@@ -2,7 +2,7 @@
 
 use crate::harness::Work;
 use crate::http::Stub;
-use crate::judge::{World, plain};
+use crate::judge::{World, people, plain};
 use crate::proxy::{Act, Proxy, answer};
 use serde_json::Value;
 use std::io::Write as _;
@@ -278,4 +278,73 @@ fn another_environment_is_used_when_the_person_insists() {
     work.run("resume --rate none").expect(69).says(&["--yes"]);
     work.run("resume --rate none --yes").expect(0);
     assert!(!server.world().users.is_empty());
+}
+
+/// Imports 30 people of one organization; before the tenth membership somebody deletes what `path`
+/// makes of its body. Returns the states and codes of all rows.
+fn deleted_on_the_way(path: fn(&Value) -> String) -> Vec<(String, String)> {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let count = AtomicU64::new(0);
+    let behind = server.url().strip_prefix("http://").unwrap().to_owned();
+    let proxy = Proxy::start(&server, move |request| {
+        let is_membership =
+            request.method == "POST" && request.path.ends_with("/organization_memberships");
+        if is_membership && count.fetch_add(1, Ordering::SeqCst) == 9 {
+            let path = path(&serde_json::from_str(&request.body).unwrap());
+            let mut stream = std::net::TcpStream::connect(&behind).unwrap();
+            let text = format!("DELETE {path} HTTP/1.0\r\nAuthorization: Bearer sk_test\r\n\r\n");
+            stream.write_all(text.as_bytes()).unwrap();
+            std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+        }
+        Act::Pass
+    });
+    work.write("users.csv", people(30, |_| "acme".to_owned()));
+    let line = format!(
+        "import users.csv --create-orgs --workers 1 --concurrency 1 --time-scale 0.02 {}",
+        proxy.target()
+    );
+    work.run(&line).expect(1);
+    let records = work.results().into_iter();
+    records
+        .map(|row| (row["state"].clone(), row["error_code"].clone()))
+        .collect()
+}
+
+#[test]
+fn a_user_deleted_on_the_way_fails_its_row_and_no_other() {
+    let rows = deleted_on_the_way(|body| {
+        format!(
+            "/user_management/users/{}",
+            body["user_id"].as_str().unwrap()
+        )
+    });
+    for (row, (state, code)) in (1..).zip(&rows) {
+        if row == 10 {
+            assert_eq!(state, "failed", "{code}");
+        } else {
+            assert_eq!(state, "created", "row {row}: {code}");
+        }
+    }
+}
+
+#[test]
+fn an_organization_deleted_on_the_way_fails_rows_one_by_one_with_their_reason() {
+    let rows = deleted_on_the_way(|body| {
+        format!(
+            "/organizations/{}",
+            body["organization_id"].as_str().unwrap()
+        )
+    });
+    for (row, (state, code)) in (1..).zip(&rows) {
+        if row < 10 {
+            assert_eq!(state, "created", "row {row}: {code}");
+        } else {
+            assert!(
+                ["created", "failed"].contains(&&**state),
+                "row {row}: {state} {code}"
+            );
+        }
+    }
+    assert!(rows.iter().any(|(state, _)| state == "failed"), "{rows:?}");
 }

@@ -29,4 +29,5 @@ mod outputs;
 mod proxy;
 mod rows;
 mod secrets;
+mod security;
 mod signals;
