@@ -80,6 +80,7 @@ impl Exit {
             ) => Self::TargetRefuses,
             EndReason::Ledger(error) => super::error::ledger_exit(error),
             EndReason::SourceChanged(_) => Self::Input,
+            EndReason::SourceUnreadable(_) => Self::Disk,
             EndReason::Internal(_) => Self::Internal,
         }
     }
@@ -140,6 +141,7 @@ mod tests {
                 69,
             ),
             (EndReason::SourceChanged(String::new()), 65),
+            (EndReason::SourceUnreadable(String::new()), 74),
             (EndReason::Internal(String::new()), 70),
         ];
         for (why, code) in table {

@@ -23,6 +23,10 @@ pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
             CliError::new(Exit::Input, "file_changed", words.clone())
                 .hint("put the file back as it was")
         }
+        EndReason::SourceUnreadable(words) => {
+            CliError::new(Exit::Disk, "file_not_read", words.clone())
+                .hint("check the disk and the file's permissions")
+        }
         EndReason::Internal(words) => CliError::new(Exit::Internal, "internal", words.clone()),
     };
     Some(match resume {

@@ -82,6 +82,8 @@ pub enum EndReason {
     Ledger(std::sync::Arc<crate::ledger::LedgerError>),
     /// The file is not the one that was indexed.
     SourceChanged(String),
+    /// The file cannot be read any more.
+    SourceUnreadable(String),
     /// Workers cannot be kept alive, or an invariant broke.
     Internal(String),
 }

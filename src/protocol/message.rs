@@ -60,8 +60,13 @@ pub enum ToWorker {
         /// A request may have been sent before: look first.
         suspect: bool,
     },
-    /// Something succeeded since: failed attempts count again.
-    Alive,
+    /// The target answered a probe.
+    Alive {
+        /// Writes that fail from now on fail for their own sake: their attempts count.
+        writes: bool,
+        /// It was out: start with one request in flight, then 2, 4, …
+        ramp: bool,
+    },
     /// Answer, or be taken for dead.
     Ping {
         /// Echoed in the answer.
@@ -84,7 +89,7 @@ impl std::fmt::Debug for ToWorker {
             Self::OrgHints(_) => "OrgHints",
             Self::LookUpOrg { .. } => "LookUpOrg",
             Self::CreateOrg { .. } => "CreateOrg",
-            Self::Alive => "Alive",
+            Self::Alive { .. } => "Alive",
             Self::Ping { .. } => "Ping",
             Self::Drain => "Drain",
         };
@@ -288,6 +293,8 @@ pub enum FromWorker {
     },
     /// Answers since the last report that speak for or against the target's health.
     Health {
+        /// Reads or writes: one may work while the other does not.
+        class: RequestClass,
         /// Answers of any meaning.
         ok: u32,
         /// 5xx, timeouts, resets, refused connections.
@@ -322,6 +329,8 @@ pub enum FromWorker {
     },
     /// A chunk's bytes are not those of the index.
     SourceChanged(String),
+    /// The source file cannot be opened or read.
+    SourceUnreadable(String),
     /// After a drain: nothing is under way any more.
     Drained,
 }

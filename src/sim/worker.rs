@@ -10,7 +10,7 @@ use crate::protocol::{
     FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, ToWorker,
 };
 use crate::target::classify::NotApplied;
-use crate::target::{Op, Reply, StopReason, Verdict, classify};
+use crate::target::{Op, Reply, RequestClass, StopReason, Verdict, classify};
 use crate::worker::cache::{Asked, OrgCache};
 use crate::worker::gate::{Gate, Turn};
 use crate::worker::org_steps::{OrgAction, OrgMachine};
@@ -56,7 +56,7 @@ enum State {
     Gate(oneshot::Receiver<()>, Op),
     Wire(Op),
     /// A verdict that is acted upon after a wait.
-    Reacting(Mono, Verdict),
+    Reacting(Mono, RequestClass, Verdict),
     Asleep(Mono),
     /// Halted: the coordinator ends the run.
     Stuck,
@@ -126,7 +126,7 @@ pub struct SimWorker {
     rng: Rng,
     time_scale: f64,
     concurrency: usize,
-    alive: u64,
+    alive: BTreeMap<RequestClass, u64>,
     queue: VecDeque<Job>,
     tasks: BTreeMap<u32, Task>,
     next_task: u32,
@@ -154,7 +154,7 @@ impl SimWorker {
             rng: Rng::new(seed),
             time_scale: plan.time_scale,
             concurrency: plan.concurrency as usize,
-            alive: 0,
+            alive: BTreeMap::new(),
             queue: VecDeque::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
@@ -206,7 +206,15 @@ impl SimWorker {
                 let name = org_name(plan, &key, name_at.as_ref());
                 self.fly(key.clone(), OrgMachine::create(key, name, intent, suspect));
             }
-            ToWorker::Alive => self.alive += 1,
+            ToWorker::Alive { writes, ramp } => {
+                self.bump(RequestClass::Read);
+                if writes {
+                    self.bump(RequestClass::Write);
+                }
+                if ramp {
+                    self.gate.ramp();
+                }
+            }
             ToWorker::Ping { nonce } => self.outbox.say(FromWorker::Pong { nonce }),
             ToWorker::Drain => {
                 self.draining = true;
@@ -232,7 +240,7 @@ impl SimWorker {
     /// Returns when it wants to be woken.
     pub fn wake_at(&self) -> Option<Mono> {
         let timers = self.tasks.values().filter_map(|task| match task.state {
-            State::Reacting(at, _) | State::Asleep(at) => Some(at),
+            State::Reacting(at, ..) | State::Asleep(at) => Some(at),
             _ => None,
         });
         timers.chain(self.flush_at).chain(self.gate_at).min()
@@ -252,7 +260,9 @@ impl SimWorker {
                 .unwrap_or(RowContext { t_lo: grant.t_lo, ..RowContext::default() });
             self.queue.push_back(Job { lease: grant.lease, row, context });
         }
-        self.grant_rows = (self.queue.len() - before).max(1);
+        let rows = self.queue.len() - before;
+        let seen = Some(self.grant_rows).filter(|rows| *rows != usize::MAX);
+        self.grant_rows = rows.max(seen.unwrap_or(1));
     }
 
     fn active_rows(&self) -> usize {
@@ -347,7 +357,7 @@ impl SimWorker {
             }
             Todo::Send(op) => {
                 let Some(task) = self.tasks.get(&id) else { return };
-                if self.gate.is_open(op.class(), now, task.turn) {
+                if self.gate.try_pass(op.class(), now, task.turn) {
                     return self.send(id, op, out);
                 }
                 let pass = self.gate.wait(op.class(), task.turn);
@@ -402,8 +412,8 @@ impl SimWorker {
         self.outbox.count(|delta| {
             delta.requests.total += 1;
             match class {
-                crate::target::RequestClass::Write => delta.requests.writes += 1,
-                crate::target::RequestClass::Read => delta.requests.reads += 1,
+                RequestClass::Write => delta.requests.writes += 1,
+                RequestClass::Read => delta.requests.reads += 1,
             }
             delta.latencies_us.push(50);
         });
@@ -433,24 +443,29 @@ impl SimWorker {
             self.outbox.say(FromWorker::Probed { probe, result });
             return;
         }
-        let at = self.react(now, &verdict);
+        self.gate.on_answer(is_good(&verdict));
+        let at = self.react(now, class, &verdict);
         if let Some(task) = self.tasks.get_mut(&id) {
-            task.state = State::Reacting(at, verdict);
+            task.state = State::Reacting(at, class, verdict);
         }
     }
 
+    fn bump(&mut self, class: RequestClass) {
+        *self.alive.entry(class).or_default() += 1;
+    }
+
     /// Tells the coordinator; returns when the row may go on.
-    fn react(&mut self, now: Mono, verdict: &Verdict) -> Mono {
+    fn react(&mut self, now: Mono, class: RequestClass, verdict: &Verdict) -> Mono {
         match verdict {
             Verdict::Ok(_)
             | Verdict::Absent
             | Verdict::Rejected(_)
             | Verdict::Exists(_)
             | Verdict::OddEcho(_) => {
-                self.alive += 1;
-                self.outbox.health(true);
+                self.bump(class);
+                self.outbox.health(class, true);
             }
-            Verdict::Ambiguous(_) => self.outbox.health(false),
+            Verdict::Ambiguous(_) => self.outbox.health(class, false),
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
                 self.hold(now, wait.unwrap_or(HOLD_MAX));
                 self.outbox.say(FromWorker::Throttled { wait: *wait });
@@ -460,7 +475,7 @@ impl SimWorker {
                 self.outbox.say(FromWorker::Unauthorized);
             }
             Verdict::NotApplied(NotApplied::Connect(_)) => {
-                self.outbox.health(false);
+                self.outbox.health(class, false);
                 return self.back_off(now, CONNECT_AGAIN);
             }
             Verdict::Stop(_) => {}
@@ -521,11 +536,12 @@ impl SimWorker {
                     return true;
                 }
             },
-            State::Reacting(at, verdict) if *at <= now => {
+            State::Reacting(at, class, verdict) if *at <= now => {
+                let alive = self.alive.get(class).copied().unwrap_or(0);
                 let verdict = verdict.clone();
                 match &mut task.machine {
-                    Machine::Row { machine, .. } => machine.on_verdict(verdict, self.alive).into(),
-                    Machine::Org { machine, .. } => machine.on_verdict(verdict, self.alive).into(),
+                    Machine::Row { machine, .. } => machine.on_verdict(verdict, alive).into(),
+                    Machine::Org { machine, .. } => machine.on_verdict(verdict, alive).into(),
                     Machine::Probe(_) => return false,
                 }
             }
@@ -556,6 +572,10 @@ impl SimWorker {
             self.flush_at = Some(now.after(OUTCOMES_WAIT));
         }
     }
+}
+
+const fn is_good(verdict: &Verdict) -> bool {
+    !matches!(verdict, Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_))
 }
 
 fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {

@@ -548,7 +548,7 @@ impl World {
                 let by_deaths = words.contains("workers die");
                 self.check(by_deaths && self.deaths > 0, "I18", || words.clone());
             }
-            EndReason::SourceChanged(words) => self.check(false, "I15", || words.clone()),
+            EndReason::SourceChanged(words) | EndReason::SourceUnreadable(words) => self.check(false, "I15", || words.clone()),
             EndReason::Refused(StopReason::Unauthorized)
             | EndReason::Interrupted(_)
             | EndReason::Outage(_)

@@ -44,7 +44,13 @@ pub struct Gate {
     generation: u32,
     paused_until: Mono,
     draining: bool,
+    /// After an outage: at most this many in flight; twice as many with every good answer.
+    ramp: Option<u32>,
+    in_flight: u32,
 }
+
+/// The ramp ends here: by then the target has proven itself.
+const RAMP_MAX: u32 = 1024;
 
 /// What the gate wants done after it was looked at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -70,13 +76,36 @@ impl Gate {
             generation: 0,
             paused_until: Mono(0),
             draining: false,
+            ramp: None,
+            in_flight: 0,
         }
     }
 
-    /// Returns whether a request may start right now, without waiting.
-    pub fn is_open(&self, class: RequestClass, now: Mono, turn: Turn) -> bool {
-        let line = self.line(class);
-        !line.paced && now >= self.paused_until && !(self.draining && turn == Turn::Fresh)
+    /// Lets a request through right now if nothing holds it back.
+    pub fn try_pass(&mut self, class: RequestClass, now: Mono, turn: Turn) -> bool {
+        let turned_away = self.draining && turn == Turn::Fresh;
+        let open = !self.line(class).paced && now >= self.paused_until;
+        let passes = open && !turned_away && self.has_room();
+        self.in_flight += u32::from(passes);
+        passes
+    }
+
+    /// Notes that a request which went through was answered, well or not.
+    pub fn on_answer(&mut self, good: bool) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if good {
+            let wider = self.ramp.map(|width| width.saturating_mul(2));
+            self.ramp = wider.filter(|width| *width < RAMP_MAX);
+        }
+    }
+
+    /// After an outage: one request first.
+    pub fn ramp(&mut self) {
+        self.ramp = Some(1);
+    }
+
+    fn has_room(&self) -> bool {
+        self.ramp.is_none_or(|width| self.in_flight < width)
     }
 
     /// Waits in line. The receiver fails when a drain turned the row away.
@@ -124,7 +153,7 @@ impl Gate {
     pub fn hold(&mut self, until: Mono) {
         self.paused_until = self.paused_until.max(until);
         for line in [&mut self.writes, &mut self.reads] {
-            // If no pause follows, what was asked for and is void has to be asked for again.
+            // What is thrown away has to be asked for again, should no pause follow.
             line.asked = line.asked.saturating_sub(line.slots.len());
             line.slots.clear();
         }
@@ -152,8 +181,14 @@ impl Gate {
         let mut look = Look::default();
         let paused_until = self.paused_until;
         for class in [RequestClass::Write, RequestClass::Read] {
+            let mut room = self
+                .ramp
+                .map_or(u32::MAX, |width| width.saturating_sub(self.in_flight));
+            let before = room;
             let line = self.line_mut(class);
-            let next = line.look(now, paused_until);
+            let next = line.look(now, paused_until, &mut room);
+            self.in_flight += before - room;
+            let line = self.line_mut(class);
             look.again_at = [look.again_at, next].into_iter().flatten().min();
             let missing = line.waiting().saturating_sub(line.asked);
             if line.paced && missing > 0 {
@@ -185,12 +220,12 @@ impl Line {
         self.started.len() + self.fresh.len()
     }
 
-    fn look(&mut self, now: Mono, paused_until: Mono) -> Option<Mono> {
+    fn look(&mut self, now: Mono, paused_until: Mono, room: &mut u32) -> Option<Mono> {
         if now < paused_until {
             return (self.waiting() > 0).then_some(paused_until);
         }
         if !self.paced {
-            while self.pass_one() {}
+            while self.pass_one(room) {}
             return None;
         }
         while let Some(slot) = self.slots.front().copied() {
@@ -202,8 +237,8 @@ impl Line {
             if slot.at > now {
                 return (self.waiting() > 0).then_some(slot.at);
             }
-            if !self.pass_one() {
-                // Nobody waits: it stays for whoever comes before it is dead.
+            if !self.pass_one(room) {
+                // Nobody waits, or there is no room: it stays for whoever comes before it is dead.
                 return None;
             }
             self.slots.pop_front();
@@ -213,9 +248,13 @@ impl Line {
     }
 
     /// Lets one through; returns whether anybody was there. Those who gave up are passed over.
-    fn pass_one(&mut self) -> bool {
+    fn pass_one(&mut self, room: &mut u32) -> bool {
+        if *room == 0 {
+            return false;
+        }
         while let Some(waiter) = self.started.pop_front().or_else(|| self.fresh.pop_front()) {
             if waiter.send(()).is_ok() {
+                *room -= 1;
                 return true;
             }
         }
@@ -242,19 +281,6 @@ mod tests {
 
     fn passed(waiter: &mut oneshot::Receiver<()>) -> bool {
         waiter.try_recv().is_ok()
-    }
-
-    #[test]
-    fn slots_that_a_hold_voids_are_asked_for_again_when_no_pause_follows() {
-        let mut gate = Gate::new(true, true);
-        let mut pass = gate.wait(RequestClass::Write, Turn::Fresh);
-        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 1)]);
-        gate.on_slots(&slots(0, 10, 1));
-        gate.hold(Mono(50 * MS));
-        assert_eq!(gate.look(Mono(20 * MS)).wants, [(RequestClass::Write, 1)]);
-        gate.on_slots(&slots(0, 60, 1));
-        gate.look(Mono(60 * MS));
-        assert_eq!(pass.try_recv(), Ok(()));
     }
 
     #[test]
@@ -310,9 +336,10 @@ mod tests {
     #[test]
     fn what_is_not_paced_still_waits_out_a_pause() {
         let mut gate = Gate::new(false, false);
-        assert!(gate.is_open(RequestClass::Read, Mono(0), Turn::Fresh));
+        assert!(gate.try_pass(RequestClass::Read, Mono(0), Turn::Fresh));
+        gate.on_answer(true);
         gate.on_pause(1, Mono(50 * MS));
-        assert!(!gate.is_open(RequestClass::Read, Mono(0), Turn::Fresh));
+        assert!(!gate.try_pass(RequestClass::Read, Mono(0), Turn::Fresh));
         let mut waiter = gate.wait(RequestClass::Read, Turn::Fresh);
         assert_eq!(gate.look(Mono(1)).again_at, Some(Mono(50 * MS)));
         gate.look(Mono(50 * MS));
@@ -331,5 +358,38 @@ mod tests {
         assert_eq!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed));
         gate.look(Mono(50 * MS));
         assert!(passed(&mut started));
+    }
+
+    #[test]
+    fn what_a_hold_throws_away_is_asked_for_again() {
+        let mut gate = Gate::new(true, true);
+        let _waiter = gate.wait(RequestClass::Write, Turn::Fresh);
+        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 1)]);
+        gate.on_slots(&slots(0, 20, 1));
+        gate.hold(Mono(15 * MS));
+        assert_eq!(gate.look(Mono(16 * MS)).wants, [(RequestClass::Write, 1)]);
+    }
+
+    #[test]
+    fn after_an_outage_requests_start_one_two_four() {
+        let mut gate = Gate::new(false, false);
+        gate.ramp();
+        let mut waiters: Vec<_> = (0..7)
+            .map(|_| gate.wait(RequestClass::Write, Turn::Fresh))
+            .collect();
+        let mut passed_now = |gate: &mut Gate| {
+            gate.look(Mono(0));
+            let before = waiters.len();
+            waiters.retain_mut(|waiter| !passed(waiter));
+            before - waiters.len()
+        };
+        assert_eq!(passed_now(&mut gate), 1);
+        assert_eq!(passed_now(&mut gate), 0);
+        gate.on_answer(true);
+        assert_eq!(passed_now(&mut gate), 2);
+        gate.on_answer(false);
+        assert_eq!(passed_now(&mut gate), 1);
+        gate.on_answer(true);
+        assert_eq!(passed_now(&mut gate), 3);
     }
 }

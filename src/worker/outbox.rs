@@ -5,7 +5,9 @@
 use crate::model::event::{CallRecord, WorkerGauge};
 use crate::model::{LeaseId, Mono, RowOutcome};
 use crate::protocol::{FromWorker, StatsDelta};
+use crate::target::RequestClass;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -30,7 +32,8 @@ struct Letters {
     calls: Vec<CallRecord>,
     messages: Vec<FromWorker>,
     stats: StatsDelta,
-    health: (u32, u32),
+    /// Good and bad answers to writes and to reads.
+    health: BTreeMap<RequestClass, (u32, u32)>,
     urgent: bool,
     reported_at: Mono,
 }
@@ -84,13 +87,14 @@ impl Outbox {
     }
 
     /// Counts an answer for or against the target's health; bad news travel at once.
-    pub(crate) fn health(&self, good: bool) {
+    pub(crate) fn health(&self, class: RequestClass, good: bool) {
         let mut letters = self.letters.borrow_mut();
+        let (ok, bad) = letters.health.entry(class).or_default();
         if good {
-            letters.health.0 += 1;
+            *ok += 1;
             return;
         }
-        letters.health.1 += 1;
+        *bad += 1;
         letters.urgent = true;
         drop(letters);
         self.wake_now();
@@ -107,9 +111,8 @@ impl Outbox {
         let mut letters = self.letters.borrow_mut();
         letters.urgent = false;
         let mut out = Vec::new();
-        let (ok, bad) = std::mem::take(&mut letters.health);
-        if ok + bad > 0 {
-            out.push(FromWorker::Health { ok, bad });
+        for (class, (ok, bad)) in std::mem::take(&mut letters.health) {
+            out.push(FromWorker::Health { class, ok, bad });
         }
         let mut outcomes = std::mem::take(&mut letters.outcomes);
         while !outcomes.is_empty() {
@@ -170,12 +173,20 @@ mod tests {
     #[test]
     fn bad_health_is_urgent_and_good_health_waits() {
         let outbox = Outbox::default();
-        outbox.health(true);
+        let class = RequestClass::Write;
+        outbox.health(class, true);
         assert!(!outbox.is_urgent());
-        outbox.health(false);
+        outbox.health(class, false);
         assert!(outbox.is_urgent());
         let out = outbox.take(Mono(0), WorkerGauge::default(), false);
-        assert_eq!(out, [FromWorker::Health { ok: 1, bad: 1 }]);
+        assert_eq!(
+            out,
+            [FromWorker::Health {
+                class,
+                ok: 1,
+                bad: 1
+            }]
+        );
     }
 
     #[test]

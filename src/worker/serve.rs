@@ -11,10 +11,10 @@ use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
-use crate::source::{CsvRecord, RowRules, parse_row, read_chunk};
+use crate::source::{CsvRecord, RowRules, SourceError, parse_row, read_chunk};
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
-use crate::target::{DryClient, Op, Verdict};
+use crate::target::{DryClient, Op, StopReason, Verdict};
 use secrecy::SecretString;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -69,7 +69,7 @@ struct Server {
     flights: Cell<u32>,
     done: Cell<u64>,
     credits: Cell<usize>,
-    /// Rows of the last grant: what a credit is expected to bring.
+    /// Rows of the largest grant so far: what a credit may bring.
     grant_rows: Cell<usize>,
     draining: Cell<bool>,
     drained: Cell<bool>,
@@ -85,7 +85,8 @@ where
     W: AsyncWrite + Unpin + 'static,
 {
     let mut decoder = Decoder::default();
-    let Some(first) = next_message(&mut input, &mut decoder).await? else {
+    let mut buffer = vec![0; READ_BYTES];
+    let Some(first) = next_message(&mut input, &mut decoder, &mut buffer).await? else {
         return Ok(());
     };
     let ToWorker::Hello(hello) = first else {
@@ -95,13 +96,20 @@ where
         return Err(ServeError::Stranger);
     }
     let nonce = hello.nonce;
-    let server = Rc::new(Server::new(*hello)?);
+    let server = Server::new(*hello);
     let hello = FromWorker::Hello(HelloFromWorker {
         protocol: PROTOCOL_VERSION,
         build: BUILD.to_owned(),
         nonce,
         pid: std::process::id(),
     });
+    let server = match server {
+        Ok(server) => Rc::new(server),
+        Err(error) => {
+            say_last(output, &[hello, last_words_of(&error)]).await?;
+            return Err(error);
+        }
+    };
     let writing = tokio::task::spawn_local(Rc::clone(&server).write(output, hello));
     let gating = {
         let server = Rc::clone(&server);
@@ -109,7 +117,7 @@ where
     };
     server.ask_for_work();
     let reading = async {
-        while let Some(message) = next_message(&mut input, &mut decoder).await? {
+        while let Some(message) = next_message(&mut input, &mut decoder, &mut buffer).await? {
             server.on_message(message);
         }
         Ok::<(), ServeError>(())
@@ -126,16 +134,36 @@ where
     result
 }
 
+/// Says why there will be no work, for a worker that cannot begin.
+async fn say_last<W: AsyncWrite + Unpin>(
+    mut output: W,
+    messages: &[FromWorker],
+) -> Result<(), ServeError> {
+    let mut bytes = Vec::new();
+    for (sequence, message) in (0..).zip(messages) {
+        encode(sequence, message, &mut bytes)?;
+    }
+    output.write_all(&bytes).await?;
+    Ok(())
+}
+
+fn last_words_of(error: &ServeError) -> FromWorker {
+    match error {
+        ServeError::Source(_) => FromWorker::SourceUnreadable(error.to_string()),
+        _ => FromWorker::Halt(StopReason::NotThisApi(error.to_string())),
+    }
+}
+
 async fn next_message<R: AsyncRead + Unpin>(
     input: &mut R,
     decoder: &mut Decoder,
+    buffer: &mut [u8],
 ) -> Result<Option<ToWorker>, ServeError> {
-    let mut buffer = vec![0; READ_BYTES];
     loop {
         if let Some(message) = decoder.message()? {
             return Ok(Some(message));
         }
-        let count = input.read(&mut buffer).await?;
+        let count = input.read(buffer).await?;
         if count == 0 {
             decoder.finish()?;
             return Ok(None);
@@ -208,7 +236,7 @@ impl Server {
             } => {
                 self.create_org(key, name_at.as_ref(), intent, suspect);
             }
-            ToWorker::Alive => shell.on_alive(),
+            ToWorker::Alive { writes, ramp } => shell.on_alive(writes, ramp),
             ToWorker::Ping { nonce } => shell.outbox.say(FromWorker::Pong { nonce }),
             ToWorker::Drain => self.drain(),
         }
@@ -218,12 +246,7 @@ impl Server {
         self.credits.set(self.credits.get().saturating_sub(1));
         let records = match read_chunk(&self.file, &grant.chunk, &self.shell.config.columns) {
             Ok(records) => records,
-            Err(error) => {
-                self.shell
-                    .outbox
-                    .say(FromWorker::SourceChanged(error.to_string()));
-                return;
-            }
+            Err(error) => return self.shell.outbox.say(no_chunk(&error)),
         };
         let mut contexts: BTreeMap<RowNumber, RowContext> = grant.contexts.into_iter().collect();
         let wanted = |row: RowNumber| {
@@ -245,7 +268,9 @@ impl Server {
                 context,
             });
         }
-        self.grant_rows.set((queue.len() - before).max(1));
+        let rows = queue.len() - before;
+        let seen = Some(self.grant_rows.get()).filter(|rows| *rows != usize::MAX);
+        self.grant_rows.set(rows.max(seen.unwrap_or(1)));
         drop(queue);
         self.start_rows();
     }
@@ -308,7 +333,7 @@ impl Server {
                     let verdict = self.shell.call(&op, Some(number), turn).await?;
                     turn = Turn::Started;
                     unsettled = settles_nothing(&verdict);
-                    machine.on_verdict(verdict, self.shell.alive())
+                    machine.on_verdict(verdict, self.shell.alive(op.class()))
                 }
                 Action::Backoff(wait) => {
                     self.shell.back_off(wait).await;
@@ -333,13 +358,13 @@ impl Server {
     ) {
         let name = match self.org_name(&key, name_at) {
             Ok(name) => name,
-            Err(message) => return self.shell.outbox.say(FromWorker::SourceChanged(message)),
+            Err(error) => return self.shell.outbox.say(no_chunk(&error)),
         };
         self.fly(key.clone(), OrgMachine::create(key, name, intent, suspect));
     }
 
     /// Reads the name of an organization where it stands; its external id is the default.
-    fn org_name(&self, key: &OrgKey, name_at: Option<&NameAt>) -> Result<String, String> {
+    fn org_name(&self, key: &OrgKey, name_at: Option<&NameAt>) -> Result<String, SourceError> {
         use crate::model::OrgMode;
         let default = key.as_str().to_owned();
         if let OrgMode::Single { name, .. } = &self.rules.org_mode {
@@ -349,7 +374,7 @@ impl Server {
             return Ok(default);
         };
         let columns = &self.shell.config.columns;
-        let records = read_chunk(&self.file, chunk, columns).map_err(|error| error.to_string())?;
+        let records = read_chunk(&self.file, chunk, columns)?;
         let cell = |column: Option<usize>| {
             let record = records.iter().find(|record| record.number == *row)?;
             record
@@ -388,7 +413,7 @@ impl Server {
                     let verdict = self.shell.call(&op, None, turn).await.ok()?;
                     turn = Turn::Started;
                     unsettled = settles_nothing(&verdict);
-                    machine.on_verdict(verdict, self.shell.alive())
+                    machine.on_verdict(verdict, self.shell.alive(op.class()))
                 }
                 OrgAction::Backoff(wait) => {
                     self.shell.back_off(wait).await;
@@ -499,6 +524,23 @@ fn probe_result(exchange: &Exchange, verdict: Verdict) -> ProbeResult {
             let status = why.http_status.map(|status| format!(" ({status})"));
             ProbeResult::Trouble(format!("{}{}", why.code, status.unwrap_or_default()))
         }
+    }
+}
+
+/// A file that cannot be read is the disk's fault; one that reads differently was changed.
+fn no_chunk(error: &SourceError) -> FromWorker {
+    match error {
+        SourceError::Open { .. } | SourceError::Read(_) => {
+            FromWorker::SourceUnreadable(in_full(error))
+        }
+        _ => FromWorker::SourceChanged(in_full(error)),
+    }
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

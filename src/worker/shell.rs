@@ -37,8 +37,9 @@ pub(super) struct Shell {
     gate_changed: Notify,
     cache: RefCell<OrgCache>,
     rng: RefCell<Rng>,
-    /// Successes seen, here or by a probe: what makes a failed attempt count.
-    alive: Cell<u64>,
+    /// Successes seen by class, here or by a probe: what makes a failed attempt count.
+    alive_writes: Cell<u64>,
+    alive_reads: Cell<u64>,
     in_flight: Cell<u32>,
 }
 
@@ -51,7 +52,8 @@ impl Shell {
             gate_changed: Notify::new(),
             cache: RefCell::new(OrgCache::new(config.org_cache)),
             rng: RefCell::new(Rng::new(config.seed)),
-            alive: Cell::new(0),
+            alive_writes: Cell::new(0),
+            alive_reads: Cell::new(0),
             in_flight: Cell::new(0),
             config,
         }
@@ -68,7 +70,8 @@ impl Shell {
         let exchange = self.send(op).await;
         let verdict = exchange.verdict(op);
         self.note(op, row, &exchange, &verdict);
-        self.react(&verdict).await;
+        self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
+        self.react(op.class(), &verdict).await;
         Ok(verdict)
     }
 
@@ -151,14 +154,32 @@ impl Shell {
         tokio::time::sleep(wait.mul_f64(share * self.config.time_scale)).await;
     }
 
-    /// Notes that something succeeded elsewhere.
-    pub(super) fn on_alive(&self) {
-        self.alive.set(self.alive.get() + 1);
+    /// The target answered a probe; after an outage requests start one by one.
+    pub(super) fn on_alive(&self, writes: bool, ramp: bool) {
+        self.bump(RequestClass::Read);
+        if writes {
+            self.bump(RequestClass::Write);
+        }
+        if ramp {
+            self.with_gate(Gate::ramp);
+        }
     }
 
-    /// Returns how many successes were seen.
-    pub(super) fn alive(&self) -> u64 {
-        self.alive.get()
+    /// Returns how many requests of a class succeeded.
+    pub(super) fn alive(&self, class: RequestClass) -> u64 {
+        self.alive_of(class).get()
+    }
+
+    fn bump(&self, class: RequestClass) {
+        let alive = self.alive_of(class);
+        alive.set(alive.get() + 1);
+    }
+
+    const fn alive_of(&self, class: RequestClass) -> &Cell<u64> {
+        match class {
+            RequestClass::Write => &self.alive_writes,
+            RequestClass::Read => &self.alive_reads,
+        }
     }
 
     /// Stops everything and tells the coordinator why.
@@ -183,7 +204,7 @@ impl Shell {
     }
 
     async fn pass_gate(&self, class: RequestClass, turn: Turn) -> Result<(), TurnedAway> {
-        if self.gate.borrow().is_open(class, Mono::now(), turn) {
+        if self.gate.borrow_mut().try_pass(class, Mono::now(), turn) {
             return Ok(());
         }
         let pass = self.with_gate(|gate| gate.wait(class, turn));
@@ -218,17 +239,17 @@ impl Shell {
         }
     }
 
-    async fn react(&self, verdict: &Verdict) {
+    async fn react(&self, class: RequestClass, verdict: &Verdict) {
         match verdict {
             Verdict::Ok(_)
             | Verdict::Absent
             | Verdict::Rejected(_)
             | Verdict::Exists(_)
             | Verdict::OddEcho(_) => {
-                self.on_alive();
-                self.outbox.health(true);
+                self.bump(class);
+                self.outbox.health(class, true);
             }
-            Verdict::Ambiguous(_) => self.outbox.health(false),
+            Verdict::Ambiguous(_) => self.outbox.health(class, false),
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
                 // Stop at once; the coordinator's pause follows and says for how long.
                 self.hold(wait.unwrap_or(HOLD_MAX));
@@ -239,7 +260,7 @@ impl Shell {
                 self.outbox.say(FromWorker::Unauthorized);
             }
             Verdict::NotApplied(NotApplied::Connect(_)) => {
-                self.outbox.health(false);
+                self.outbox.health(class, false);
                 self.back_off(CONNECT_AGAIN).await;
             }
             Verdict::Stop(_) => {}
@@ -277,6 +298,14 @@ fn count_request(
     if exchange.status().is_some() {
         delta.latencies_us.push(micros);
     }
+}
+
+/// Returns whether an answer shows the target at work.
+const fn is_good(verdict: &Verdict) -> bool {
+    !matches!(
+        verdict,
+        Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_)
+    )
 }
 
 /// Returns the stable word of a verdict.

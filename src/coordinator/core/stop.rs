@@ -89,17 +89,29 @@ impl Core {
             }
             // Nothing is left to be interrupted.
             Stage::Draining { .. } | Stage::Closing { .. } if self.rows.pending == 0 => {}
-            Stage::Draining { .. } | Stage::Closing { .. } => {
-                for worker in self.crew.everybody() {
-                    self.effects.push(Effect::Kill { worker });
-                }
+            Stage::Draining { .. } => {
+                self.kill_all();
+                let until = now;
                 self.stage = Stage::Closing {
-                    until: now,
+                    until,
                     reason,
                     killed: true,
                 };
             }
+            // Why the run ends was decided before; the signal only hurries it.
+            Stage::Closing { .. } => {
+                self.kill_all();
+                if let Stage::Closing { killed, .. } = &mut self.stage {
+                    *killed = true;
+                }
+            }
             Stage::Recording { .. } | Stage::Ended => {}
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for worker in self.crew.everybody() {
+            self.effects.push(Effect::Kill { worker });
         }
     }
 
@@ -205,7 +217,7 @@ impl Core {
         }
     }
 
-    fn close_after_drain(&mut self, now: Mono) {
+    pub(super) fn close_after_drain(&mut self, now: Mono) {
         if let Stage::Draining { reason, .. } = std::mem::replace(&mut self.stage, Stage::Running) {
             // The last rows may have been the ones under way.
             let reason = if self.rows.pending == 0 {
@@ -252,6 +264,7 @@ pub fn state_of(reason: &EndReason) -> RunState {
         EndReason::Refused(_)
         | EndReason::Ledger(_)
         | EndReason::SourceChanged(_)
+        | EndReason::SourceUnreadable(_)
         | EndReason::Internal(_) => RunState::Failed,
     }
 }

@@ -34,6 +34,8 @@ struct LiveLease {
     chunk: ChunkId,
     left: BTreeSet<RowNumber>,
     deaths: u8,
+    /// The worker was told: its death may have to do with these rows.
+    delivered: bool,
 }
 
 /// A lease about to be committed.
@@ -213,6 +215,7 @@ impl Work {
                 chunk: unit.chunk,
                 left,
                 deaths: unit.deaths,
+                delivered: false,
             },
         );
         Some((
@@ -238,6 +241,26 @@ impl Work {
             context.pair_membership = fact.membership_id;
         }
         grant.contexts = contexts.into_iter().collect();
+    }
+
+    /// The grant of a lease was sent.
+    pub(super) fn on_delivered(&mut self, lease: LeaseId) {
+        if let Some(live) = self.live.get_mut(&lease) {
+            live.delivered = true;
+        }
+    }
+
+    /// Returns whether the next unit has to be alone with its worker: workers died with it.
+    pub(super) fn next_is_suspicious(&self) -> bool {
+        let next = self.again.first_key_value();
+        next.is_some_and(|(_, unit)| unit.deaths >= DEATHS_BEFORE_SPLIT)
+    }
+
+    /// Returns whether `worker` is alone with a row that others died with.
+    pub(super) fn is_quarantined(&self, worker: WorkerId) -> bool {
+        self.live
+            .values()
+            .any(|live| live.worker == worker && live.deaths >= DEATHS_BEFORE_SPLIT)
     }
 
     /// Takes a worker's word that `row` has an outcome; it is settled only once committed.
@@ -308,7 +331,7 @@ impl Work {
 
     fn take_back(&mut self, live: LiveLease) -> Vec<RowNumber> {
         let rows: Vec<RowNumber> = live.left.into_iter().collect();
-        let deaths = live.deaths.saturating_add(1);
+        let deaths = live.deaths.saturating_add(u8::from(live.delivered));
         let alone = rows.len() == 1;
         if alone && deaths >= DEATHS_BEFORE_SPLIT + DEATHS_ALONE {
             self.suspects.retain(|row| !rows.contains(row));
