@@ -21,7 +21,10 @@ mod planted {
         static BUG: Cell<u32> = Cell::new(from_environment());
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a build for tests; never shipped")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a build for tests; never shipped"
+    )]
     fn from_environment() -> u32 {
         let number = std::env::var("USERFERRY_PLANT").ok();
         number.and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -40,7 +40,11 @@ impl LedgerModel {
             let error = RowError::local(CONFLICT_IN_FILE, message);
             (row, RowOutcome::failed(row, Step::Validation, error))
         });
-        Self { outcomes: outcomes.collect(), leases: Vec::new(), orgs: BTreeMap::new() }
+        Self {
+            outcomes: outcomes.collect(),
+            leases: Vec::new(),
+            orgs: BTreeMap::new(),
+        }
     }
 
     pub fn outcomes(&self) -> &BTreeMap<RowNumber, RowOutcome> {
@@ -67,7 +71,14 @@ impl LedgerModel {
         let mut reply = CommitReply::default();
         for change in changes {
             match change {
-                Change::Lease { id, chunk, at, rows, followers, .. } => {
+                Change::Lease {
+                    id,
+                    chunk,
+                    at,
+                    rows,
+                    followers,
+                    ..
+                } => {
                     self.lease(job, (*id, *chunk, *at), rows.as_deref())?;
                     for ask in followers {
                         let leader = self.outcomes.get(&ask.leader);
@@ -79,7 +90,8 @@ impl LedgerModel {
                         let mut pair = ask.previous_pair;
                         while let Some(row) = pair.filter(|_| membership_id.is_none()) {
                             let lower = self.outcomes.get(&row);
-                            let lower = lower.ok_or_else(|| format!("I3: the pair of {}", ask.row))?;
+                            let lower =
+                                lower.ok_or_else(|| format!("I3: the pair of {}", ask.row))?;
                             let membership = lower.membership.as_ref();
                             membership_id = membership
                                 .filter(|found| found.state != MembershipState::Failed)
@@ -87,7 +99,11 @@ impl LedgerModel {
                             let next = job.followers.iter().find(|follower| follower.row == row);
                             pair = next.and_then(|follower| follower.previous_pair);
                         }
-                        reply.followers.push(FollowerFacts { row: ask.row, user, membership_id });
+                        reply.followers.push(FollowerFacts {
+                            row: ask.row,
+                            user,
+                            membership_id,
+                        });
                     }
                 }
                 Change::Settle(outcomes) => self.settle(job, outcomes)?,
@@ -100,7 +116,8 @@ impl LedgerModel {
                 }
                 Change::Org { key, record } => {
                     let org = self.orgs.entry(key.clone()).or_default();
-                    if let Some(state) = org.state.as_ref().filter(|state| **state != record.state) {
+                    if let Some(state) = org.state.as_ref().filter(|state| **state != record.state)
+                    {
                         return Err(format!("I8: {key} is {state:?}, not {:?}", record.state));
                     }
                     org.state = Some(record.state.clone());
@@ -117,7 +134,10 @@ impl LedgerModel {
         (id, chunk, at): (LeaseId, ChunkId, ServerMs),
         rows: Option<&[RowNumber]>,
     ) -> Result<(), String> {
-        let spec = job.chunks.get(chunk.0 as usize).ok_or("I2: no such chunk")?;
+        let spec = job
+            .chunks
+            .get(chunk.0 as usize)
+            .ok_or("I2: no such chunk")?;
         if self.leases.iter().any(|lease| lease.id == id) {
             return Err(format!("I2: lease {id} was committed before"));
         }
@@ -132,7 +152,12 @@ impl LedgerModel {
             }
             None => rows_of(spec).filter(|row| !self.waits(job, *row)).collect(),
         };
-        self.leases.push(Lease { id, chunk, at, covered });
+        self.leases.push(Lease {
+            id,
+            chunk,
+            at,
+            covered,
+        });
         Ok(())
     }
 
@@ -168,7 +193,10 @@ impl LedgerModel {
 
     /// Counts rows, memberships and organizations.
     pub fn totals(&self, job: &NewJob) -> Totals {
-        let mut totals = Totals { rows: RowTally::of(u64::from(job.rows)), ..Totals::default() };
+        let mut totals = Totals {
+            rows: RowTally::of(u64::from(job.rows)),
+            ..Totals::default()
+        };
         for outcome in self.outcomes.values() {
             totals.rows.settle(outcome.state);
             if let Some(membership) = &outcome.membership {
@@ -178,7 +206,10 @@ impl LedgerModel {
         for state in self.orgs.values().filter_map(|org| org.state.as_ref()) {
             let orgs = &mut totals.organizations;
             *match state {
-                OrgState::Ready { origin: Origin::Before, .. } => &mut orgs.found,
+                OrgState::Ready {
+                    origin: Origin::Before,
+                    ..
+                } => &mut orgs.found,
                 OrgState::Ready { .. } => &mut orgs.created,
                 OrgState::Failed { .. } => &mut orgs.failed,
             } += 1;
@@ -190,7 +221,11 @@ impl LedgerModel {
     pub fn image(&self, job: &NewJob) -> JobImage {
         let totals = self.totals(job);
         let last = self.leases.iter().map(|lease| lease.id).max();
-        let users = self.outcomes.values().rev().filter_map(|outcome| outcome.user.as_ref());
+        let users = self
+            .outcomes
+            .values()
+            .rev()
+            .filter_map(|outcome| outcome.user.as_ref());
         let mut image = JobImage {
             sentinels: users.take(5).map(|user| user.id.clone()).collect(),
             chunks: job.chunks.clone(),
@@ -223,8 +258,9 @@ impl LedgerModel {
     }
 
     fn add_chunk(&self, image: &mut JobImage, spec: &ChunkSpec) {
-        let open: Vec<RowNumber> =
-            rows_of(spec).filter(|row| !self.outcomes.contains_key(row)).collect();
+        let open: Vec<RowNumber> = rows_of(spec)
+            .filter(|row| !self.outcomes.contains_key(row))
+            .collect();
         if open.is_empty() {
             image.complete.push(spec.id);
             return;
@@ -237,7 +273,13 @@ impl LedgerModel {
         if let Some(first) = first {
             let is_covered = |row: &RowNumber| leases().any(|lease| lease.covered.contains(row));
             let suspects = open.into_iter().filter(is_covered).collect();
-            image.leases.insert(spec.id, LeaseImage { t_lo: first.at, suspects });
+            image.leases.insert(
+                spec.id,
+                LeaseImage {
+                    t_lo: first.at,
+                    suspects,
+                },
+            );
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What one play is about: a small file, what the target holds already, and the run's options.
 
+use crate::ledger::{JobRecord, NewJob};
 use crate::model::rng::Rng;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, ExistingPolicy, ExternalIdConflict, Follower, JobOptions,
     OrgKey, OrgMode, RateLimit, RateLimits, RowError, RowNumber, TargetKind,
 };
-use crate::ledger::{JobRecord, NewJob};
 use crate::source::index::org_key_hash;
 use crate::source::{Columns, SourceRow};
 use crate::worker::steps::RowPolicy;
@@ -86,9 +86,17 @@ impl Maker {
         } else {
             format!("row{number}@x.org")
         };
-        let written = if self.chance(0.3) { email.to_uppercase() } else { email.clone() };
+        let written = if self.chance(0.3) {
+            email.to_uppercase()
+        } else {
+            email.clone()
+        };
         let external_id = self.chance(self.external_share).then(|| {
-            let of = if lower > 0 && self.chance(0.05) { self.rng.below(lower) } else { lower };
+            let of = if lower > 0 && self.chance(0.05) {
+                self.rng.below(lower)
+            } else {
+                lower
+            };
             format!("ext-{}", of + 1)
         });
         let org = if self.chance(self.org_share) {
@@ -97,7 +105,11 @@ impl Maker {
         } else {
             None
         };
-        let last_name = if self.chance(self.trouble_share) { REFUSED } else { "Lee" };
+        let last_name = if self.chance(self.trouble_share) {
+            REFUSED
+        } else {
+            "Lee"
+        };
         let role = match self.rng.below(8) {
             0 => vec!["admin".to_owned()],
             1 if self.chance(self.trouble_share) => vec![BAD_ROLE.to_owned()],
@@ -108,7 +120,10 @@ impl Maker {
             _ => None,
         };
         let parsed = if self.chance(self.trouble_share) {
-            Err(RowError::local("email_verified_invalid", "a cell breaks a rule"))
+            Err(RowError::local(
+                "email_verified_invalid",
+                "a cell breaks a rule",
+            ))
         } else {
             Ok(SourceRow {
                 number: RowNumber(number),
@@ -125,7 +140,10 @@ impl Maker {
                 role_slugs: role,
             })
         };
-        PlannedRow { parsed, email_norm: email }
+        PlannedRow {
+            parsed,
+            email_norm: email,
+        }
     }
 
     fn old_user(&mut self, row: &SourceRow, old_orgs: &[String]) -> OldUser {
@@ -172,7 +190,10 @@ fn shared(rows: &[PlannedRow]) -> (Vec<Follower>, Vec<ExternalIdConflict>) {
             loses = winner.1 != email;
             if loses {
                 let winner = RowNumber(winner.0);
-                conflicts.push(ExternalIdConflict { row: RowNumber(number), winner });
+                conflicts.push(ExternalIdConflict {
+                    row: RowNumber(number),
+                    winner,
+                });
             }
         }
         let org = parsed.and_then(|row| row.org.as_ref());
@@ -208,7 +229,9 @@ fn new_job(rows: &[PlannedRow], chunk_rows: u32, record: JobRecord, hash_key: u6
     let mut names: BTreeMap<u64, RowNumber> = BTreeMap::new();
     for row in rows.iter().filter_map(|row| row.parsed.as_ref().ok()) {
         if let (Some(key), Some(_)) = (&row.org, &row.org_name) {
-            names.entry(org_key_hash(hash_key, key)).or_insert(row.number);
+            names
+                .entry(org_key_hash(hash_key, key))
+                .or_insert(row.number);
         }
     }
     NewJob {
@@ -228,7 +251,10 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
         source: "/play.csv".into(),
         source_bytes: 1,
         source_hash: String::new(),
-        columns: Columns { count: 1, ..Columns::default() },
+        columns: Columns {
+            count: 1,
+            ..Columns::default()
+        },
         options: JobOptions {
             target: TargetKind::Workos,
             base_url: None,
@@ -272,7 +298,11 @@ impl Plan {
         let keep = maker.between(1, u32::try_from(orgs.len()).unwrap()) as usize;
         orgs.truncate(keep);
         maker.orgs = orgs;
-        let count = if maker.chance(0.85) { maker.between(6, 16) } else { maker.between(17, 40) };
+        let count = if maker.chance(0.85) {
+            maker.between(6, 16)
+        } else {
+            maker.between(17, 40)
+        };
         let mut rows = Vec::new();
         for number in 1..=count {
             let row = maker.row(number, &rows);
@@ -292,19 +322,31 @@ impl Plan {
                 }
             }
         }
-        let on_existing = [ExistingPolicy::Link, ExistingPolicy::Link, ExistingPolicy::Skip, ExistingPolicy::Fail]
-            [maker.rng.below(4)];
-        let policy = RowPolicy { on_existing, reactivate: maker.chance(0.3) };
+        let on_existing = [
+            ExistingPolicy::Link,
+            ExistingPolicy::Link,
+            ExistingPolicy::Skip,
+            ExistingPolicy::Fail,
+        ][maker.rng.below(4)];
+        let policy = RowPolicy {
+            on_existing,
+            reactivate: maker.chance(0.3),
+        };
         let create_orgs = maker.chance(0.8);
         let chunk_rows = maker.between(1, 7);
-        let job = new_job(&rows, chunk_rows, record(policy, create_orgs), maker.rng.next_u64());
+        let job = new_job(
+            &rows,
+            chunk_rows,
+            record(policy, create_orgs),
+            maker.rng.next_u64(),
+        );
         let limits = match maker.rng.below(3) {
             0 => RateLimits::default(),
             1 => RateLimits::WORKOS,
             _ => RateLimits {
-                writes: Some(RateLimit::per_seconds(60, 2)),
-                reads: Some(RateLimit::per_seconds(100, 2)),
-                total: Some(RateLimit::per_seconds(200, 3)),
+                writes: Some(RateLimit::per_seconds(20, 2)),
+                reads: Some(RateLimit::per_seconds(30, 2)),
+                total: Some(RateLimit::per_seconds(40, 2)),
             },
         };
         Self {
@@ -351,7 +393,10 @@ impl Plan {
             row(5, "a@x.org", "new1"),
             row(6, "d@x.org", "new1"),
         ];
-        plan.policy = RowPolicy { on_existing: ExistingPolicy::Link, reactivate: false };
+        plan.policy = RowPolicy {
+            on_existing: ExistingPolicy::Link,
+            reactivate: false,
+        };
         plan.create_orgs = true;
         plan.job = new_job(&plan.rows, 2, record(plan.policy, true), 7);
         plan.workers = 2;

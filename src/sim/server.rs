@@ -180,26 +180,39 @@ impl Server {
         match op {
             Op::Probe => http(now, 200, &list(Vec::new())),
             Op::CreateUser(user) => self.create_user(now, user, row),
-            Op::CreateMembership { user_id, org_id, role_slugs } => {
-                self.create_membership(now, (user_id, org_id, role_slugs), row)
-            }
+            Op::CreateMembership {
+                user_id,
+                org_id,
+                role_slugs,
+            } => self.create_membership(now, (user_id, org_id, role_slugs), row),
             Op::CreateOrg { external_id, name } => self.create_org(now, external_id, name),
             Op::FindUserByExternalId(id) => {
-                let found = self.users.iter().find(|user| {
-                    user.external_id.as_ref() == Some(id) && user.seen_from <= now
-                });
-                found.map_or_else(|| missing(now, "User"), |user| http(now, 200, &show_user(user)))
+                let found = self
+                    .users
+                    .iter()
+                    .find(|user| user.external_id.as_ref() == Some(id) && user.seen_from <= now);
+                found.map_or_else(
+                    || missing(now, "User"),
+                    |user| http(now, 200, &show_user(user)),
+                )
             }
             Op::FindUserByEmail(email) => {
                 let email = email.to_lowercase();
-                let found = self.users.iter().filter(|user| {
-                    user.email == email && user.seen_from <= now
-                });
+                let found = self
+                    .users
+                    .iter()
+                    .filter(|user| user.email == email && user.seen_from <= now);
                 http(now, 200, &list(found.map(show_user).collect()))
             }
             Op::GetUser(id) => {
-                let found = self.users.iter().find(|user| user.id == *id && user.seen_from <= now);
-                found.map_or_else(|| missing(now, "User"), |user| http(now, 200, &show_user(user)))
+                let found = self
+                    .users
+                    .iter()
+                    .find(|user| user.id == *id && user.seen_from <= now);
+                found.map_or_else(
+                    || missing(now, "User"),
+                    |user| http(now, 200, &show_user(user)),
+                )
             }
             Op::FindMembership { user_id, org_id } => {
                 let found = self.memberships.iter().filter(|found| {
@@ -208,12 +221,17 @@ impl Server {
                 http(now, 200, &list(found.map(show_membership).collect()))
             }
             Op::GetOrg(id) => {
-                let found = self.orgs.iter().find(|org| org.id == *id && org.seen_from <= now);
+                let found = self
+                    .orgs
+                    .iter()
+                    .find(|org| org.id == *id && org.seen_from <= now);
                 found.map_or_else(|| missing(now, "Org"), |org| http(now, 200, &show_org(org)))
             }
             Op::FindOrgByExternalId(id) => {
-                let found =
-                    self.orgs.iter().find(|org| org.external_id == *id && org.seen_from <= now);
+                let found = self
+                    .orgs
+                    .iter()
+                    .find(|org| org.external_id == *id && org.seen_from <= now);
                 found.map_or_else(|| missing(now, "Org"), |org| http(now, 200, &show_org(org)))
             }
         }
@@ -230,7 +248,12 @@ impl Server {
             errors.push(("email_not_available", "This email is not available."));
         }
         let external = new.external_id.as_ref();
-        if external.is_some() && self.users.iter().any(|u| u.external_id.as_ref() == external) {
+        if external.is_some()
+            && self
+                .users
+                .iter()
+                .any(|u| u.external_id.as_ref() == external)
+        {
             errors.push(("external_id_already_used", "This external_id is assigned."));
         }
         if !errors.is_empty() {
@@ -269,7 +292,10 @@ impl Server {
             let body = json!({"message": "The role does not exist.", "code": "invalid_role"});
             return http(now, 422, &body);
         }
-        let role = roles.first().cloned().unwrap_or_else(|| "member".to_owned());
+        let role = roles
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "member".to_owned());
         let old = self
             .memberships
             .iter_mut()

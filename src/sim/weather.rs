@@ -44,7 +44,11 @@ impl Trouble {
     pub const fn is_unclear(self) -> bool {
         !matches!(
             self,
-            Self::None | Self::Refused | Self::Throttled | Self::ThrottledSilently | Self::Unauthorized
+            Self::None
+                | Self::Refused
+                | Self::Throttled
+                | Self::ThrottledSilently
+                | Self::Unauthorized
         )
     }
 }
@@ -67,6 +71,8 @@ pub struct Weather {
     pub full: f64,
     /// Per act of a worker: it is stopped for a while.
     pub freeze: f64,
+    /// Per death: its last words come after the news of it.
+    pub late: f64,
     /// Per frame: it is under way for long.
     pub slow: f64,
     /// Per effect: a signal asks the run to end.
@@ -97,6 +103,7 @@ impl Weather {
             garble: 0.0,
             full: 0.0,
             freeze: 0.0,
+            late: 0.0,
             slow: 0.0,
             signal: 0.0,
             batch: 0.0,
@@ -134,6 +141,7 @@ impl Weather {
         let garble = pick(0.1, &[0.005, 0.02]);
         let full = pick(0.15, &[0.01, 0.05]);
         let freeze = pick(0.1, &[0.005, 0.02]);
+        let late = pick(0.2, &[0.3, 1.0]);
         let slow = pick(0.2, &[0.02, 0.2]);
         let signal = pick(0.15, &[0.002, 0.01]);
         let batch = pick(0.5, &[0.5, 0.9]);
@@ -150,6 +158,7 @@ impl Weather {
             garble,
             full,
             freeze,
+            late,
             slow,
             signal,
             batch,
@@ -167,7 +176,9 @@ impl Weather {
         for row in 1..=rows {
             if rng.unit() < sign_ups_share {
                 let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
-                weather.sign_ups.push((at, RowNumber(row), rng.unit() < 0.5));
+                weather
+                    .sign_ups
+                    .push((at, RowNumber(row), rng.unit() < 0.5));
             }
         }
         weather
@@ -176,7 +187,11 @@ impl Weather {
     /// Ends everything that goes wrong.
     pub fn clear_up(&mut self) {
         let calm = Self::calm();
-        *self = Self { lag: self.lag, batch: self.batch, ..calm };
+        *self = Self {
+            lag: self.lag,
+            batch: self.batch,
+            ..calm
+        };
     }
 
     /// Draws what happens to a request that starts now.
@@ -208,5 +223,9 @@ fn spell(rng: &mut Rng, within_s: u64) -> Spell {
     ];
     let from = Mono(SECOND + rng.next_u64() % (within_s * SECOND / 2));
     let length = SECOND / 5 + rng.next_u64() % (within_s * SECOND / 2);
-    Spell { from, to: Mono(from.0 + length), kind: kinds[rng.below(kinds.len())] }
+    Spell {
+        from,
+        to: Mono(from.0 + length),
+        kind: kinds[rng.below(kinds.len())],
+    }
 }

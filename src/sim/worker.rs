@@ -3,9 +3,9 @@
 //! The shell and the serve loop are mirrored line by line; only the awaits are states here.
 
 use super::plan::Plan;
+use crate::model::event::WorkerGauge;
 use crate::model::rng::Rng;
 use crate::model::{LeaseId, Mono, OrgKey, RowNumber, RowOutcome, Step, WorkerId};
-use crate::model::event::WorkerGauge;
 use crate::protocol::{
     FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, ToWorker,
 };
@@ -30,13 +30,26 @@ pub enum Out {
     /// A frame for the coordinator.
     Frame(FromWorker),
     /// A request; its answer comes to that task.
-    Request { task: u32, op: Op, row: Option<RowNumber>, lease: Option<LeaseId>, probe: bool },
+    Request {
+        task: u32,
+        op: Op,
+        row: Option<RowNumber>,
+        lease: Option<LeaseId>,
+        probe: bool,
+    },
 }
 
 #[derive(Debug)]
 enum Machine {
-    Row { lease: LeaseId, number: RowNumber, machine: Box<RowMachine> },
-    Org { key: OrgKey, machine: Box<OrgMachine> },
+    Row {
+        lease: LeaseId,
+        number: RowNumber,
+        machine: Box<RowMachine>,
+    },
+    Org {
+        key: OrgKey,
+        machine: Box<OrgMachine>,
+    },
     Probe(Box<Probing>),
 }
 
@@ -180,10 +193,20 @@ impl SimWorker {
         match message {
             ToWorker::Hello(_) => {}
             ToWorker::Probe { probe, sentinels } => {
-                let probing = Probing { number: probe, sentinels: sentinels.into(), found: None };
+                let probing = Probing {
+                    number: probe,
+                    sentinels: sentinels.into(),
+                    found: None,
+                };
                 self.begin(Machine::Probe(Box::new(probing)), State::Wire(Op::Probe));
                 let task = self.next_task;
-                out.push(Out::Request { task, op: Op::Probe, row: None, lease: None, probe: true });
+                out.push(Out::Request {
+                    task,
+                    op: Op::Probe,
+                    row: None,
+                    lease: None,
+                    probe: true,
+                });
             }
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => self.gate.on_slots(&lease),
@@ -193,16 +216,23 @@ impl SimWorker {
             }
             ToWorker::Org { key, answer } => {
                 let cache = &mut self.cache;
-                self.outbox.count(|delta| cache.on_answer(&key, &answer, &mut delta.org_cache));
+                self.outbox
+                    .count(|delta| cache.on_answer(&key, &answer, &mut delta.org_cache));
                 self.dirty = true;
             }
             ToWorker::OrgHints(hints) => {
                 let cache = &mut self.cache;
-                self.outbox.count(|delta| cache.on_hints(hints, &mut delta.org_cache));
+                self.outbox
+                    .count(|delta| cache.on_hints(hints, &mut delta.org_cache));
                 self.dirty = true;
             }
             ToWorker::LookUpOrg { key } => self.fly(key.clone(), OrgMachine::lookup(key)),
-            ToWorker::CreateOrg { key, name_at, intent, suspect } => {
+            ToWorker::CreateOrg {
+                key,
+                name_at,
+                intent,
+                suspect,
+            } => {
                 let name = org_name(plan, &key, name_at.as_ref());
                 self.fly(key.clone(), OrgMachine::create(key, name, intent, suspect));
             }
@@ -252,13 +282,22 @@ impl SimWorker {
         let before = self.queue.len();
         let first = grant.chunk.first_row.0;
         for row in (first..first + grant.chunk.rows).map(RowNumber) {
-            if grant.rows.as_ref().is_some_and(|rows| rows.binary_search(&row).is_err()) {
+            if grant
+                .rows
+                .as_ref()
+                .is_some_and(|rows| rows.binary_search(&row).is_err())
+            {
                 continue;
             }
-            let context = contexts
-                .remove(&row)
-                .unwrap_or(RowContext { t_lo: grant.t_lo, ..RowContext::default() });
-            self.queue.push_back(Job { lease: grant.lease, row, context });
+            let context = contexts.remove(&row).unwrap_or(RowContext {
+                t_lo: grant.t_lo,
+                ..RowContext::default()
+            });
+            self.queue.push_back(Job {
+                lease: grant.lease,
+                row,
+                context,
+            });
         }
         let rows = self.queue.len() - before;
         let seen = Some(self.grant_rows).filter(|rows| *rows != usize::MAX);
@@ -266,12 +305,17 @@ impl SimWorker {
     }
 
     fn active_rows(&self) -> usize {
-        self.tasks.values().filter(|task| matches!(task.machine, Machine::Row { .. })).count()
+        self.tasks
+            .values()
+            .filter(|task| matches!(task.machine, Machine::Row { .. }))
+            .count()
     }
 
     fn start_rows(&mut self, now: Mono, plan: &Plan, out: &mut Vec<Out>) {
         while self.active_rows() < self.concurrency && !self.draining {
-            let Some(job) = self.queue.pop_front() else { break };
+            let Some(job) = self.queue.pop_front() else {
+                break;
+            };
             match &plan.row(job.row).parsed {
                 Err(error) => {
                     let outcome = RowOutcome::failed(job.row, Step::Validation, error.clone());
@@ -281,7 +325,11 @@ impl SimWorker {
                     let mut machine = RowMachine::new(row.clone(), job.context, plan.policy);
                     let action = machine.start();
                     let machine = Box::new(machine);
-                    let machine = Machine::Row { lease: job.lease, number: job.row, machine };
+                    let machine = Machine::Row {
+                        lease: job.lease,
+                        number: job.row,
+                        machine,
+                    };
                     self.begin(machine, State::New);
                     self.take(now, self.next_task, action.into(), out);
                 }
@@ -312,7 +360,14 @@ impl SimWorker {
 
     fn begin(&mut self, machine: Machine, state: State) {
         self.next_task += 1;
-        self.tasks.insert(self.next_task, Task { machine, state, turn: Turn::Fresh });
+        self.tasks.insert(
+            self.next_task,
+            Task {
+                machine,
+                state,
+                turn: Turn::Fresh,
+            },
+        );
     }
 
     fn settle(&mut self, lease: LeaseId, outcome: RowOutcome) {
@@ -335,12 +390,15 @@ impl SimWorker {
             Todo::AskOrg(key) => {
                 let cache = &mut self.cache;
                 let mut asked = None;
-                self.outbox.count(|delta| asked = Some(cache.ask(&key, &mut delta.org_cache)));
+                self.outbox
+                    .count(|delta| asked = Some(cache.ask(&key, &mut delta.org_cache)));
                 self.dirty = true;
                 match asked.unwrap() {
                     Asked::Hit(org) => {
-                        let Some(Task { machine: Machine::Row { machine, .. }, .. }) =
-                            self.tasks.get_mut(&id)
+                        let Some(Task {
+                            machine: Machine::Row { machine, .. },
+                            ..
+                        }) = self.tasks.get_mut(&id)
                         else {
                             return;
                         };
@@ -356,7 +414,9 @@ impl SimWorker {
                 }
             }
             Todo::Send(op) => {
-                let Some(task) = self.tasks.get(&id) else { return };
+                let Some(task) = self.tasks.get(&id) else {
+                    return;
+                };
                 if self.gate.try_pass(op.class(), now, task.turn) {
                     return self.send(id, op, out);
                 }
@@ -365,15 +425,20 @@ impl SimWorker {
             }
             Todo::Backoff(wait) => State::Asleep(self.back_off(now, wait)),
             Todo::Settle(outcome) => {
-                if let Some(Task { machine: Machine::Row { lease, .. }, .. }) =
-                    self.tasks.remove(&id)
+                if let Some(Task {
+                    machine: Machine::Row { lease, .. },
+                    ..
+                }) = self.tasks.remove(&id)
                 {
                     self.settle(lease, *outcome);
                 }
                 return;
             }
             Todo::Done(verdict) => {
-                if let Some(Task { machine: Machine::Org { key, .. }, .. }) = self.tasks.remove(&id)
+                if let Some(Task {
+                    machine: Machine::Org { key, .. },
+                    ..
+                }) = self.tasks.remove(&id)
                 {
                     self.outbox.say(FromWorker::OrgDone { key, verdict });
                 }
@@ -394,18 +459,28 @@ impl SimWorker {
     }
 
     fn send(&mut self, id: u32, op: Op, out: &mut Vec<Out>) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
         task.turn = Turn::Started;
         task.state = State::Wire(op.clone());
         let (row, lease) = match &task.machine {
             Machine::Row { lease, number, .. } => (Some(*number), Some(*lease)),
             Machine::Org { .. } | Machine::Probe(_) => (None, None),
         };
-        out.push(Out::Request { task: id, op, row, lease, probe: false });
+        out.push(Out::Request {
+            task: id,
+            op,
+            row,
+            lease,
+            probe: false,
+        });
     }
 
     fn take_reply(&mut self, now: Mono, id: u32, reply: &Reply, out: &mut Vec<Out>) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
         let State::Wire(op) = &task.state else { return };
         let verdict = classify(op, &reply.answer());
         let class = op.class();
@@ -435,7 +510,13 @@ impl SimWorker {
                 probing.found = Some(result);
                 let op = Op::GetUser(user);
                 task.state = State::Wire(op.clone());
-                out.push(Out::Request { task: id, op, row: None, lease: None, probe: true });
+                out.push(Out::Request {
+                    task: id,
+                    op,
+                    row: None,
+                    lease: None,
+                    probe: true,
+                });
                 return;
             }
             let probe = probing.number;
@@ -489,7 +570,11 @@ impl SimWorker {
             let look = self.gate.look(now);
             let generation = self.gate.generation();
             for (class, count) in look.wants {
-                self.outbox.say(FromWorker::Want { generation, class, count });
+                self.outbox.say(FromWorker::Want {
+                    generation,
+                    class,
+                    count,
+                });
             }
             self.gate_at = look.again_at;
             let ids: Vec<u32> = self.tasks.keys().copied().collect();
@@ -511,7 +596,9 @@ impl SimWorker {
     }
 
     fn step(&mut self, now: Mono, id: u32, out: &mut Vec<Out>) -> bool {
-        let Some(task) = self.tasks.get_mut(&id) else { return false };
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return false;
+        };
         let todo: Todo = match &mut task.state {
             State::Org(answer) => match answer.try_recv() {
                 Err(TryRecvError::Empty) => return false,
@@ -575,19 +662,27 @@ impl SimWorker {
 }
 
 const fn is_good(verdict: &Verdict) -> bool {
-    !matches!(verdict, Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_))
+    !matches!(
+        verdict,
+        Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_)
+    )
 }
 
 fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {
     match verdict {
         Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => {
-            let Reply::Http { date: Some(date), .. } = reply else {
+            let Reply::Http {
+                date: Some(date), ..
+            } = reply
+            else {
                 return ProbeResult::Ok { date: None };
             };
             let time = httpdate::parse_http_date(date).unwrap();
             let elapsed = time.duration_since(std::time::UNIX_EPOCH).unwrap();
             let ms = i64::try_from(elapsed.as_millis()).unwrap();
-            ProbeResult::Ok { date: Some(crate::model::ServerMs(ms)) }
+            ProbeResult::Ok {
+                date: Some(crate::model::ServerMs(ms)),
+            }
         }
         Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
         Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
@@ -601,6 +696,8 @@ fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {
 
 fn org_name(plan: &Plan, key: &OrgKey, name_at: Option<&NameAt>) -> String {
     let row = name_at.and_then(|at| plan.row(at.row).parsed.as_ref().ok());
-    let named = row.filter(|row| row.org.as_ref() == Some(key)).and_then(|row| row.org_name.clone());
+    let named = row
+        .filter(|row| row.org.as_ref() == Some(key))
+        .and_then(|row| row.org_name.clone());
     named.unwrap_or_else(|| key.as_str().to_owned())
 }

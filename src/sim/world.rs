@@ -8,6 +8,7 @@ use super::worker::{Out, SimWorker};
 use crate::coordinator::core::{Core, CoreConfig, Effect, Event};
 use crate::coordinator::{EndReason, StopSignal};
 use crate::ledger::{Change, CommitReply, Holder, Ledger, LedgerError};
+use crate::model::plant;
 use crate::model::rng::Rng;
 use crate::model::{LeaseId, Mono, OrgKey, RowNumber, ServerMs, WorkerId};
 use crate::pace::Pacer;
@@ -216,15 +217,29 @@ impl World {
         if self.broken.is_some() {
             return;
         }
-        let before = (self.server.writes_applied, self.ledger.totals(&self.plan.job));
-        let sent = self.starts.iter().filter(|start| start.1 == RequestClass::Write).count();
+        let before = (
+            self.server.writes_applied,
+            self.ledger.totals(&self.plan.job),
+        );
+        let sent = self
+            .starts
+            .iter()
+            .filter(|start| start.1 == RequestClass::Write)
+            .count();
         self.completed = false;
         self.plan_start(1);
         while !self.completed && self.broken.is_none() {
             self.advance();
         }
-        let after = (self.server.writes_applied, self.ledger.totals(&self.plan.job));
-        let again = self.starts.iter().filter(|start| start.1 == RequestClass::Write).count();
+        let after = (
+            self.server.writes_applied,
+            self.ledger.totals(&self.plan.job),
+        );
+        let again = self
+            .starts
+            .iter()
+            .filter(|start| start.1 == RequestClass::Write)
+            .count();
         self.check(before == after && sent == again, "I13", || {
             "resuming a finished job wrote something".into()
         });
@@ -274,11 +289,17 @@ impl World {
             self.weather.clear_up();
             self.calm_since = Some(self.now);
         }
-        let calm = self.calm_since.map_or(Duration::ZERO, |since| self.now.since(since));
-        self.check(calm < CALM_MAX, "I18", || "hours without a fault, and no end".into());
+        let calm = self
+            .calm_since
+            .map_or(Duration::ZERO, |since| self.now.since(since));
+        self.check(calm < CALM_MAX, "I18", || {
+            "hours without a fault, and no end".into()
+        });
         let next = self.coming.first_key_value().map(|(key, _)| key.0);
         let tick = self.coordinator.as_ref().map(|it| {
-            it.core.deadline(self.now).max(it.last_tick.after(Duration::from_micros(200)))
+            it.core
+                .deadline(self.now)
+                .max(it.last_tick.after(Duration::from_micros(200)))
         });
         match (next, tick) {
             (None, None) => self.check(false, "I18", || "nothing is left to happen".into()),
@@ -325,9 +346,14 @@ impl World {
                 let planned = self.plan.row(row);
                 let email = planned.email_norm.clone();
                 let row = planned.parsed.as_ref().ok();
-                let first = row.and_then(|row| row.first_name.clone()).filter(|_| like_it);
+                let first = row
+                    .and_then(|row| row.first_name.clone())
+                    .filter(|_| like_it);
                 let verified = like_it && row.is_some_and(|row| row.email_verified == Some(true));
-                if self.server.sign_up(self.now, &email, first.as_deref(), verified) {
+                if self
+                    .server
+                    .sign_up(self.now, &email, first.as_deref(), verified)
+                {
                     self.log(|| format!("somebody signs up as {email}"));
                 }
             }
@@ -345,7 +371,9 @@ impl World {
             ledger.begin_run(&Holder::current()).unwrap();
             let real = ledger.load().unwrap();
             let same = real == image;
-            self.check(same, "model", || format!("the ledger says {real:#?}, the model {image:#?}"));
+            self.check(same, "model", || {
+                format!("the ledger says {real:#?}, the model {image:#?}")
+            });
         }
         let balances = image.rows.balances();
         self.check(balances, "I14", || "the image does not add up".into());
@@ -414,9 +442,14 @@ impl World {
     }
 
     fn feed(&mut self, event: Event, effects: &mut Vec<Effect>) {
-        let Some(mut it) = self.coordinator.take() else { return };
+        let Some(mut it) = self.coordinator.take() else {
+            return;
+        };
         match &event {
-            Event::WorkerSaid { worker, message: FromWorker::Outcomes(outcomes) } => {
+            Event::WorkerSaid {
+                worker,
+                message: FromWorker::Outcomes(outcomes),
+            } => {
                 for (lease, outcome) in outcomes {
                     if it.granted.get(&outcome.row) == Some(&(*lease, *worker)) {
                         it.granted.remove(&outcome.row);
@@ -434,7 +467,9 @@ impl World {
         }
         it.core.on_event(self.now, event, effects);
         let (rows, ..) = it.core.tallies();
-        self.check(rows.balances(), "I14", || format!("the core's rows do not add up: {rows:?}"));
+        self.check(rows.balances(), "I14", || {
+            format!("the core's rows do not add up: {rows:?}")
+        });
         self.coordinator = Some(it);
     }
 
@@ -454,12 +489,21 @@ impl World {
                 }
             }
             Effect::Commit { ticket, changes } => {
-                self.log(|| format!("core  -> commit {ticket} {changes:?}").chars().take(500).collect());
-                let Some(it) = &mut self.coordinator else { return };
+                self.log(|| {
+                    format!("core  -> commit {ticket} {changes:?}")
+                        .chars()
+                        .take(500)
+                        .collect()
+                });
+                let Some(it) = &mut self.coordinator else {
+                    return;
+                };
                 it.queue.push_back((ticket, changes));
                 let (begin, epoch, queued) = (!it.committing, self.epoch, it.queue.len());
                 it.committing = true;
-                self.check(queued <= 1024, "I16", || "the writer's queue overflows".into());
+                self.check(queued <= 1024, "I16", || {
+                    "the writer's queue overflows".into()
+                });
                 if begin {
                     let wait = self.within(200 * US, 6 * MS);
                     self.push(self.now.after(wait), Ev::Commit(epoch));
@@ -484,9 +528,13 @@ impl World {
             self.check_grant(worker, grant);
         }
         self.log(|| format!("core  -> {worker}: {message:?}"));
-        let Some(at) = self.index_of(worker) else { return };
+        let Some(at) = self.index_of(worker) else {
+            return;
+        };
         let lag = self.pipe_lag();
-        let Some(pipe) = self.down.get_mut(at) else { return };
+        let Some(pipe) = self.down.get_mut(at) else {
+            return;
+        };
         if pipe.broken {
             return;
         }
@@ -501,7 +549,11 @@ impl World {
 
     fn check_grant(&mut self, worker: WorkerId, grant: &Grant) {
         self.granting_epoch = self.epoch;
-        if self.coordinator.as_ref().is_none_or(|it| it.gone.contains(&worker)) {
+        if self
+            .coordinator
+            .as_ref()
+            .is_none_or(|it| it.gone.contains(&worker))
+        {
             return;
         }
         let first = grant.chunk.first_row.0;
@@ -509,10 +561,16 @@ impl World {
         let rows = grant.rows.clone().unwrap_or_else(|| all.collect());
         for row in rows {
             let settled = self.ledger.outcomes().contains_key(&row);
-            self.check(!settled, "I2", || format!("row {row} is granted, and it is settled"));
+            self.check(!settled, "I2", || {
+                format!("row {row} is granted, and it is settled")
+            });
             let leased = self.ledger.covers(row);
-            self.check(leased, "I1", || format!("row {row} is granted without a durable lease"));
-            let Some(it) = &mut self.coordinator else { return };
+            self.check(leased, "I1", || {
+                format!("row {row} is granted without a durable lease")
+            });
+            let Some(it) = &mut self.coordinator else {
+                return;
+            };
             let other = it.granted.insert(row, (grant.lease, worker));
             self.check(other.is_none(), "I2", || {
                 format!("row {row} is granted to {worker}, and {other:?} has it")
@@ -522,7 +580,9 @@ impl World {
 
     fn finish(&mut self, reason: &EndReason) {
         self.log(|| format!("--- coordinator {} ends: {reason:?}", self.epoch));
-        let Some(mut it) = self.coordinator.take() else { return };
+        let Some(mut it) = self.coordinator.take() else {
+            return;
+        };
         // The writer commits what is queued before the process ends.
         while let Some((_, changes)) = it.queue.pop_front() {
             if it.failed.is_none() {
@@ -536,19 +596,25 @@ impl World {
             && totals.organizations == organizations;
         if !matches!(reason, EndReason::Ledger(_)) {
             self.check(same, "I14", || {
-                format!("the run says {rows:?} {memberships:?} {organizations:?}, the ledger {totals:?}")
+                format!(
+                    "the run says {rows:?} {memberships:?} {organizations:?}, the ledger {totals:?}"
+                )
             });
         }
         match reason {
             EndReason::Completed => {
                 self.completed = true;
-                self.check(rows.pending == 0, "I3", || format!("complete with {rows:?}"));
+                self.check(rows.pending == 0, "I3", || {
+                    format!("complete with {rows:?}")
+                });
             }
             EndReason::Internal(words) => {
                 let by_deaths = words.contains("workers die");
                 self.check(by_deaths && self.deaths > 0, "I18", || words.clone());
             }
-            EndReason::SourceChanged(words) | EndReason::SourceUnreadable(words) => self.check(false, "I15", || words.clone()),
+            EndReason::SourceChanged(words) | EndReason::SourceUnreadable(words) => {
+                self.check(false, "I15", || words.clone())
+            }
             EndReason::Refused(StopReason::Unauthorized)
             | EndReason::Interrupted(_)
             | EndReason::Outage(_)
@@ -567,7 +633,7 @@ impl World {
 
     /// The next one starts when the lock is free: when every worker is gone.
     fn after_coordinator(&mut self) {
-        let alone = self.workers.iter().all(Option::is_none);
+        let alone = self.workers.iter().all(Option::is_none) || plant::is(8);
         if self.coordinator.is_none() && !self.completed && alone {
             let wait = self.rng.next_u64() % 4;
             self.plan_start(wait);
@@ -592,14 +658,23 @@ impl World {
     fn strike(&mut self, drawn: f64) -> Option<Strike> {
         self.figures.points += 1;
         let point = self.figures.points;
-        if self.script.strikes.first().is_some_and(|(at, _)| *at == point) {
+        if self
+            .script
+            .strikes
+            .first()
+            .is_some_and(|(at, _)| *at == point)
+        {
             return Some(self.script.strikes.remove(0).1);
         }
         if self.weather.kills_left == 0 || !self.chance(drawn) {
             return None;
         }
         self.weather.kills_left -= 1;
-        Some(if self.chance(self.weather.power) { Strike::Everything } else { Strike::Coordinator })
+        Some(if self.chance(self.weather.power) {
+            Strike::Everything
+        } else {
+            Strike::Coordinator
+        })
     }
 
     fn strikes_coordinator(&mut self) -> bool {
@@ -628,20 +703,27 @@ impl World {
             it.signals += 1;
             if it.signals <= 2 {
                 self.log(|| "a signal".into());
-                self.push(self.now, Ev::ToCore(epoch, Event::Signal(StopSignal::Interrupt)));
+                self.push(
+                    self.now,
+                    Ev::ToCore(epoch, Event::Signal(StopSignal::Interrupt)),
+                );
             }
         }
     }
 
     fn living(&self) -> Vec<usize> {
-        (0..self.workers.len()).filter(|at| self.workers.get(*at).is_some_and(Option::is_some)).collect()
+        (0..self.workers.len())
+            .filter(|at| self.workers.get(*at).is_some_and(Option::is_some))
+            .collect()
     }
 
     /// The coordinator's process is gone from one instant to the next, perhaps everything.
     fn crash(&mut self, strike: Strike) {
         self.log(|| format!("*** crash: {strike:?}"));
         self.figures.kills += 1;
-        let Some(mut it) = self.coordinator.take() else { return };
+        let Some(mut it) = self.coordinator.take() else {
+            return;
+        };
         // The group that was being committed is on the disk or not; what waited is lost.
         if it.committing && it.failed.is_none() && self.rng.next_u64() % 2 == 0 {
             if let Some((ticket, changes)) = it.queue.pop_front() {
@@ -659,7 +741,8 @@ impl World {
         } else {
             if self.rng.next_u64() % 2 == 0 {
                 // Not yet written into the pipes: lost with the process.
-                self.coming.retain(|_, event| !matches!(event, Ev::ToWorker(..)));
+                self.coming
+                    .retain(|_, event| !matches!(event, Ev::ToWorker(..)));
                 for pipe in &mut self.down {
                     pipe.under_way = 0;
                     pipe.last = self.now;
@@ -684,11 +767,15 @@ impl World {
         let take = 1 + self.rng.below(8);
         let fails = self.chance(self.weather.full);
         let coin = self.rng.next_u64() % 2 == 0;
-        let Some(it) = &mut self.coordinator else { return };
+        let Some(it) = &mut self.coordinator else {
+            return;
+        };
         // A sync that failed may have written everything all the same.
         let written = fails && it.failed.is_none() && coin;
         if fails && it.failed.is_none() {
-            it.failed = Some(Arc::new(LedgerError::Full { path: "/play".into() }));
+            it.failed = Some(Arc::new(LedgerError::Full {
+                path: "/play".into(),
+            }));
             self.figures.faults += 1;
         }
         let take = take.min(it.queue.len());
@@ -699,11 +786,22 @@ impl World {
         let mut replies = Vec::new();
         for (ticket, changes) in group {
             let event = match &failed {
+                // The sync is tried again and "succeeds".
+                Some(_) if plant::is(11) => {
+                    let reply = self.ledger.clone().apply(&self.plan.job, &changes);
+                    Event::Committed {
+                        ticket,
+                        reply: reply.unwrap_or_default(),
+                    }
+                }
                 Some(error) => {
                     if written {
                         self.make_durable(&changes);
                     }
-                    Event::CommitFailed { ticket, error: Arc::clone(error) }
+                    Event::CommitFailed {
+                        ticket,
+                        error: Arc::clone(error),
+                    }
                 }
                 None => {
                     let reply = self.make_durable(&changes);
@@ -714,7 +812,9 @@ impl World {
         }
         for event in replies {
             let wait = self.within(10 * US, MS);
-            let Some(it) = &mut self.coordinator else { return };
+            let Some(it) = &mut self.coordinator else {
+                return;
+            };
             let at = self.now.after(wait).max(Mono(it.last_reply_at.0 + 1));
             it.last_reply_at = at;
             self.push(at, Ev::Replied(epoch, event));
@@ -726,9 +826,15 @@ impl World {
     }
 
     fn make_durable(&mut self, changes: &[Change]) -> CommitReply {
+        // Written, and synced some time later.
+        if plant::is(2) && (self.synced.is_none() || self.rng.next_u64() % 4 == 0) {
+            self.synced = Some(self.ledger.clone());
+        }
         if let Some(ledger) = &mut self.script.mirror {
             let done = ledger.commit(changes).map(drop);
-            self.check(done.is_ok(), "model", || format!("the ledger refuses: {done:?}"));
+            self.check(done.is_ok(), "model", || {
+                format!("the ledger refuses: {done:?}")
+            });
         }
         match self.ledger.apply(&self.plan.job, changes) {
             Ok(reply) => reply,
@@ -759,20 +865,28 @@ impl World {
         let at = self.workers.len();
         self.workers.push(Some(Box::new(worker)));
         let ready_at = self.now.after(self.within(MS, 20 * MS));
-        let pipe = Pipe { last: ready_at, ..Pipe::default() };
+        let pipe = Pipe {
+            last: ready_at,
+            ..Pipe::default()
+        };
         self.down.push(pipe);
         self.up.push(pipe);
         if let Some(it) = &mut self.coordinator {
             it.workers.insert(id, at);
         }
         let (epoch, pid) = (self.epoch, id.0);
-        self.push(ready_at, Ev::ToCore(epoch, Event::WorkerReady { worker: id, pid }));
+        self.push(
+            ready_at,
+            Ev::ToCore(epoch, Event::WorkerReady { worker: id, pid }),
+        );
         self.push(ready_at, Ev::Wake(at));
     }
 
     /// Delivers to a worker, unless it is gone or stopped.
     fn with_worker(&mut self, at: usize, event: Ev) {
-        let Some(Some(worker)) = self.workers.get_mut(at) else { return };
+        let Some(Some(worker)) = self.workers.get_mut(at) else {
+            return;
+        };
         if worker.frozen_until > self.now {
             let thaw = worker.frozen_until;
             if let (Ev::ToWorker(..), Some(pipe)) = (&event, self.down.get_mut(at)) {
@@ -781,7 +895,9 @@ impl World {
             self.push(thaw, event);
             return;
         }
-        let Some(mut worker) = self.workers.get_mut(at).and_then(Option::take) else { return };
+        let Some(mut worker) = self.workers.get_mut(at).and_then(Option::take) else {
+            return;
+        };
         let mut out = Vec::new();
         let gone = match event {
             Ev::Eof(_) => true,
@@ -790,7 +906,10 @@ impl World {
                 false
             }
             Ev::Wake(_) => {
-                if worker.wake_planned.is_some_and(|planned| planned <= self.now) {
+                if worker
+                    .wake_planned
+                    .is_some_and(|planned| planned <= self.now)
+                {
                     worker.wake_planned = None;
                 }
                 worker.wake(self.now, &self.plan, &mut out);
@@ -808,7 +927,9 @@ impl World {
 
     fn put_back(&mut self, at: usize, worker: Box<SimWorker>) {
         let load = worker.load();
-        self.check(load <= WORKER_LOAD_MAX, "I16", || format!("a worker holds {load} things"));
+        self.check(load <= WORKER_LOAD_MAX, "I16", || {
+            format!("a worker holds {load} things")
+        });
         if let Some(place) = self.workers.get_mut(at) {
             *place = Some(worker);
         }
@@ -829,22 +950,34 @@ impl World {
             if let Some(strike @ (Strike::Coordinator | Strike::Everything)) = strike {
                 self.crash(strike);
             }
-            let Some(Some(worker)) = self.workers.get(at) else { return };
+            let Some(Some(worker)) = self.workers.get(at) else {
+                return;
+            };
             let (id, epoch) = (worker.id, worker.epoch);
             match act {
                 Out::Frame(message) => self.frame(at, id, epoch, message),
-                Out::Request { task, op, row, lease, probe } => {
+                Out::Request {
+                    task,
+                    op,
+                    row,
+                    lease,
+                    probe,
+                } => {
                     self.request(at, task, (op, row, lease), probe);
                 }
             }
         }
         let froze = self.chance(self.weather.freeze);
         let long = self.within(MS, 60 * SECOND);
-        let Some(Some(worker)) = self.workers.get_mut(at) else { return };
+        let Some(Some(worker)) = self.workers.get_mut(at) else {
+            return;
+        };
         if froze {
             worker.frozen_until = self.now.after(long);
         }
-        let Some(wake_at) = worker.wake_at() else { return };
+        let Some(wake_at) = worker.wake_at() else {
+            return;
+        };
         let wake_at = wake_at.max(Mono(self.now.0 + 1));
         if worker.wake_planned.is_none_or(|planned| wake_at < planned) {
             worker.wake_planned = Some(wake_at);
@@ -855,13 +988,19 @@ impl World {
     fn frame(&mut self, at: usize, worker: WorkerId, epoch: u32, message: FromWorker) {
         let lag = self.pipe_lag();
         let garbled = self.chance(self.weather.garble);
-        let Some(pipe) = self.up.get_mut(at).filter(|pipe| !pipe.broken) else { return };
+        let Some(pipe) = self.up.get_mut(at).filter(|pipe| !pipe.broken) else {
+            return;
+        };
         pipe.last = self.now.after(lag).max(Mono(pipe.last.0 + 1));
         let deliver_at = pipe.last;
         let event = if garbled {
             pipe.broken = true;
             self.figures.faults += 1;
-            Event::WorkerBroken { worker, reason: "a frame's checksum".into(), stranger: false }
+            Event::WorkerBroken {
+                worker,
+                reason: "a frame's checksum".into(),
+                stranger: false,
+            }
         } else {
             Event::WorkerSaid { worker, message }
         };
@@ -870,14 +1009,29 @@ impl World {
 
     /// A worker ends; what it had written is delivered before its death.
     fn die(&mut self, at: usize, how: &str) {
-        let Some(worker) = self.workers.get_mut(at).and_then(Option::take) else { return };
+        let Some(worker) = self.workers.get_mut(at).and_then(Option::take) else {
+            return;
+        };
         self.log(|| format!("worker {} of {} dies: {how}", worker.id, worker.epoch));
         self.deaths += u32::from(how.starts_with("killed"));
         let wait = self.within(10 * US, 5 * MS);
         if let Some(pipe) = self.up.get(at) {
             let gone_at = self.now.after(wait).max(Mono(pipe.last.0 + 1));
             let how = how.to_owned();
-            self.push(gone_at, Ev::ToCore(worker.epoch, Event::WorkerGone { worker: worker.id, how }));
+            let late = self.weather.late;
+            if self.chance(late) {
+                self.outlive(worker.id, worker.epoch, gone_at);
+            }
+            self.push(
+                gone_at,
+                Ev::ToCore(
+                    worker.epoch,
+                    Event::WorkerGone {
+                        worker: worker.id,
+                        how,
+                    },
+                ),
+            );
         }
         // Requests that had not left the machine yet never arrive.
         let sent: Vec<u64> = self
@@ -894,6 +1048,26 @@ impl World {
         self.after_coordinator();
     }
 
+    /// Words of a dead worker that come after the news of its death: nobody may believe them.
+    fn outlive(&mut self, dead: WorkerId, of: u32, gone_at: Mono) {
+        let is_its = |event: &Ev| {
+            matches!(event, Ev::ToCore(epoch, Event::WorkerSaid { worker, .. })
+                if *epoch == of && *worker == dead)
+        };
+        let tail: Vec<_> = self
+            .coming
+            .iter()
+            .filter(|(_, event)| is_its(event))
+            .map(|(key, _)| *key)
+            .collect();
+        for (n, key) in (1..).zip(tail) {
+            if let Some(event) = self.coming.remove(&key) {
+                let wait = self.within(MS, SECOND);
+                self.push(gone_at.after(wait).max(Mono(gone_at.0 + n)), event);
+            }
+        }
+    }
+
     // --- requests
 
     fn request(
@@ -903,9 +1077,16 @@ impl World {
         (op, row, lease): (Op, Option<RowNumber>, Option<LeaseId>),
         probe: bool,
     ) {
-        let Some(Some(worker)) = self.workers.get(at) else { return };
+        let Some(Some(worker)) = self.workers.get(at) else {
+            return;
+        };
         let (epoch, id, paused) = (worker.epoch, worker.id, worker.pause_until);
-        self.log(|| format!("worker {id} of {epoch} sends {} for row {row:?} {lease:?}", op.name()));
+        self.log(|| {
+            format!(
+                "worker {id} of {epoch} sends {} for row {row:?} {lease:?}",
+                op.name()
+            )
+        });
         self.check(probe || paused <= self.now, "I11", || {
             format!("worker {id} sends {} inside a pause", op.name())
         });
@@ -932,7 +1113,9 @@ impl World {
         let serial = self.serial;
         let timeout = Duration::from_secs(30).mul_f64(self.plan.time_scale);
         let there = match trouble {
-            Trouble::Hang => self.within(SECOND, 70 * SECOND).mul_f64(self.plan.time_scale),
+            Trouble::Hang => self
+                .within(SECOND, 70 * SECOND)
+                .mul_f64(self.plan.time_scale),
             _ => self.within(MS, 60 * MS),
         };
         let back = self.within(MS, 60 * MS);
@@ -958,14 +1141,20 @@ impl World {
     fn check_intent(&mut self, op: &Op, row: Option<RowNumber>) {
         if let Some(row) = row {
             let leased = self.ledger.covers(row);
-            self.check(leased, "I1", || format!("{} for row {row} without a lease", op.name()));
+            self.check(leased, "I1", || {
+                format!("{} for row {row} without a lease", op.name())
+            });
             let settled = self.ledger.outcomes().contains_key(&row);
-            self.check(!settled, "I2", || format!("{} for row {row}, which is settled", op.name()));
+            self.check(!settled, "I2", || {
+                format!("{} for row {row}, which is settled", op.name())
+            });
         }
         if let Op::CreateOrg { external_id, .. } = op {
             let key = OrgKey::External(external_id.clone());
             let intended = self.ledger.intends(&key);
-            self.check(intended, "I1", || format!("{key} is created without an intent"));
+            self.check(intended, "I1", || {
+                format!("{key} is created without an intent")
+            });
             let other = self.wires.values().any(|wire| {
                 let alive = self.workers.get(wire.worker).is_some_and(Option::is_some);
                 alive && !wire.answered && matches!(&wire.op, Op::CreateOrg { external_id: id, .. } if id == external_id)
@@ -975,7 +1164,9 @@ impl World {
     }
 
     fn arrive(&mut self, serial: u64) {
-        let Some(mut wire) = self.wires.remove(&serial) else { return };
+        let Some(mut wire) = self.wires.remove(&serial) else {
+            return;
+        };
         wire.arrived = true;
         let now = self.now;
         let reset = || Reply::Transport(TransportError::Lost("connection reset".into()));
@@ -999,7 +1190,11 @@ impl World {
                 error(&mut self.rng)
             }
             Trouble::Cut => match self.server.handle(now, op, row) {
-                Reply::Http { status, body: Some(body), .. } => {
+                Reply::Http {
+                    status,
+                    body: Some(body),
+                    ..
+                } => {
                     let keep = self.rng.below(body.len());
                     // Half a body reaches nobody as such, unless its length was not announced.
                     let half = (status < 300 && keep % 2 == 0).then(|| body[..keep].to_vec());
@@ -1014,9 +1209,7 @@ impl World {
             Trouble::ThrottledSilently => {
                 server::raw(now, 429, None, Some(b"\"Ratelimited\"".to_vec()))
             }
-            Trouble::Unauthorized => {
-                server::http(now, 401, &json!({"message": "Unauthorized"}))
-            }
+            Trouble::Unauthorized => server::http(now, 401, &json!({"message": "Unauthorized"})),
         };
         self.log(|| {
             let status = match &reply {
@@ -1026,7 +1219,11 @@ impl World {
                 ),
                 Reply::Transport(error) => format!("{error:?}"),
             };
-            format!("server   {} of row {:?}: {status}", wire.op.name(), wire.row)
+            format!(
+                "server   {} of row {:?}: {status}",
+                wire.op.name(),
+                wire.row
+            )
         });
         let back_at = now.after(wire.back);
         let in_time = back_at < wire.gives_up_at;
@@ -1039,7 +1236,9 @@ impl World {
     }
 
     fn answered(&mut self, serial: u64, reply: Reply) {
-        let Some(wire) = self.wires.get_mut(&serial) else { return };
+        let Some(wire) = self.wires.get_mut(&serial) else {
+            return;
+        };
         if wire.answered {
             return;
         }
@@ -1055,7 +1254,9 @@ impl World {
         if wire.arrived {
             self.wires.remove(&serial);
         }
-        let Some(mut worker) = self.workers.get_mut(at).and_then(Option::take) else { return };
+        let Some(mut worker) = self.workers.get_mut(at).and_then(Option::take) else {
+            return;
+        };
         let mut out = Vec::new();
         worker.answer(self.now, task, &reply, &self.plan, &mut out);
         self.put_back(at, worker);

@@ -3,7 +3,7 @@
 //! Rows that have sent something go before rows that have not: fewer rows are half done at any
 //! time. No lock is held across an await; the runtime has one thread.
 
-use crate::model::Mono;
+use crate::model::{Mono, plant};
 use crate::protocol::SlotLease;
 use crate::target::RequestClass;
 use std::collections::VecDeque;
@@ -142,7 +142,7 @@ impl Gate {
     /// Starts nothing before `until`; slots and asks of older generations are void.
     pub fn on_pause(&mut self, generation: u32, until: Mono) {
         self.generation = generation;
-        self.paused_until = until;
+        self.paused_until = if plant::is(22) { Mono(0) } else { until };
         for line in [&mut self.writes, &mut self.reads] {
             line.slots.clear();
             line.asked = 0;
@@ -154,7 +154,9 @@ impl Gate {
         self.paused_until = self.paused_until.max(until);
         for line in [&mut self.writes, &mut self.reads] {
             // What is thrown away has to be asked for again, should no pause follow.
-            line.asked = line.asked.saturating_sub(line.slots.len());
+            if !plant::is(24) {
+                line.asked = line.asked.saturating_sub(line.slots.len());
+            }
             line.slots.clear();
         }
     }

@@ -5,7 +5,7 @@
 //! A waiting follower holds no worker and no lease.
 
 use crate::ledger::{Fate, FollowerAsk, FollowerImage, GroupFate};
-use crate::model::RowNumber;
+use crate::model::{RowNumber, plant};
 use std::collections::BTreeMap;
 
 /// Where a follower stands.
@@ -152,12 +152,18 @@ impl Followers {
                 self.free_eligible(leader, released);
             }
             Fate::OwnFault => self.promote(leader, released),
+            Fate::Parked if plant::is(17) => {}
             Fate::Skipped | Fate::PolicyFailed | Fate::Parked => {
                 group.ended = Some(fate);
                 for at in self.members(leader).to_vec() {
                     if let Some(entry) = self.at_mut(at).filter(|e| e.stage == Stage::Waiting) {
                         // Never work again: its outcome is on its way to the ledger.
-                        entry.stage = Stage::Settled;
+                        let planted = plant::is(26);
+                        entry.stage = if planted {
+                            Stage::Freed
+                        } else {
+                            Stage::Settled
+                        };
                         released.doomed.push((entry.row, fate));
                     }
                 }

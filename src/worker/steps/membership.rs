@@ -1,7 +1,7 @@
 //! The membership step: add the user to the organization, once.
 
 use super::{Action, Ask, RowMachine, unexpected};
-use crate::model::{MembershipOutcome, MembershipState, RowError, RowState, Step};
+use crate::model::{MembershipOutcome, MembershipState, RowError, RowState, Step, plant};
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::target::{Entity, Rejection, Verdict};
 use crate::worker::attempts::{READ_LAG, Why};
@@ -65,6 +65,7 @@ impl RowMachine {
                 self.on_missing(rejection)
             }
             Verdict::Rejected(rejection) => self.on_refused(rejection),
+            Verdict::Ambiguous(rejection) if plant::is(20) => self.on_refused(rejection),
             Verdict::Ambiguous(rejection) => self.join_unclear(rejection, alive),
             Verdict::Absent | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 self.join_unclear(unexpected(), alive)
