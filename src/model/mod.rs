@@ -23,6 +23,7 @@ pub mod escape;
 pub mod event;
 pub mod job;
 pub mod outcome;
+pub mod plant;
 pub mod rate;
 pub mod rng;
 pub mod tally;

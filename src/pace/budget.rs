@@ -5,7 +5,7 @@
 //! even from the first request on: the default quota would let twice the limit through in the
 //! first window.
 
-use crate::model::{Mono, RateLimit};
+use crate::model::{Mono, RateLimit, plant};
 use governor::clock::FakeRelativeClock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The share of a declared limit that is used, in percent: what keeps jitter between us and the
 /// target from ever filling its window.
-pub(crate) const USED_PERCENT: f64 = 99.0;
+pub const USED_PERCENT: f64 = 99.0;
 
 /// How late a slot may be used, as a share of the window: under the 1 % that pacing leaves free.
 const EXPIRY_SHARE: f64 = 0.007;
@@ -42,9 +42,10 @@ pub struct Budget {
 impl Budget {
     /// Makes the budget of a limit; its first slot is at `now` or later.
     pub fn new(limit: RateLimit, now: Mono) -> Self {
+        let percent = if plant::is(7) { 130.0 } else { USED_PERCENT };
         let interval = limit
             .window
-            .mul_f64(100.0 / USED_PERCENT / f64::from(limit.count));
+            .mul_f64(100.0 / percent / f64::from(limit.count));
         let interval = interval.max(Duration::from_nanos(1));
         let clock = FakeRelativeClock::default();
         let quota = Quota::with_period(interval)

@@ -6,7 +6,7 @@
 //! before is void and every want has to be said again, under the next generation.
 
 use super::budget::Budget;
-use crate::model::{Mono, RateLimits, WorkerId};
+use crate::model::{Mono, RateLimits, WorkerId, plant};
 use crate::protocol::SlotLease;
 use crate::target::RequestClass;
 use std::collections::{BTreeMap, VecDeque};
@@ -116,7 +116,7 @@ impl Pacer {
 
     /// Charges the budgets for a request that goes past the gate, pause or not (a probe).
     pub fn charge(&mut self, class: RequestClass, now: Mono) {
-        self.take(class, now);
+        self.take_at(class, now);
     }
 
     /// Hands out what is due. Writes have first claim on the total; reads get the rest.
@@ -135,9 +135,12 @@ impl Pacer {
         [&self.write_line, &self.read_line]
             .into_iter()
             .filter(|line| !line.turn.is_empty())
-            .map(|line| line.next.map_or(now, |slot| slot.before(HORIZON)))
+            .map(|line| {
+                line.next
+                    .map_or(now, |slot| slot.before(HORIZON))
+                    .max(self.paused_until.before(HORIZON))
+            })
             .min()
-            .map(|at| at.max(self.paused_until.before(HORIZON)))
     }
 
     fn line(&mut self, class: RequestClass) -> &mut Line {
@@ -149,7 +152,7 @@ impl Pacer {
 
     fn next_lease(&mut self, class: RequestClass, now: Mono) -> Option<(WorkerId, SlotLease)> {
         // A budget's clock never goes back: nothing is taken for an end that may come sooner.
-        if self.paused_until > now.after(HORIZON) {
+        if self.paused_until > now.after(HORIZON) && !plant::is(25) {
             return None;
         }
         let worker = self.line(class).turn.front().copied()?;
@@ -202,7 +205,7 @@ impl Pacer {
         match self.line(class).next {
             Some(slot) if slot.after(expiry) > now => slot,
             _ => {
-                let slot = self.take(class, now.max(self.paused_until));
+                let slot = self.take(class, now);
                 self.line(class).next = Some(slot);
                 slot
             }
@@ -210,8 +213,11 @@ impl Pacer {
     }
 
     /// Takes a slot out of every budget that `class` draws on; the latest time counts.
-    fn take(&mut self, class: RequestClass, not_before: Mono) -> Mono {
-        let mut at = not_before;
+    fn take(&mut self, class: RequestClass, now: Mono) -> Mono {
+        self.take_at(class, now.max(self.paused_until))
+    }
+
+    fn take_at(&mut self, class: RequestClass, mut at: Mono) -> Mono {
         if let Some(total) = &mut self.total {
             at = total.take(at);
         }
@@ -355,32 +361,6 @@ mod tests {
         let leases = pacer.pump(until);
         assert!(leases.iter().all(|(_, lease)| lease.first >= until));
         assert!(!leases.is_empty());
-    }
-
-    #[test]
-    fn a_pause_without_a_known_end_ends_when_it_is_told_to() {
-        let mut pacer = Pacer::new(RateLimits::WORKOS, Mono(0));
-        let generation = pacer.pause(Mono(0).after(SECOND * 3600 * 24 * 365));
-        pacer.want(WorkerId(1), RequestClass::Read, generation, 1);
-        assert!(pacer.pump(Mono(0)).is_empty());
-        assert!(
-            pacer
-                .wake_at(Mono(0))
-                .is_none_or(|at| at > Mono(0).after(SECOND * 3600))
-        );
-        pacer.charge(RequestClass::Read, Mono(0));
-        let now = Mono(0).after(SECOND * 7);
-        let generation = pacer.pause(now);
-        for class in [RequestClass::Read, RequestClass::Write] {
-            pacer.want(WorkerId(1), class, generation, 1);
-        }
-        let leases = pacer.pump(now);
-        assert_eq!(leases.len(), 2, "{leases:?}");
-        assert!(
-            leases
-                .iter()
-                .all(|(_, lease)| lease.first <= now.after(HORIZON))
-        );
     }
 
     #[test]

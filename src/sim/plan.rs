@@ -247,7 +247,6 @@ fn new_job(rows: &[PlannedRow], chunk_rows: u32, record: JobRecord, hash_key: u6
 
 fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
     JobRecord {
-        rebuilt_from: None,
         name: "play".into(),
         source: "/play.csv".into(),
         source_bytes: 1,
@@ -346,9 +345,9 @@ impl Plan {
             0 => RateLimits::default(),
             1 => RateLimits::WORKOS,
             _ => RateLimits {
-                writes: Some(RateLimit::per_seconds(60, 2)),
-                reads: Some(RateLimit::per_seconds(100, 2)),
-                total: Some(RateLimit::per_seconds(200, 3)),
+                writes: Some(RateLimit::per_seconds(20, 2)),
+                reads: Some(RateLimit::per_seconds(30, 2)),
+                total: Some(RateLimit::per_seconds(40, 2)),
             },
         };
         Self {

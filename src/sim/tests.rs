@@ -193,3 +193,73 @@ fn pairs_of_crash_points() {
     );
     assert!(failures.is_empty(), "{failures:#?}");
 }
+
+/// Every planted bug, and what it breaks.
+#[cfg(feature = "plant")]
+const PLANTS: &[(u32, &str)] = &[
+    (1, "a grant before its lease is committed"),
+    (2, "commits that a power loss takes back"),
+    (3, "exists means failed"),
+    (4, "exists means linked, without a look at what is there"),
+    (6, "words of a dead worker are believed"),
+    (7, "more slots than the limit allows"),
+    (8, "the lock is not inherited by workers"),
+    (9, "a chunk is taken for done too early"),
+    (10, "a re-lease moves the time before which nothing is ours"),
+    (11, "a failed sync is tried again"),
+    (12, "a 401 fails the row"),
+    (13, "no membership after a recovered user"),
+    (
+        14,
+        "an organization has several flights at once, the last one wins",
+    ),
+    (15, "a resume counts memberships twice"),
+    (16, "emails are compared with their case"),
+    (17, "followers wait for a parked leader"),
+    (18, "a dead resolver keeps its organization"),
+    (19, "a look-up that finds nothing fails the row"),
+    (
+        20,
+        "a membership whose answer was lost is taken for refused",
+    ),
+    (21, "suspects are forgotten by a resume"),
+    (22, "workers do not keep pauses"),
+    (23, "a follower goes before its leader is committed"),
+    (24, "slots that a hold voids are not asked for again"),
+    (25, "slots are taken behind a pause without end"),
+    (26, "a row that shares its leader's fate is granted as well"),
+];
+
+/// The simulator finds each planted bug: `cargo test --features plant --lib sim::tests::teeth`.
+#[cfg(feature = "plant")]
+#[test]
+fn teeth() {
+    use crate::model::plant;
+    let only = number("USERFERRY_PLANT").filter(|bug| *bug > 0);
+    let mut missed = Vec::new();
+    for (bug, what) in PLANTS
+        .iter()
+        .filter(|(bug, _)| only.is_none_or(|n| n == u64::from(*bug)))
+    {
+        let found = (0..10_000_u64).find_map(|seed| {
+            plant::plant(*bug);
+            let result = guarded(|| play(seed, Script::default()));
+            plant::plant(0);
+            result.err().map(|words| (seed, words))
+        });
+        match found {
+            Some((seed, words)) => {
+                let words: String = words.chars().take(100).collect();
+                println!("{bug:>2} {what}: seed {seed}: {words}");
+            }
+            None => {
+                println!("{bug:>2} {what}: MISSED");
+                missed.push(*bug);
+            }
+        }
+    }
+    assert!(
+        missed.is_empty(),
+        "not found within 10,000 seeds: {missed:?}"
+    );
+}

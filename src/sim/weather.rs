@@ -71,6 +71,8 @@ pub struct Weather {
     pub full: f64,
     /// Per act of a worker: it is stopped for a while.
     pub freeze: f64,
+    /// Per death: its last words come after the news of it.
+    pub late: f64,
     /// Per frame: it is under way for long.
     pub slow: f64,
     /// Per effect: a signal asks the run to end.
@@ -101,6 +103,7 @@ impl Weather {
             garble: 0.0,
             full: 0.0,
             freeze: 0.0,
+            late: 0.0,
             slow: 0.0,
             signal: 0.0,
             batch: 0.0,
@@ -138,6 +141,7 @@ impl Weather {
         let garble = pick(0.1, &[0.005, 0.02]);
         let full = pick(0.15, &[0.01, 0.05]);
         let freeze = pick(0.1, &[0.005, 0.02]);
+        let late = pick(0.2, &[0.3, 1.0]);
         let slow = pick(0.2, &[0.02, 0.2]);
         let signal = pick(0.15, &[0.002, 0.01]);
         let batch = pick(0.5, &[0.5, 0.9]);
@@ -154,6 +158,7 @@ impl Weather {
             garble,
             full,
             freeze,
+            late,
             slow,
             signal,
             batch,

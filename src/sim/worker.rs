@@ -139,8 +139,7 @@ pub struct SimWorker {
     rng: Rng,
     time_scale: f64,
     concurrency: usize,
-    /// Successes of writes and of reads.
-    alive: (u64, u64),
+    alive: BTreeMap<RequestClass, u64>,
     queue: VecDeque<Job>,
     tasks: BTreeMap<u32, Task>,
     next_task: u32,
@@ -168,7 +167,7 @@ impl SimWorker {
             rng: Rng::new(seed),
             time_scale: plan.time_scale,
             concurrency: plan.concurrency as usize,
-            alive: (0, 0),
+            alive: BTreeMap::new(),
             queue: VecDeque::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
@@ -238,11 +237,12 @@ impl SimWorker {
                 self.fly(key.clone(), OrgMachine::create(key, name, intent, suspect));
             }
             ToWorker::Alive { writes, ramp } => {
-                self.alive.1 += 1;
-                self.alive.0 += u64::from(writes);
+                self.bump(RequestClass::Read);
+                if writes {
+                    self.bump(RequestClass::Write);
+                }
                 if ramp {
                     self.gate.ramp();
-                    self.dirty = true;
                 }
             }
             ToWorker::Ping { nonce } => self.outbox.say(FromWorker::Pong { nonce }),
@@ -299,7 +299,9 @@ impl SimWorker {
                 context,
             });
         }
-        self.grant_rows = (self.queue.len() - before).max(1);
+        let rows = self.queue.len() - before;
+        let seen = Some(self.grant_rows).filter(|rows| *rows != usize::MAX);
+        self.grant_rows = rows.max(seen.unwrap_or(1));
     }
 
     fn active_rows(&self) -> usize {
@@ -522,11 +524,15 @@ impl SimWorker {
             self.outbox.say(FromWorker::Probed { probe, result });
             return;
         }
-        self.gate.on_answer(crate::worker::shell::is_good(&verdict));
+        self.gate.on_answer(is_good(&verdict));
         let at = self.react(now, class, &verdict);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.state = State::Reacting(at, class, verdict);
         }
+    }
+
+    fn bump(&mut self, class: RequestClass) {
+        *self.alive.entry(class).or_default() += 1;
     }
 
     /// Tells the coordinator; returns when the row may go on.
@@ -537,10 +543,7 @@ impl SimWorker {
             | Verdict::Rejected(_)
             | Verdict::Exists(_)
             | Verdict::OddEcho(_) => {
-                match class {
-                    RequestClass::Write => self.alive.0 += 1,
-                    RequestClass::Read => self.alive.1 += 1,
-                }
+                self.bump(class);
                 self.outbox.health(class, true);
             }
             Verdict::Ambiguous(_) => self.outbox.health(class, false),
@@ -621,11 +624,8 @@ impl SimWorker {
                 }
             },
             State::Reacting(at, class, verdict) if *at <= now => {
+                let alive = self.alive.get(class).copied().unwrap_or(0);
                 let verdict = verdict.clone();
-                let alive = match class {
-                    RequestClass::Write => self.alive.0,
-                    RequestClass::Read => self.alive.1,
-                };
                 match &mut task.machine {
                     Machine::Row { machine, .. } => machine.on_verdict(verdict, alive).into(),
                     Machine::Org { machine, .. } => machine.on_verdict(verdict, alive).into(),
@@ -659,6 +659,13 @@ impl SimWorker {
             self.flush_at = Some(now.after(OUTCOMES_WAIT));
         }
     }
+}
+
+const fn is_good(verdict: &Verdict) -> bool {
+    !matches!(
+        verdict,
+        Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_)
+    )
 }
 
 fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {

@@ -8,6 +8,7 @@ use super::worker::{Out, SimWorker};
 use crate::coordinator::core::{Core, CoreConfig, Effect, Event};
 use crate::coordinator::{EndReason, StopSignal};
 use crate::ledger::{Change, CommitReply, Holder, Ledger, LedgerError};
+use crate::model::plant;
 use crate::model::rng::Rng;
 use crate::model::{LeaseId, Mono, OrgKey, RowNumber, ServerMs, WorkerId};
 use crate::pace::Pacer;
@@ -315,7 +316,7 @@ impl World {
                     });
                 }
                 let epoch = self.epoch;
-                self.to_core(epoch, Event::Tick);
+                self.tell_core(epoch, Event::Tick);
             }
             _ => {
                 if let Some(((at, _), event)) = self.coming.pop_first() {
@@ -329,7 +330,7 @@ impl World {
     fn happen(&mut self, event: Ev) {
         match event {
             Ev::Start => self.start(),
-            Ev::ToCore(epoch, event) | Ev::Replied(epoch, event) => self.to_core(epoch, event),
+            Ev::ToCore(epoch, event) | Ev::Replied(epoch, event) => self.tell_core(epoch, event),
             Ev::Commit(epoch) => self.commit(epoch),
             Ev::ToWorker(at, message) => {
                 if let Some(pipe) = self.down.get_mut(at) {
@@ -404,11 +405,11 @@ impl World {
             signals: 0,
         });
         let epoch = self.epoch;
-        self.to_core(epoch, Event::Tick);
+        self.tell_core(epoch, Event::Tick);
     }
 
     /// Gives the coordinator one event, sometimes several, then performs its effects.
-    fn to_core(&mut self, epoch: u32, event: Event) {
+    fn tell_core(&mut self, epoch: u32, event: Event) {
         if epoch != self.epoch {
             return;
         }
@@ -612,7 +613,7 @@ impl World {
                 self.check(by_deaths && self.deaths > 0, "I18", || words.clone());
             }
             EndReason::SourceChanged(words) | EndReason::SourceUnreadable(words) => {
-                self.check(false, "I15", || words.clone());
+                self.check(false, "I15", || words.clone())
             }
             EndReason::Refused(StopReason::Unauthorized)
             | EndReason::Interrupted(_)
@@ -632,7 +633,7 @@ impl World {
 
     /// The next one starts when the lock is free: when every worker is gone.
     fn after_coordinator(&mut self) {
-        let alone = self.workers.iter().all(Option::is_none);
+        let alone = self.workers.iter().all(Option::is_none) || plant::is(8);
         if self.coordinator.is_none() && !self.completed && alone {
             let wait = self.rng.next_u64() % 4;
             self.plan_start(wait);
@@ -785,6 +786,14 @@ impl World {
         let mut replies = Vec::new();
         for (ticket, changes) in group {
             let event = match &failed {
+                // The sync is tried again and "succeeds".
+                Some(_) if plant::is(11) => {
+                    let reply = self.ledger.clone().apply(&self.plan.job, &changes);
+                    Event::Committed {
+                        ticket,
+                        reply: reply.unwrap_or_default(),
+                    }
+                }
                 Some(error) => {
                     if written {
                         self.make_durable(&changes);
@@ -817,6 +826,10 @@ impl World {
     }
 
     fn make_durable(&mut self, changes: &[Change]) -> CommitReply {
+        // Written, and synced some time later.
+        if plant::is(2) && (self.synced.is_none() || self.rng.next_u64() % 4 == 0) {
+            self.synced = Some(self.ledger.clone());
+        }
         if let Some(ledger) = &mut self.script.mirror {
             let done = ledger.commit(changes).map(drop);
             self.check(done.is_ok(), "model", || {
@@ -1005,6 +1018,10 @@ impl World {
         if let Some(pipe) = self.up.get(at) {
             let gone_at = self.now.after(wait).max(Mono(pipe.last.0 + 1));
             let how = how.to_owned();
+            let late = self.weather.late;
+            if self.chance(late) {
+                self.outlive(worker.id, worker.epoch, gone_at);
+            }
             self.push(
                 gone_at,
                 Ev::ToCore(
@@ -1029,6 +1046,26 @@ impl World {
             }
         }
         self.after_coordinator();
+    }
+
+    /// Words of a dead worker that come after the news of its death: nobody may believe them.
+    fn outlive(&mut self, dead: WorkerId, of: u32, gone_at: Mono) {
+        let is_its = |event: &Ev| {
+            matches!(event, Ev::ToCore(epoch, Event::WorkerSaid { worker, .. })
+                if *epoch == of && *worker == dead)
+        };
+        let tail: Vec<_> = self
+            .coming
+            .iter()
+            .filter(|(_, event)| is_its(event))
+            .map(|(key, _)| *key)
+            .collect();
+        for (n, key) in (1..).zip(tail) {
+            if let Some(event) = self.coming.remove(&key) {
+                let wait = self.within(MS, SECOND);
+                self.push(gone_at.after(wait).max(Mono(gone_at.0 + n)), event);
+            }
+        }
     }
 
     // --- requests

@@ -5,7 +5,7 @@
 
 use super::body::{self, Body};
 use super::{Entity, Op, RequestClass, retry_after};
-use crate::model::escape;
+use crate::model::{escape, plant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -342,6 +342,9 @@ impl Page<'_> {
 
 /// The form in which emails are compared.
 fn normal(email: &str) -> String {
+    if plant::is(16) {
+        return email.to_owned();
+    }
     email.trim().to_lowercase()
 }
 

@@ -3,7 +3,7 @@
 //! Rows that have sent something go before rows that have not: fewer rows are half done at any
 //! time. No lock is held across an await; the runtime has one thread.
 
-use crate::model::Mono;
+use crate::model::{Mono, plant};
 use crate::protocol::SlotLease;
 use crate::target::RequestClass;
 use std::collections::VecDeque;
@@ -142,7 +142,7 @@ impl Gate {
     /// Starts nothing before `until`; slots and asks of older generations are void.
     pub fn on_pause(&mut self, generation: u32, until: Mono) {
         self.generation = generation;
-        self.paused_until = until;
+        self.paused_until = if plant::is(22) { Mono(0) } else { until };
         for line in [&mut self.writes, &mut self.reads] {
             line.slots.clear();
             line.asked = 0;
@@ -154,7 +154,9 @@ impl Gate {
         self.paused_until = self.paused_until.max(until);
         for line in [&mut self.writes, &mut self.reads] {
             // What is thrown away has to be asked for again, should no pause follow.
-            line.asked = line.asked.saturating_sub(line.slots.len());
+            if !plant::is(24) {
+                line.asked = line.asked.saturating_sub(line.slots.len());
+            }
             line.slots.clear();
         }
     }
@@ -281,19 +283,6 @@ mod tests {
 
     fn passed(waiter: &mut oneshot::Receiver<()>) -> bool {
         waiter.try_recv().is_ok()
-    }
-
-    #[test]
-    fn slots_that_a_hold_voids_are_asked_for_again_when_no_pause_follows() {
-        let mut gate = Gate::new(true, true);
-        let mut pass = gate.wait(RequestClass::Write, Turn::Fresh);
-        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 1)]);
-        gate.on_slots(&slots(0, 10, 1));
-        gate.hold(Mono(50 * MS));
-        assert_eq!(gate.look(Mono(20 * MS)).wants, [(RequestClass::Write, 1)]);
-        gate.on_slots(&slots(0, 60, 1));
-        gate.look(Mono(60 * MS));
-        assert_eq!(pass.try_recv(), Ok(()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod user;
 use super::attempts::{Attempts, Why};
 use crate::model::{
     Evidence, ExistingPolicy, MembershipOutcome, OrgKey, Origin, RowError, RowOutcome, RowState,
-    Step, UserOutcome, escape,
+    Step, UserOutcome, escape, plant,
 };
 pub use crate::protocol::{OrgAnswer, RowContext};
 use crate::source::SourceRow;
@@ -183,6 +183,9 @@ impl RowMachine {
             WaitingFor::Org | WaitingFor::Timer(_) | WaitingFor::Nothing(_) => return self.again(),
         };
         let answer = match verdict {
+            Verdict::NotApplied(crate::target::NotApplied::Unauthorized) if plant::is(12) => {
+                return self.fail(Step::User, RowError::local("unauthorized", "planted"));
+            }
             Verdict::NotApplied(_) => return self.send(ask),
             Verdict::Stop(reason) => return Action::Halt(reason),
             answer => answer,

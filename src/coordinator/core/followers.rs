@@ -5,7 +5,7 @@
 //! A waiting follower holds no worker and no lease.
 
 use crate::ledger::{Fate, FollowerAsk, FollowerImage, GroupFate};
-use crate::model::RowNumber;
+use crate::model::{RowNumber, plant};
 use std::collections::BTreeMap;
 
 /// Where a follower stands.
@@ -15,8 +15,6 @@ enum Stage {
     Waiting,
     /// It is work, or was granted.
     Freed,
-    /// It shares its leader's fate: its outcome is being committed, and it is never granted.
-    Doomed,
     /// Its outcome is committed.
     Settled,
 }
@@ -154,11 +152,18 @@ impl Followers {
                 self.free_eligible(leader, released);
             }
             Fate::OwnFault => self.promote(leader, released),
+            Fate::Parked if plant::is(17) => {}
             Fate::Skipped | Fate::PolicyFailed | Fate::Parked => {
                 group.ended = Some(fate);
                 for at in self.members(leader).to_vec() {
                     if let Some(entry) = self.at_mut(at).filter(|e| e.stage == Stage::Waiting) {
-                        entry.stage = Stage::Doomed;
+                        // Never work again: its outcome is on its way to the ledger.
+                        let planted = plant::is(26);
+                        entry.stage = if planted {
+                            Stage::Freed
+                        } else {
+                            Stage::Settled
+                        };
                         released.doomed.push((entry.row, fate));
                     }
                 }
@@ -376,19 +381,6 @@ mod tests {
         let released = followers.on_settled(RowNumber(1), Fate::Parked);
         let rows = [(RowNumber(2), Fate::Parked), (RowNumber(3), Fate::Parked)];
         assert_eq!(released.doomed, rows);
-    }
-
-    #[test]
-    fn a_row_that_shares_its_leaders_fate_is_never_granted() {
-        let (mut followers, _) = load(&[(2, 1, 0)], &[]);
-        followers.on_settled(RowNumber(1), Fate::PolicyFailed);
-        assert!(followers.is_held(RowNumber(2)), "its outcome is on its way");
-        let (resumed, start) = load(&[(2, 1, 0)], &[(1, 1, Fate::PolicyFailed)]);
-        assert_eq!(start.doomed, [(RowNumber(2), Fate::PolicyFailed)]);
-        assert!(
-            resumed.is_held(RowNumber(2)),
-            "nor after a crash before that commit"
-        );
     }
 
     #[test]

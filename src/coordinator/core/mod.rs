@@ -15,6 +15,7 @@ mod work;
 
 use crate::ledger::{Change, CommitReply, Fate, JobImage, OrgState, RunState};
 use crate::model::event::{Progress, RunEvent};
+use crate::model::plant;
 use crate::model::rng::Rng;
 use crate::model::{
     MembershipTally, Mono, OrgKey, OrgTally, Origin, RateLimits, RowError, RowNumber, RowOutcome,
@@ -241,6 +242,9 @@ impl Core {
             effects: Vec::new(),
             config,
         };
+        if plant::is(15) {
+            core.memberships.created *= 2;
+        }
         core.settle_doomed(doomed);
         core
     }
@@ -278,7 +282,7 @@ impl Core {
             at = at.min(deadline.unwrap_or(at));
         }
         // A probe that is due waits for a ready worker, and that one's arrival is an event.
-        for deadline in [self.breaker.probe_at(), self.probes.deadline(now)] {
+        for deadline in [self.breaker.probe_at(), self.probes.deadline()] {
             at = at.min(deadline.filter(|due| *due > now).unwrap_or(at));
         }
         at
@@ -330,7 +334,7 @@ impl Core {
 
     fn on_said(&mut self, now: Mono, worker: WorkerId, message: FromWorker) {
         self.crew.on_heard(worker, now);
-        if self.crew.slot(worker).is_none() {
+        if self.crew.slot(worker).is_none() && !plant::is(6) {
             return;
         }
         match message {
@@ -404,6 +408,11 @@ impl Core {
             }
             settled.push(outcome);
         }
+        if plant::is(23) {
+            for outcome in &settled {
+                self.work.on_settled(outcome.row, Fate::of(outcome));
+            }
+        }
         self.settle(settled);
     }
 
@@ -436,6 +445,7 @@ impl Core {
             worker,
             mut grant,
             size,
+            ..
         } = draft;
         // The worker may have died while the lease was committed; its rows are suspect already.
         if self.crew.slot(worker).is_none() {
@@ -653,6 +663,11 @@ impl Core {
             };
             if let Some(member) = self.crew.get_mut(worker) {
                 member.credits -= 1;
+            }
+            if plant::is(1) && draft.asks_nothing() {
+                self.commit(vec![change], Pending::Snapshot);
+                self.on_leased(draft, CommitReply::default());
+                continue;
             }
             self.commit(vec![change], Pending::Grant(Box::new(draft)));
         }

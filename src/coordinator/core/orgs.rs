@@ -6,7 +6,7 @@
 //! been applied (I9).
 
 use crate::ledger::{OrgImage, OrgState};
-use crate::model::{OrgKey, ServerMs, WorkerId};
+use crate::model::{OrgKey, ServerMs, WorkerId, plant};
 use crate::protocol::{OrgAnswer, OrgVerdict};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,7 +128,7 @@ impl Orgs {
             return Some(OrgStep::Answer(worker, answer_of(state)));
         }
         org.waiters.insert(worker);
-        if org.flight == Flight::None {
+        if org.flight == Flight::None || plant::is(14) {
             Some(Self::take_off(org, worker))
         } else {
             None
@@ -145,7 +145,7 @@ impl Orgs {
         let may_create = self.may_create && matches!(key, OrgKey::External(_));
         let org = self.known.get_mut(key)?;
         let looked_up = org.flight == Flight::LookingUp(worker);
-        if !looked_up && org.flight != Flight::Creating(worker) {
+        if !looked_up && org.flight != Flight::Creating(worker) && !plant::is(14) {
             return None;
         }
         let state = match verdict {
@@ -220,7 +220,7 @@ impl Orgs {
                 }
                 Flight::None | Flight::Recording => false,
             };
-            if !was_on_it {
+            if !was_on_it || plant::is(18) {
                 continue;
             }
             org.flight = Flight::None;

@@ -64,11 +64,11 @@ impl Probes {
         }
     }
 
-    pub(super) fn deadline(&self, now: Mono) -> Option<Mono> {
+    pub(super) fn deadline(&self) -> Option<Mono> {
         match (&self.under_way, &self.due) {
             (Some(probe), _) => Some(probe.until),
-            // Once due it waits for a ready worker, whose arrival is an event: no time to wake at.
-            (None, Some((at, _))) => Some(*at).filter(|at| *at > now),
+            // A due probe waits for a ready worker; its arrival is an event.
+            (None, Some((at, _))) => Some(*at),
             (None, None) => None,
         }
     }

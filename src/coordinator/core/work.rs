@@ -5,7 +5,7 @@
 
 use super::followers::{Followers, Released};
 use crate::ledger::{Carry, Change, Fate, FollowerFacts, JobImage};
-use crate::model::{ChunkId, ChunkSpec, LeaseId, RowNumber, ServerMs, WorkerId};
+use crate::model::{ChunkId, ChunkSpec, LeaseId, RowNumber, ServerMs, WorkerId, plant};
 use crate::protocol::{Grant, RowContext};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +45,15 @@ pub(super) struct Draft {
     pub(super) grant: Grant,
     /// Rows it holds.
     pub(super) size: u32,
+    /// Followers among them need facts from the ledger.
+    asks: bool,
+}
+
+impl Draft {
+    /// Returns whether its grant needs no facts from the ledger.
+    pub(super) const fn asks_nothing(&self) -> bool {
+        !self.asks
+    }
 }
 
 /// Why a worker's outcome was not taken.
@@ -117,8 +126,13 @@ impl Work {
             .map(|(row, _)| *row);
         self.suspects.extend(carried);
         for (chunk, lease) in &image.leases {
-            self.suspects.extend(&lease.suspects);
-            let rows = self.rows_of(*chunk);
+            if !plant::is(21) {
+                self.suspects.extend(&lease.suspects);
+            }
+            let mut rows = self.rows_of(*chunk);
+            if plant::is(9) {
+                rows.pop();
+            }
             self.complete.insert(*chunk);
             self.remaining.remove(chunk);
             if !rows.is_empty() {
@@ -177,6 +191,9 @@ impl Work {
         server_now: ServerMs,
     ) -> Option<(Change, Draft)> {
         let spec = self.spec(unit.chunk)?.clone();
+        if plant::is(10) {
+            self.t_lo.remove(&unit.chunk);
+        }
         let t_lo = *self.t_lo.entry(unit.chunk).or_insert(server_now);
         self.last_lease = LeaseId(self.last_lease.0 + 1);
         let id = self.last_lease;
@@ -185,6 +202,7 @@ impl Work {
             .iter()
             .filter_map(|row| self.followers.ask(*row))
             .collect::<Vec<_>>();
+        let asks = !followers.is_empty();
         let whole = unit.rows.len() == spec.rows as usize;
         let any_follower = unit.rows.iter().any(|row| self.followers.contains(*row));
         let change = Change::Lease {
@@ -224,6 +242,7 @@ impl Work {
                 worker,
                 grant,
                 size,
+                asks,
             },
         ))
     }
@@ -274,6 +293,9 @@ impl Work {
             .live
             .get_mut(&lease)
             .filter(|live| live.worker == worker);
+        if live.is_none() && plant::is(6) {
+            return Ok(());
+        }
         let live = live.ok_or(NotItsRow)?;
         if !live.left.remove(&row) {
             return Err(NotItsRow);

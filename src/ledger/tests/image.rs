@@ -290,6 +290,37 @@ fn a_follower_gets_its_leaders_user_and_its_pairs_membership() {
 }
 
 #[test]
+fn a_follower_looks_past_rows_of_its_pair_that_failed() {
+    let mut new = job(4, 4);
+    new.followers = vec![
+        follower(2, 1, Some(1)),
+        follower(3, 1, Some(2)),
+        follower(4, 1, Some(3)),
+    ];
+    let desk = Desk::new(&new);
+    let mut ledger = desk.open();
+    let bad = |row| failed(row, Step::Validation, "email_verified_invalid");
+    let settled = vec![created(1), bad(2), bad(3)];
+    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    let ask = FollowerAsk {
+        row: RowNumber(4),
+        leader: RowNumber(1),
+        previous_pair: Some(RowNumber(3)),
+    };
+    let lease = Change::Lease {
+        id: LeaseId(1),
+        chunk: ChunkId(0),
+        worker: WorkerId(1),
+        at: ServerMs(1),
+        rows: Some(numbers(&[4])),
+        followers: vec![ask],
+    };
+    let reply = ledger.commit(&[lease]).unwrap();
+    let membership = created(1).membership.unwrap();
+    assert_eq!(reply.followers[0].membership_id, membership.id);
+}
+
+#[test]
 fn requests_of_one_commit_are_answered_apart() {
     let mut new = job(10, 10);
     new.followers = vec![follower(4, 1, None)];

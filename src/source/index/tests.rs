@@ -171,36 +171,35 @@ fn model(rows: &[[String; 4]]) -> (Vec<Follower>, u32, Vec<ExternalIdConflict>) 
     let mut conflicts = Vec::new();
     let number = |n: usize| RowNumber(u32::try_from(n + 1).unwrap());
     let norm = |row: &[String; 4]| email_norm(&row[0]);
+    let winner_of = |n: usize| {
+        let row = &rows[n];
+        let same_id = |other: &[String; 4]| {
+            !norm(other).is_empty() && !row[2].trim().is_empty() && other[2].trim() == row[2].trim()
+        };
+        let winner = rows[..n].iter().position(same_id);
+        winner.filter(|winner| norm(&rows[*winner]) != norm(row))
+    };
     for (n, row) in rows.iter().enumerate() {
         let lower = &rows[..n];
         if norm(row).is_empty() {
             continue;
         }
         if let Some(leader) = lower.iter().position(|other| norm(other) == norm(row)) {
-            let pair = |other: &[String; 4]| {
-                norm(other) == norm(row)
+            let pair = |other: &usize| {
+                norm(&rows[*other]) == norm(row)
                     && !row[3].trim().is_empty()
-                    && other[3].trim() == row[3].trim()
-            };
-            // A row that fails before any request joins nothing: the next one looks past it.
-            let joins = |at: &usize| {
-                let failed = |it: &ExternalIdConflict| it.row == number(*at);
-                pair(&rows[*at]) && !conflicts.iter().any(failed)
+                    && rows[*other][3].trim() == row[3].trim()
+                    && winner_of(*other).is_none()
             };
             followers.push(Follower {
                 row: number(n),
                 leader: number(leader),
-                previous_pair: (0..n).rev().find(joins).map(number),
+                previous_pair: (0..n).rev().find(pair).map(number),
             });
             let user = |row: &[String; 4]| [row[1].trim().to_owned(), row[2].trim().to_owned()];
             differing += u32::from(user(&rows[leader]) != user(row));
         }
-        let same_id = |other: &[String; 4]| {
-            !norm(other).is_empty() && !row[2].trim().is_empty() && other[2].trim() == row[2].trim()
-        };
-        if let Some(winner) = lower.iter().position(same_id)
-            && norm(&rows[winner]) != norm(row)
-        {
+        if let Some(winner) = winner_of(n) {
             conflicts.push(ExternalIdConflict {
                 row: number(n),
                 winner: number(winner),

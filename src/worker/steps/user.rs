@@ -1,7 +1,9 @@
 //! The user step: make the user, or find out whose it is.
 
 use super::{Action, Ask, By, RowMachine, unexpected};
-use crate::model::{Evidence, ExistingPolicy, Origin, RowError, RowState, Step, UserOutcome};
+use crate::model::{
+    Evidence, ExistingPolicy, Origin, RowError, RowState, Step, UserOutcome, plant,
+};
 use crate::target::{Entity, NewUser, Op, Rejection, Verdict};
 use crate::worker::attempts::Why;
 use crate::worker::reconcile::{Finding, Found, Standing, reconcile};
@@ -22,6 +24,10 @@ impl RowMachine {
         match answer {
             Verdict::Ok(entity) => self.user_known(entity.id, Origin::Made(Evidence::Answered)),
             Verdict::OddEcho(entity) => self.park_odd_echo(entity),
+            Verdict::Exists(rejection) if plant::is(3) => {
+                let error = self.refusal(&rejection);
+                self.fail(Step::User, error)
+            }
             Verdict::Exists(rejection) => {
                 self.last = rejection;
                 self.look_up_user(Why::Exists { reread: 0 })
@@ -128,6 +134,9 @@ impl RowMachine {
             maybe_ours: self.user_may_be_ours(),
             t_lo: self.context.t_lo,
         };
+        if plant::is(4) {
+            return self.user_known(entity.id.clone(), Origin::Before);
+        }
         match reconcile(&self.row, found, standing) {
             Finding::User { id, origin } => self.user_known(id, origin),
             Finding::Conflict { other_id } => self.fail_conflict(&other_id),
@@ -150,6 +159,10 @@ impl RowMachine {
                 self.send(Ask::CreateUser)
             }
             Why::Unclear if self.attempts.are_spent() => self.park_server_error(Step::User),
+            Why::Unclear if plant::is(19) => {
+                let error = self.answered("not_found");
+                self.fail(Step::User, error)
+            }
             Why::First | Why::Unclear => self.send(Ask::CreateUser),
             Why::BeforeFailing { rejection, .. } => {
                 let error = self.refusal(&rejection);
@@ -165,6 +178,7 @@ impl RowMachine {
     fn user_known(&mut self, id: String, origin: Origin) -> Action {
         self.user = Some(UserOutcome { id, origin });
         match origin {
+            Origin::Made(Evidence::Dated) if plant::is(13) => self.settle_well(None),
             Origin::Made(_) => self.membership_step(),
             Origin::Before => self.apply_policy(),
         }
