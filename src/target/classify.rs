@@ -228,7 +228,10 @@ impl Page<'_> {
             Op::Probe | Op::CreateUser(_) | Op::CreateOrg { .. } | Op::FindUserByEmail(_) => {
                 not_this_api()
             }
-            _ if self.body == Body::Cut => Verdict::Ambiguous(self.rejection(None)),
+            // Which of the two it was is in the part that did not arrive.
+            _ if matches!(self.body, Body::Cut | Body::Half) => {
+                Verdict::Ambiguous(self.rejection(None))
+            }
             _ if !self.body.is_api_shaped() => not_this_api(),
             Op::CreateMembership { .. } => {
                 Verdict::Rejected(self.rejection(Some(USER_OR_ORG_MISSING)))
