@@ -494,6 +494,7 @@ mod tests {
     /// The switch to `WAL` is a transaction of its own in a fresh file. `SQLite` answers before it
     /// commits it.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "this file is the door")]
     fn a_switch_of_the_journal_that_is_not_committed_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut conn = Connection::open(folder.path().join("ledger")).unwrap();
