@@ -230,10 +230,9 @@ impl<'a> Judge<'a> {
         match (found.by, found.reactivated_by) {
             // Activated by a request whose answer was lost: it was there before all the same.
             (By::Other, Some(row)) => row == self.row || parked(row),
-            (By::Job(_), Some(_)) => false,
             (By::Job(Some(row)), None) => parked(row),
-            (By::Job(None), None) => false,
             (By::Other, None) => true,
+            (By::Job(_), _) => false,
         }
     }
 
@@ -448,9 +447,10 @@ fn organizations(world: &World) -> Judged {
                 .get(key)
                 .and_then(|org| org.state.as_ref());
             let same = match (image, key) {
-                (Some(OrgState::Ready { id: known, .. }), _) => known == id,
                 // The lower row of a pair knows it: nobody had to ask.
-                (None, OrgKey::Id(known)) => known == id,
+                (Some(OrgState::Ready { id: known, .. }), _) | (None, OrgKey::Id(known)) => {
+                    known == id
+                }
                 _ => false,
             };
             ensure(same, "I9", || {

@@ -173,6 +173,51 @@ impl Maker {
             memberships,
         }
     }
+
+    fn organizations(&mut self) -> Vec<OrgKey> {
+        let mut orgs: Vec<OrgKey> = (1..=self.between(1, 3))
+            .map(|n| OrgKey::External(format!("new{n}")))
+            .collect();
+        orgs.push(OrgKey::External("old1".into()));
+        orgs.push(OrgKey::Id(old_org_id("old2")));
+        if self.chance(0.2) {
+            orgs.push(OrgKey::Id("org_missing".into()));
+            orgs.push(OrgKey::External(format!("{REFUSED_ORG}1")));
+        }
+        let keep = self.between(1, u32::try_from(orgs.len()).unwrap()) as usize;
+        orgs.truncate(keep);
+        orgs
+    }
+
+    fn old_users(&mut self, rows: &[PlannedRow], old_orgs: &[String]) -> Vec<OldUser> {
+        let existing = [0.0, 0.0, 0.2, 0.6][self.rng.below(4)];
+        let mut old_users: Vec<OldUser> = Vec::new();
+        for row in rows.iter().filter_map(|row| row.parsed.as_ref().ok()) {
+            if self.chance(existing) {
+                let user = self.old_user(row, old_orgs);
+                let clash = old_users.iter().any(|other| {
+                    other.email == user.email
+                        || (other.external_id.is_some() && other.external_id == user.external_id)
+                });
+                if !clash {
+                    old_users.push(user);
+                }
+            }
+        }
+        old_users
+    }
+
+    fn limits(&mut self) -> RateLimits {
+        match self.rng.below(3) {
+            0 => RateLimits::default(),
+            1 => RateLimits::WORKOS,
+            _ => RateLimits {
+                writes: Some(RateLimit::per_seconds(20, 2)),
+                reads: Some(RateLimit::per_seconds(30, 2)),
+                total: Some(RateLimit::per_seconds(40, 2)),
+            },
+        }
+    }
 }
 
 /// Groups rows as the index does.
@@ -287,18 +332,7 @@ impl Plan {
         maker.repeat_share = [0.0, 0.2, 0.5][maker.rng.below(3)];
         maker.trouble_share = [0.0, 0.05, 0.15][maker.rng.below(3)];
         let old_orgs = vec!["old1".to_owned(), "old2".to_owned()];
-        let mut orgs: Vec<OrgKey> = (1..=maker.between(1, 3))
-            .map(|n| OrgKey::External(format!("new{n}")))
-            .collect();
-        orgs.push(OrgKey::External("old1".into()));
-        orgs.push(OrgKey::Id(old_org_id("old2")));
-        if maker.chance(0.2) {
-            orgs.push(OrgKey::Id("org_missing".into()));
-            orgs.push(OrgKey::External(format!("{REFUSED_ORG}1")));
-        }
-        let keep = maker.between(1, u32::try_from(orgs.len()).unwrap()) as usize;
-        orgs.truncate(keep);
-        maker.orgs = orgs;
+        maker.orgs = maker.organizations();
         let count = if maker.chance(0.85) {
             maker.between(6, 16)
         } else {
@@ -309,20 +343,7 @@ impl Plan {
             let row = maker.row(number, &rows);
             rows.push(row);
         }
-        let existing = [0.0, 0.0, 0.2, 0.6][maker.rng.below(4)];
-        let mut old_users: Vec<OldUser> = Vec::new();
-        for row in rows.iter().filter_map(|row| row.parsed.as_ref().ok()) {
-            if maker.chance(existing) {
-                let user = maker.old_user(row, &old_orgs);
-                let clash = old_users.iter().any(|other| {
-                    other.email == user.email
-                        || (other.external_id.is_some() && other.external_id == user.external_id)
-                });
-                if !clash {
-                    old_users.push(user);
-                }
-            }
-        }
+        let old_users = maker.old_users(&rows, &old_orgs);
         let on_existing = [
             ExistingPolicy::Link,
             ExistingPolicy::Link,
@@ -341,15 +362,7 @@ impl Plan {
             record(policy, create_orgs),
             maker.rng.next_u64(),
         );
-        let limits = match maker.rng.below(3) {
-            0 => RateLimits::default(),
-            1 => RateLimits::WORKOS,
-            _ => RateLimits {
-                writes: Some(RateLimit::per_seconds(20, 2)),
-                reads: Some(RateLimit::per_seconds(30, 2)),
-                total: Some(RateLimit::per_seconds(40, 2)),
-            },
-        };
+        let limits = maker.limits();
         Self {
             rows,
             job,

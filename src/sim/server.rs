@@ -178,7 +178,7 @@ impl Server {
     /// Applies a request and answers it.
     pub fn handle(&mut self, now: Mono, op: &Op, row: Option<RowNumber>) -> Reply {
         match op {
-            Op::Probe => http(now, 200, &list(Vec::new())),
+            Op::Probe => http(now, 200, &list(&[])),
             Op::CreateUser(user) => self.create_user(now, user, row),
             Op::CreateMembership {
                 user_id,
@@ -202,7 +202,7 @@ impl Server {
                     .users
                     .iter()
                     .filter(|user| user.email == email && user.seen_from <= now);
-                http(now, 200, &list(found.map(show_user).collect()))
+                http(now, 200, &list(&found.map(show_user).collect::<Vec<_>>()))
             }
             Op::GetUser(id) => {
                 let found = self
@@ -218,7 +218,11 @@ impl Server {
                 let found = self.memberships.iter().filter(|found| {
                     found.user == *user_id && found.org == *org_id && found.seen_from <= now
                 });
-                http(now, 200, &list(found.map(show_membership).collect()))
+                http(
+                    now,
+                    200,
+                    &list(&found.map(show_membership).collect::<Vec<_>>()),
+                )
             }
             Op::GetOrg(id) => {
                 let found = self
@@ -364,7 +368,7 @@ impl Server {
     }
 }
 
-fn list(data: Vec<Value>) -> Value {
+fn list(data: &[Value]) -> Value {
     json!({"object": "list", "data": data, "list_metadata": {"before": null, "after": null}})
 }
 
