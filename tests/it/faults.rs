@@ -1,7 +1,7 @@
 //! A target that answers badly: rows are looked up and sent again, never failed for it.
 
 use crate::harness::Work;
-use crate::judge::{World, people};
+use crate::judge::{World, people, plain};
 use serde_json::Value;
 
 /// Imports 200 people in 6 organizations into a server with these faults; all must be well.
@@ -84,7 +84,7 @@ fn everything_at_once_is_survived() {
 fn a_pause_that_one_worker_hears_of_holds_for_all() {
     let work = Work::new();
     let server = work.sandbox("--rate 40/1s --latency 2ms");
-    work.write("users.csv", people(90, |_| String::new()));
+    work.write("users.csv", plain(90));
     // Twice as fast as the server allows.
     work.run(&format!(
         "import users.csv --workers 4 --chunk-size 5 {}",
@@ -112,17 +112,17 @@ fn a_pause_that_one_worker_hears_of_holds_for_all() {
 #[test]
 fn a_declared_rate_is_never_exceeded_in_any_window() {
     let work = Work::new();
-    let server = work.sandbox("--rate 100/1s");
-    work.write("users.csv", people(100, |n| format!("org-{}", n % 3)));
-    let summary = work
-        .run(&format!(
-            "import users.csv --create-orgs --json --workers 4 {}",
-            server.paced(100)
-        ))
-        .expect(0)
-        .json();
+    // A window of 10 s as the real ones are: 1 % of it is more than a busy machine delays what
+    // was sent in time.
+    let server = work.sandbox("--rate 60/10s");
+    work.write("users.csv", plain(64));
+    let line = format!(
+        "import users.csv --json --workers 4 --chunk-size 5 --rate 60/10s {}",
+        server.destination()
+    );
+    let summary = work.run(&line).expect(0).json();
     assert_eq!(summary["requests"]["throttled"], 0, "{summary}");
-    let peak = &server.stats()["largest_windows"]["writes"]["1s"];
-    assert!(peak.as_u64().unwrap() <= 100, "{peak}");
-    assert_eq!(summary["rate"]["writes_per_s"], 100.0);
+    let peak = server.stats()["largest_windows"]["writes"]["10s"].as_u64();
+    assert!((55..=60).contains(&peak.unwrap()), "{peak:?}");
+    assert_eq!(summary["rate"]["writes_per_s"], 6.0);
 }
