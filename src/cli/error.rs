@@ -268,9 +268,11 @@ impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
         // Everything about the file's content refuses the input; only our own space is the disk's.
         let exit = match error {
-            SourceError::Spill(_) => Exit::Disk,
+            SourceError::Spill(_) | SourceError::Spool(_) => Exit::Disk,
             // The file may be right: two things were asked for that exclude each other.
-            SourceError::OrganizationColumns { .. } => Exit::Usage,
+            SourceError::OrganizationColumns { .. }
+            | SourceError::MapColumnMissing { .. }
+            | SourceError::EncodingContradicted { .. } => Exit::Usage,
             _ => Exit::Input,
         };
         let place = error.place();

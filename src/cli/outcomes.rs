@@ -5,15 +5,16 @@ use super::context::Context;
 use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::opening::{self, RowsFile};
 use super::output::Output;
 use super::resolve::Place;
 use crate::ledger::LedgerReader;
-use crate::model::{ChunkSpec, RowNumber, RowOutcome, RowState};
+use crate::model::{ChunkSpec, Delimiter, RowNumber, RowOutcome, RowState};
 use crate::report::rejects::RejectsWriter;
 use crate::report::results::{ResultRow, ResultsWriter};
 use crate::report::words;
 use crate::source::chunk::{read_bytes, read_header};
-use crate::source::{Columns, CsvRecord, read_chunk, records};
+use crate::source::{Columns, CsvRecord, Reencoder, read_chunk, records};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -23,7 +24,8 @@ pub fn results(ctx: &Context, args: &ResultsArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
     let of_job = |error: CliError| error.job(job.name());
-    let file = open_source(&job).map_err(of_job)?;
+    let rows = opening::rows_to_read(&job.summary.record, &job.folder).map_err(of_job)?;
+    let file = open_rows(&rows).map_err(of_job)?;
     let out = Output::open(args.out.as_deref(), Some(&job.summary.record.source))?;
     let done = write_results(&job, &file, out, args.jsonl).map_err(of_job)?;
     if args.out.is_some() {
@@ -81,7 +83,8 @@ pub fn rejects(ctx: &Context, args: &RejectsArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
     let of_job = |error: CliError| error.job(job.name());
-    let file = open_source(&job).map_err(of_job)?;
+    let rows = opening::rows_to_read(&job.summary.record, &job.folder).map_err(of_job)?;
+    let file = open_rows(&rows).map_err(of_job)?;
     let out = Output::open(args.out.as_deref(), Some(&job.summary.record.source))?;
     let records = write_rejects(&job, &file, out).map_err(of_job)?;
     if args.out.is_some() {
@@ -98,12 +101,15 @@ fn write_rejects(job: &Listed, file: &File, out: Output) -> CliResult<u64> {
     let reader = LedgerReader::open(&job.folder.ledger_path())?;
     let chunks = reader.chunks()?;
     let header = read_header(file, &record.columns)?;
+    // The rows are read as UTF-8 and go back as they came.
+    let out = Reencoder::new(out, record.reading.encoding);
     let mut writer = match RejectsWriter::start(out, &header) {
         Ok(writer) => writer,
         Err(error) => return stopped(error).map(|()| 0),
     };
     let mut copier = Copier {
         file,
+        delimiter: record.columns.delimiter,
         chunks: chunks.into_iter(),
         open: None,
     };
@@ -123,7 +129,7 @@ fn write_rejects(job: &Listed, file: &File, out: Output) -> CliResult<u64> {
         Err(Stopped::Writing(error)) => stopped(error).map(|()| 0),
         Err(Stopped::Reading(error)) => Err(error),
         Ok(()) => match writer.finish() {
-            Ok((out, records)) => out.finish().map(|()| records),
+            Ok((out, records)) => out.into_inner().finish().map(|()| records),
             Err(error) => stopped(error).map(|()| 0),
         },
     }
@@ -146,10 +152,9 @@ fn stopped(error: io::Error) -> CliResult<()> {
     crate::report::screen::quiet_epipe(Err(error)).map_err(|error| CliError::output(&error))
 }
 
-fn open_source(job: &Listed) -> CliResult<File> {
-    let path = &job.summary.record.source;
-    File::open(path).map_err(|error| {
-        let message = format!("{} cannot be read: {error}", path.display());
+fn open_rows(rows: &RowsFile) -> CliResult<File> {
+    File::open(&rows.path).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", rows.path.display());
         CliError::new(Exit::Input, "unreadable", message)
             .hint("put the file back: the ledger holds no emails, they are read from it again")
     })
@@ -239,17 +244,21 @@ impl Rows<'_, '_> {
 /// Copies single records of the file; reads only chunks that hold one.
 struct Copier<'a> {
     file: &'a File,
+    delimiter: Delimiter,
     chunks: std::vec::IntoIter<ChunkSpec>,
     open: Option<(ChunkSpec, Vec<u8>)>,
 }
 
 impl Copier<'_> {
-    fn copy(&mut self, row: RowNumber, writer: &mut RejectsWriter<Output>) -> Result<(), Stopped> {
+    fn copy(
+        &mut self,
+        row: RowNumber,
+        writer: &mut RejectsWriter<Reencoder<Output>>,
+    ) -> Result<(), Stopped> {
         self.open_chunk_of(row)?;
-        let found = self
-            .open
-            .as_ref()
-            .and_then(|(spec, bytes)| records(bytes, spec).find(|record| record.number == row));
+        let found = self.open.as_ref().and_then(|(spec, bytes)| {
+            records(bytes, spec, self.delimiter).find(|record| record.number == row)
+        });
         let record = found.ok_or_else(|| unknown(row))?;
         writer.write(record.bytes).map_err(Stopped::Writing)
     }

@@ -5,9 +5,10 @@ use super::keyed::{Keyed, Purpose, org_bytes};
 use super::pairs::{Again, Repeats, row_org};
 use super::records::{Fields, unescape};
 use super::window::{self, BLOCK_BYTES, Window, read_some};
-use super::{Columns, SourceError, header};
+use super::{Columns, Input, SourceError, header};
 use crate::model::{
-    ChunkHash, ChunkId, ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber,
+    ChunkHash, ChunkId, ChunkSpec, Delimiter, ExternalIdConflict, Follower, OrgKey, OrgMode,
+    Rename, RowNumber,
 };
 use std::fs::File;
 use std::path::Path;
@@ -27,6 +28,10 @@ pub struct IndexOptions {
     pub org_mode: OrgMode,
     /// The key of the 64-bit keyed hashes.
     pub hash_key: u64,
+    /// What stands between two cells.
+    pub delimiter: Delimiter,
+    /// Columns that get another name.
+    pub renames: Vec<Rename>,
 }
 
 /// Everything one pass over the file tells.
@@ -77,9 +82,12 @@ fn build_within(
     pass.finish()
 }
 
-/// Returns size and BLAKE3 (hex) of the file at `path`: what resume compares.
-pub fn file_hash(path: &Path, on_bytes: &mut dyn FnMut(u64)) -> Result<(u64, String), SourceError> {
-    let mut file = window::open(path)?;
+/// Returns size and BLAKE3 (hex) of a source: what resume compares.
+pub fn file_hash(
+    input: &Input,
+    on_bytes: &mut dyn FnMut(u64),
+) -> Result<(u64, String), SourceError> {
+    let mut file = input.open()?;
     let mut hasher = blake3::Hasher::new();
     let mut block = vec![0; BLOCK_BYTES];
     let mut bytes = 0;
@@ -109,6 +117,8 @@ struct Pass<'a> {
     /// Fields a record must have.
     named: usize,
     warnings: Vec<String>,
+    /// The header's cells, for messages.
+    names: Vec<String>,
     chunks: Vec<ChunkSpec>,
     /// The chunk being filled; its length and hash are not known yet.
     open: Option<ChunkSpec>,
@@ -126,14 +136,15 @@ impl<'a> Pass<'a> {
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Self, SourceError> {
         let mut window = Window::new(file);
-        let mut fields = Fields::default();
+        let mut fields = Fields::new(options.delimiter);
         window.begin(on_bytes)?;
         let Some(length) = window.next_record(&mut fields, on_bytes)? else {
             return Err(SourceError::HeaderMissing);
         };
         let text = window.record(length)?;
         let at = window.place_at(0);
-        let mut header = header::parse(text, &fields, &at, &options.org_mode)?;
+        let mut header = header::parse(text, &fields, &at, &options.org_mode, &options.renames)?;
+        let names = header::names(text, &fields);
         window.advance(length);
         header.columns.header_bytes = window.offset();
         window.set_row(RowNumber(1));
@@ -145,6 +156,7 @@ impl<'a> Pass<'a> {
             columns: header.columns,
             named: header.named,
             warnings: header.warnings,
+            names,
             chunks: Vec::new(),
             open: None,
             rows: 0,
@@ -166,7 +178,10 @@ impl<'a> Pass<'a> {
         self.rows = rows;
         let row = RowNumber(rows);
         self.add_to_chunk(row, length);
-        let text = self.window.record(length)?;
+        let text = match self.window.record(length) {
+            Ok(text) => text,
+            Err(error) => return Err(self.with_column(error)),
+        };
         self.check_count(text)?;
         self.repeats.note(row, text, &self.fields, &self.columns)?;
         if let Some(hash) = named_org(text, &self.fields, &self.columns, self.options.hash_key) {
@@ -226,6 +241,16 @@ impl<'a> Pass<'a> {
             expected,
             at: self.window.place_at(0),
         })
+    }
+
+    /// Names the column of a byte that is no text.
+    fn with_column(&self, mut error: SourceError) -> SourceError {
+        if let SourceError::NotUtf8 { at, .. } | SourceError::Nul { at } = &mut error {
+            let ahead = at.byte.saturating_sub(self.window.offset());
+            let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+            at.column = self.names.get(self.fields.at(ahead)).cloned();
+        }
+        error
     }
 
     fn finish(self) -> Result<Index, SourceError> {

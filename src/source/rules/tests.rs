@@ -10,7 +10,7 @@ fn columns() -> Columns {
     let mut fields = Fields::default();
     fields.scan(HEADER.as_bytes(), true);
     let at = super::super::Place::default();
-    super::super::header::parse(HEADER, &fields, &at, &OrgMode::Columns)
+    super::super::header::parse(HEADER, &fields, &at, &OrgMode::Columns, &[])
         .unwrap()
         .columns
 }
