@@ -101,14 +101,15 @@ class Finished:
 class Command:
     """A running userferry command whose output goes to files, so that no pipe can block it."""
 
-    def __init__(self, work, *arguments, env=None, key=KEY, **popen):
+    def __init__(self, work, *arguments, env=None, key=KEY, under=(), **popen):
+        """`under` is a program with its arguments that starts userferry, such as a tracer."""
         work.counter += 1
         self.out = work.file(f"{work.counter}.out")
         self.err = work.file(f"{work.counter}.err")
         self.started = time.monotonic()
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(
-                [str(BINARY), *[str(argument) for argument in arguments]],
+                [str(part) for part in (*under, BINARY, *arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -171,7 +172,7 @@ def run(work, *arguments, timeout=300, **options):
 
 
 class Server:
-    """A `userferry sandbox` of its own, on a port it chose."""
+    """A `userferry sandbox` of its own, on a port it chose unless one is given."""
 
     def __init__(self, work, *arguments, port=0):
         listen = f"127.0.0.1:{port}"

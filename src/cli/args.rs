@@ -37,6 +37,8 @@ pub enum Command {
     Resume(Box<ContinueArgs>),
     /// Make failed and parked rows pending again and run
     Retry(Box<ContinueArgs>),
+    /// Make a new ledger for a job whose ledger is damaged, and continue
+    Recover(Box<RecoverArgs>),
     /// Show the state of a job, also while it runs in another terminal
     Status(StatusArgs),
     /// List jobs, or remove one
@@ -86,6 +88,29 @@ pub struct ContinueArgs {
     /// The job [default: the one it can only be]
     #[arg(value_name = "JOB", value_parser = parse_job_name)]
     pub job: Option<String>,
+    /// See [`IdentityArgs`].
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// See [`TuningArgs`].
+    #[command(flatten)]
+    pub tuning: TuningArgs,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// The job
+    #[arg(value_name = "JOB", value_parser = parse_job_name)]
+    pub job: String,
+    /// Ask the target what became of every row; required: no backup is read
+    #[arg(long, required = true, help_heading = PLACE)]
+    pub from_target: bool,
+    /// The CSV of the job, if it moved or the old ledger no longer says where it is
+    #[arg(long, value_name = "FILE", help_heading = PLACE)]
+    pub csv: Option<PathBuf>,
     /// See [`IdentityArgs`].
     #[command(flatten)]
     pub identity: IdentityArgs,

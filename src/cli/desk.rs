@@ -10,6 +10,9 @@ use crate::model::tally::OrgCacheTally;
 use crate::model::{RequestTally, RowTally};
 use crate::report::{Summary, SummaryFacts};
 
+/// No job is what was asked for.
+const NO_JOB: &str = "no_job";
+
 /// A job as it stands.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -43,7 +46,7 @@ pub fn open_existing(place: &Place) -> CliResult<Checkpoints> {
 
 fn no_jobs(place: &Place) -> CliError {
     let message = format!("there are no jobs in {}", place.checkpoints.display());
-    CliError::usage("no_job", message)
+    CliError::usage(NO_JOB, message)
         .hint("start one with `userferry import CSV`, or name its folder with --checkpoints")
 }
 
@@ -51,7 +54,7 @@ fn no_jobs(place: &Place) -> CliError {
 pub fn read(folder: JobFolder) -> CliResult<Listed> {
     let summary = LedgerReader::open(&folder.ledger_path())
         .and_then(|reader| reader.summary())
-        .map_err(|error| CliError::from(error).job(folder.name()))?;
+        .map_err(|error| CliError::of_jobs_ledger(&error, folder.name()))?;
     let held = JobLock::holder(folder.path())
         .map_err(CliError::from)?
         .is_some();
@@ -61,6 +64,16 @@ pub fn read(folder: JobFolder) -> CliResult<Listed> {
         summary,
         state,
     })
+}
+
+/// Reads all of a job's ledger and refuses one that cannot be trusted. One that is being written
+/// was read by its writer, and is not read again.
+pub fn check(job: &Listed) -> CliResult<()> {
+    if job.state == RunState::Running {
+        return Ok(());
+    }
+    LedgerReader::check(&job.folder.ledger_path())
+        .map_err(|error| CliError::of_jobs_ledger(&error, job.name()))
 }
 
 /// Every job of a folder.
@@ -95,11 +108,14 @@ pub fn pick(place: &Place, name: Option<&str>, want: Want) -> CliResult<Listed> 
     if let Some(name) = name {
         return read(checkpoints.job(name)?);
     }
-    let Shelf { jobs, .. } = list(&checkpoints)?;
-    if jobs.is_empty() {
-        return Err(no_jobs(place));
-    }
-    choose(jobs, want)
+    let Shelf { jobs, broken } = list(&checkpoints)?;
+    let is_empty = jobs.is_empty();
+    choose(jobs, want).map_err(|error| match broken.into_iter().next() {
+        // It may well be the one that is meant.
+        Some((_, unreadable)) if error.code() == NO_JOB => unreadable,
+        None if is_empty => no_jobs(place),
+        Some(_) | None => error,
+    })
 }
 
 fn choose(mut jobs: Vec<Listed>, want: Want) -> CliResult<Listed> {
@@ -119,7 +135,7 @@ fn choose(mut jobs: Vec<Listed>, want: Want) -> CliResult<Listed> {
             Want::WithProblems => "no job has failed or parked rows",
             Want::Newest => "there is no job",
         };
-        CliError::usage("no_job", message).hint("`userferry jobs` lists them")
+        CliError::usage(NO_JOB, message).hint("`userferry jobs` lists them")
     })
 }
 

@@ -2,7 +2,7 @@
 //! sentence and a hint here.
 
 use super::exit::Exit;
-use crate::ledger::{FolderError, LedgerError, LockError};
+use crate::ledger::{FolderError, LedgerError, LockError, ReplaceError};
 use crate::sandbox::{JournalError, SandboxError};
 use crate::source::{GenerateError, SourceError};
 use crate::supervise::SandboxChildError;
@@ -107,6 +107,11 @@ impl CliError {
         self.0.exit
     }
 
+    /// Returns the stable word for what went wrong.
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
     /// Returns the form for people, with a line end.
     pub fn rendered(&self) -> String {
         let mut out = format!("error: {}\n", self.0.message);
@@ -145,8 +150,9 @@ impl CliError {
 /// Returns the exit code of a ledger's refusal or failure.
 pub fn ledger_exit(error: &LedgerError) -> Exit {
     match error {
-        LedgerError::Missing { .. } | LedgerError::Exists { .. } => Exit::Usage,
-        LedgerError::Full { .. }
+        LedgerError::Exists { .. } => Exit::Usage,
+        LedgerError::Missing { .. }
+        | LedgerError::Full { .. }
         | LedgerError::Io { .. }
         | LedgerError::Busy { .. }
         | LedgerError::Corrupt { .. }
@@ -181,6 +187,14 @@ impl CliError {
         Self::new(ledger_exit(error), ledger_code(error), error.to_string())
             .hint(error.hint())
             .caused_by(error)
+    }
+
+    /// Words the error of a job's ledger: what to do about it names the job.
+    pub fn of_jobs_ledger(error: &LedgerError, job: &str) -> Self {
+        let hint = error
+            .hint()
+            .replace("recover JOB", &format!("recover {job}"));
+        Self::of_ledger(error).hint(hint).job(job)
     }
 
     /// Words a failure to write to stdout.
@@ -238,6 +252,15 @@ impl From<FolderError> for CliError {
         Self::new(exit, code, error.to_string())
             .hint(error.hint())
             .caused_by(&error)
+    }
+}
+
+impl From<ReplaceError> for CliError {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::Ledger(error) => error.into(),
+            ReplaceError::Folder(error) => error.into(),
+        }
     }
 }
 

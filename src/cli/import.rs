@@ -29,7 +29,15 @@ pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
         .job
         .clone()
         .unwrap_or_else(|| job_name_for(&file, options.target, options.base_url.as_deref()));
-    match desk::newest_of(&checkpoints, &name)? {
+    let newest = match desk::newest_of(&checkpoints, &name) {
+        // A job that cannot be read stands in the way of its own continuation only.
+        Err(error) if args.fresh => {
+            ctx.say(&error.rendered());
+            None
+        }
+        newest => newest?,
+    };
+    match newest {
         Some(job) if args.fresh => ctx.say(&format!(
             "starting beside job {}, which stays as it is",
             job.name()

@@ -24,6 +24,7 @@ mod prepare;
 pub mod rates;
 #[cfg(test)]
 mod readme;
+mod recover;
 mod resolve;
 mod resume;
 mod run;
@@ -89,6 +90,7 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
         Command::Retry(args) => resume::retry(&mut of_run(&args.tuning), &args),
+        Command::Recover(args) => recover::run(&mut of_run(&args.tuning), &args),
         Command::Status(args) => status::run(&quiet(), &args),
         Command::Jobs(args) => jobs::run(&quiet(), &args),
         Command::Results(args) => outcomes::results(&quiet(), &args),
@@ -127,6 +129,7 @@ impl Command {
             Self::Import(_) => "import",
             Self::Resume(_) => "resume",
             Self::Retry(_) => "retry",
+            Self::Recover(_) => "recover",
             Self::Status(_) => "status",
             Self::Jobs(_) => "jobs",
             Self::Results(_) => "results",
@@ -142,6 +145,7 @@ impl Command {
         match self {
             Self::Import(args) => args.tuning.json,
             Self::Resume(args) | Self::Retry(args) => args.tuning.json,
+            Self::Recover(args) => args.tuning.json,
             Self::Status(args) => args.json,
             Self::Jobs(_)
             | Self::Results(_)

@@ -66,6 +66,7 @@ pub fn new_job(name: &str, file: &Path, options: JobOptions, indexed: Indexed) -
             options,
             created_ms: wall_ms(),
             generation: 1,
+            rebuilt_from: None,
         },
         chunks: index.chunks,
         followers: index.followers,
@@ -95,8 +96,8 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
     let name = listed.name();
     let of_job = |error: CliError| error.job(name);
     let lock = JobLock::acquire(listed.folder.path()).map_err(|error| of_job(error.into()))?;
-    let mut ledger =
-        Ledger::open(&listed.folder.ledger_path()).map_err(|error| of_job(error.into()))?;
+    let mut ledger = Ledger::open(&listed.folder.ledger_path())
+        .map_err(|error| CliError::of_jobs_ledger(&error, name))?;
     let record = ledger.record().map_err(|error| of_job(error.into()))?;
     check_bytes(ctx, &record).map_err(of_job)?;
     Ok(Job {
@@ -113,7 +114,12 @@ fn check_bytes(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {
     let (bytes, hash) = source::file_hash(&record.source, &mut |done| {
         display.on_bytes(Mono::now(), done, total);
     })?;
-    if (bytes, hash.as_str()) == (record.source_bytes, record.source_hash.as_str()) {
+    same_bytes(record, &record.source, bytes, &hash)
+}
+
+/// Refuses a file that is not the one the job was indexed from.
+pub fn same_bytes(record: &JobRecord, file: &Path, bytes: u64, hash: &str) -> CliResult<()> {
+    if (bytes, hash) == (record.source_bytes, record.source_hash.as_str()) {
         return Ok(());
     }
     let how = if bytes == record.source_bytes {
@@ -122,7 +128,7 @@ fn check_bytes(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {
         let [now, before] = [bytes, record.source_bytes].map(|n| words::counted(n, "byte"));
         format!("it has {now} now and had {before}")
     };
-    let file = record.source.display();
+    let file = file.display();
     let message = format!("{file} changed after job {} began: {how}", record.name);
     Err(CliError::new(Exit::Input, "file_changed", message).hint(
         "put the file back as it was to continue, or import the new one as a job of its own with \

@@ -25,6 +25,7 @@ pub fn continue_job(
     listed: &Listed,
 ) -> CliResult<Exit> {
     if listed.is_finished() {
+        desk::check(listed)?;
         return show_finished(ctx, place, tuning, listed);
     }
     let job = prepare::reopen(ctx, listed)?;

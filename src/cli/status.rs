@@ -23,6 +23,7 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 pub fn run(ctx: &Context, args: &StatusArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let mut job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
+    desk::check(&job)?;
     if args.json {
         screen::print_json(&job.to_summary(&place)).map_err(|error| CliError::stdout(&error))?;
         return Ok(Exit::Success);

@@ -18,6 +18,8 @@ pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
             format!("the target cannot be reached: {reason}; no row was failed by this"),
         ),
         EndReason::Refused(reason) => refused(reason),
+        // It says itself what makes a new one; this one cannot be continued.
+        EndReason::Ledger(error) if error.is_damage() => return Some(CliError::of_ledger(error)),
         EndReason::Ledger(error) => CliError::of_ledger(error),
         EndReason::SourceChanged(words) => {
             CliError::new(Exit::Input, "file_changed", words.clone())

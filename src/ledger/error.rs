@@ -93,7 +93,6 @@ impl LedgerError {
     /// Returns what to do next, as one sentence.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Missing { .. } => "list the jobs with `userferry jobs`",
             Self::Exists { .. } => "choose another name with `--job`",
             Self::Full { .. } => "free some space and resume: no row was failed by this",
             Self::Io { .. } => {
@@ -101,18 +100,33 @@ impl LedgerError {
                  reported as done is lost"
             }
             Self::Busy { .. } => "close the program that has the file open, then resume",
-            Self::Corrupt { .. } => {
-                "keep the folder, restore it from a copy, or import the file again as a new job \
-                 with `--fresh`: users that exist are linked, not made twice"
+            Self::Corrupt { .. } | Self::NotALedger { .. } | Self::Missing { .. } => {
+                "nothing was written; `userferry recover JOB --from-target` makes a new ledger from \
+                 the file and from what the target holds: nothing is made twice"
             }
-            Self::NotALedger { .. } => "name a folder that userferry made, or move this file away",
-            Self::Newer { .. } => "use the userferry that wrote it, or a newer one",
+            Self::Newer { .. } => {
+                "use the userferry that wrote it, or a newer one; only if there is none, \
+                 `userferry recover JOB --from-target` makes a new ledger from the file and from \
+                 what the target holds"
+            }
             Self::Invariant { .. } | Self::Panicked(_) => {
                 "this is a defect of userferry: keep the folder and report it; resuming is safe"
             }
             Self::Poisoned { .. } => "resume the job: it continues from the last commit",
             Self::Reopened => "run the command again",
         }
+    }
+
+    /// Returns whether the ledger itself cannot be trusted or is gone: it is never written, and
+    /// `recover` makes a new one.
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Corrupt { .. }
+                | Self::NotALedger { .. }
+                | Self::Newer { .. }
+                | Self::Missing { .. }
+        )
     }
 
     /// Returns whether the connection may still be used: only when the transaction was refused

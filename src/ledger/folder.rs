@@ -4,7 +4,7 @@
 //! rename too: no other process ever sees half a job.
 
 use super::error::FolderError;
-use super::lock::JobLock;
+use super::lock::{JobLock, LOCK_FILE};
 use super::store::LEDGER_FILE;
 use crate::model::TargetKind;
 use crate::model::escape::shown;
@@ -105,7 +105,9 @@ impl Checkpoints {
         if !kind_of(&path)?.is_dir() {
             return Err(FolderError::NotAFolder { path });
         }
-        if !kind_of(&path.join(LEDGER_FILE))?.is_file() {
+        let has = |file: &str| kind_of(&path.join(file)).is_ok_and(|kind| kind.is_file());
+        // A folder with a lock is a job even without a ledger: one whose ledger is lost.
+        if !has(LEDGER_FILE) && !has(LOCK_FILE) {
             return Err(no_job());
         }
         Ok(JobFolder {
@@ -374,7 +376,7 @@ fn checked(name: &str) -> Result<&str, FolderError> {
 /// Returns whether nobody is building or removing this folder: its lock is free. One without a
 /// lock yet is being made right now, or was abandoned in the microseconds before; it stays.
 fn is_abandoned(path: &Path, is_new: bool) -> bool {
-    let has_lock = fs::symlink_metadata(path.join(super::lock::LOCK_FILE)).is_ok();
+    let has_lock = fs::symlink_metadata(path.join(LOCK_FILE)).is_ok();
     if has_lock {
         JobLock::try_acquire(path).is_ok()
     } else {
@@ -402,7 +404,7 @@ fn sync_contents(folder: &Path) -> Result<(), FolderError> {
     sync_folder(folder)
 }
 
-fn sync_folder(folder: &Path) -> Result<(), FolderError> {
+pub(super) fn sync_folder(folder: &Path) -> Result<(), FolderError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = rustix::fs::open(folder, flags, Mode::empty());
     open.and_then(rustix::fs::fsync)

@@ -33,6 +33,7 @@ pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> 
         carry: carry(conn)?,
         orgs: orgs(conn)?,
         sentinels: sentinels(conn)?,
+        every_org_intent: job.record.rebuilt_from,
         org_names: org_names(conn)?,
         hash_key: job.hash_key,
         last_lease: LeaseId(last_lease.unwrap_or_default().cast_unsigned()),
@@ -149,7 +150,8 @@ fn remaining(
             next = settled.saturating_add(1);
         }
         rows.extend((next..range.end).map(RowNumber));
-        if u64::try_from(rows.len()) != Ok(u64::from(chunk.spec.rows - chunk.settled)) {
+        let open = chunk.spec.rows.checked_sub(chunk.settled);
+        if open.map(u64::from) != u64::try_from(rows.len()).ok() {
             let id = chunk.spec.id;
             return Err(Fault::Stored(format!(
                 "the counter of chunk {id} contradicts its rows"

@@ -11,6 +11,7 @@
 //! # See
 //! [`types`] for what is written and read, `schema.rs` for the tables.
 
+mod check;
 mod codes;
 mod commit;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod holder;
 mod image;
 pub mod lock;
 pub mod read;
+pub mod rebuild;
 pub mod retry;
 mod rows;
 mod schema;
@@ -35,6 +37,7 @@ pub use folder::{Checkpoints, JobFolder, NewFolder, SpaceWarning, job_name_for};
 pub use holder::Holder;
 pub use lock::{JobLock, LockState};
 pub use read::{JobSummary, LedgerReader, RunView};
+pub use rebuild::{ReplaceError, Salvage, earliest_trace, salvage, set_aside_and_replace};
 pub use retry::Reopened;
 pub use store::Ledger;
 pub use totals::Totals;

@@ -1,5 +1,6 @@
 //! Reading a ledger, also while its owner writes: totals, the last run, every outcome.
 
+use super::check;
 use super::error::{Fault, LedgerError};
 use super::holder::Holder;
 use super::image;
@@ -57,6 +58,12 @@ impl LedgerReader {
             path: path.to_owned(),
             conn,
         })
+    }
+
+    /// Reads the ledger at `path` from end to end; `Ok` only when all of it can be trusted. Takes as
+    /// long as reading the file takes.
+    pub fn check(path: &Path) -> Result<(), LedgerError> {
+        check::sound(path)
     }
 
     /// Returns the job, its totals and its last run, all of one commit. Cheap at any size.

@@ -209,29 +209,73 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
 
 /// Opens a ledger for reading only; works while a writer is at work.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
-    let path = &resolved(path)?;
-    check_header(path)?;
-    let open = || -> Result<Connection, Fault> {
-        let conn = Connection::open_with_flags(path, flags(false))?;
-        conn.busy_timeout(BUSY_TIMEOUT)?;
-        conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-        set(&conn, "trusted_schema", 0)?;
-        set(&conn, "mmap_size", 0)?;
-        set(&conn, "query_only", 1)?;
-        Ok(conn)
-    };
-    let conn = open().map_err(|fault| fault.at(path))?;
-    let found = check_format(&conn, path)?;
+    let (conn, found) = open_any_format(path)?;
     let known = format_known();
     if found < known {
         // Reading would need tables that only a writer may make.
         let detail = format!("its format {found} is older than {known}: resume the job once");
         return Err(LedgerError::Io {
-            path: path.clone(),
+            path: path.to_owned(),
             detail,
         });
     }
     Ok(conn)
+}
+
+/// Opens a ledger of this or an older format for reading only; returns the format too.
+pub(super) fn open_any_format(path: &Path) -> Result<(Connection, i64), LedgerError> {
+    let path = &resolved(path)?;
+    check_header(path)?;
+    let conn = connect_read_only(path).map_err(|fault| fault.at(path))?;
+    let found = check_format(&conn, path)?;
+    Ok((conn, found))
+}
+
+/// Opens what may be the ruins of a ledger, for reading only: its format is not asked.
+pub(super) fn open_ruin(path: &Path) -> Result<Connection, LedgerError> {
+    let path = &resolved(path)?;
+    let open = || -> Result<Connection, Fault> {
+        let conn = connect_read_only(path)?;
+        // Makes the library read what is left of a file that was cut short; nothing can be
+        // written through this connection either way.
+        set(&conn, "writable_schema", 1)?;
+        Ok(conn)
+    };
+    open().map_err(|fault| fault.at(path))
+}
+
+fn connect_read_only(path: &Path) -> Result<Connection, Fault> {
+    let conn = Connection::open_with_flags(path, flags(false))?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    set(&conn, "trusted_schema", 0)?;
+    set(&conn, "mmap_size", 0)?;
+    set(&conn, "query_only", 1)?;
+    Ok(conn)
+}
+
+/// Compares the tables of a database with those that its format has: a definition that was
+/// overwritten would make everything read through it mean something else.
+pub(super) fn check_definitions(conn: &Connection, format: i64) -> Result<(), Fault> {
+    let mut fresh = Connection::open_in_memory()?;
+    let known = usize::try_from(format)
+        .ok()
+        .and_then(|format| MIGRATIONS.get(..format))
+        .unwrap_or(MIGRATIONS);
+    migrate(&mut fresh, known)?;
+    if definitions(conn)? == definitions(&fresh)? {
+        Ok(())
+    } else {
+        Err(Fault::Stored(format!(
+            "its tables are not those of format {format}"
+        )))
+    }
+}
+
+fn definitions(conn: &Connection) -> Result<Vec<(String, String, Option<String>)>, Fault> {
+    let mut read = conn.prepare("SELECT type, name, sql FROM sqlite_schema ORDER BY type, name")?;
+    let rows = read.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Moves the write-ahead log into the file and empties it.
@@ -341,7 +385,7 @@ fn judge_format(path: &Path, application: i64, found: i64) -> Result<(), LedgerE
     Ok(())
 }
 
-fn format_known() -> i64 {
+pub(super) fn format_known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
@@ -349,8 +393,9 @@ fn format_known() -> i64 {
 fn prepare(conn: &Connection) -> Result<(), Fault> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-    let mode: String =
-        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    // Stepped to its end: a fresh file answers `wal` first and commits the change afterwards, and
+    // a disk that fails then must be heard.
+    let mode: String = conn.query_one("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Fault::Invariant(
             "I1",
@@ -444,6 +489,19 @@ mod tests {
         assert_eq!(get(&conn, "busy_timeout").unwrap(), 5000);
         assert_eq!(get(&conn, "application_id").unwrap(), APPLICATION_ID);
         assert_eq!(get(&conn, "user_version").unwrap(), format_known());
+    }
+
+    /// The switch to `WAL` is a transaction of its own in a fresh file. `SQLite` answers before it
+    /// commits it.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "this file is the door")]
+    fn a_switch_of_the_journal_that_is_not_committed_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conn = Connection::open(folder.path().join("ledger")).unwrap();
+        conn.commit_hook(Some(|| true)).unwrap();
+        assert!(matches!(prepare(&conn), Err(Fault::Sqlite(_))));
+        conn.commit_hook(None::<fn() -> bool>).unwrap();
+        prepare(&conn).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The ledger itself: made once, opened by the one writer, and what a run says about itself.
 
+use super::check;
 use super::commit::{self, Known};
 use super::error::{Fault, LedgerError};
 use super::holder::Holder;
@@ -8,7 +9,7 @@ use super::retry::{self, Reopened};
 use super::schema;
 use super::totals::Totals;
 use super::types::{Change, CommitReply, JobImage, JobRecord, NewJob, RunSnapshot};
-use crate::model::{ChunkSpec, RowError, RowOutcome, Step};
+use crate::model::{ChunkSpec, RowError, RowOutcome, ServerMs, Step};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::ffi::OsString;
@@ -42,8 +43,10 @@ impl Ledger {
             .map_err(|(_, error)| Fault::from(error).at(path))
     }
 
-    /// Opens the ledger at `path` for writing.
+    /// Opens the ledger at `path` for writing, once all of it was read and found sound: one that
+    /// cannot be trusted is refused and left as it is.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        check::sound(path)?;
         let conn = schema::open_writer(path)?;
         let known = Known::load(&conn).map_err(|fault| fault.at(path))?;
         Ok(Self {
@@ -244,10 +247,13 @@ pub(super) fn read_job(conn: &Connection) -> Result<JobRow, Fault> {
 }
 
 fn fill(conn: &mut Connection, job: &NewJob) -> Result<(), Fault> {
-    check_plan(job)?;
+    check_plan(&job.chunks, job.rows)?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     write_job(&tx, job)?;
     write_chunks(&tx, &job.chunks)?;
+    if let Some(since) = job.record.rebuilt_from {
+        lease_everything(&tx, job, since)?;
+    }
     {
         let mut follower = tx.prepare("INSERT INTO follower VALUES (?1, ?2, ?3)")?;
         for f in &job.followers {
@@ -268,17 +274,17 @@ fn fill(conn: &mut Connection, job: &NewJob) -> Result<(), Fault> {
 }
 
 /// Every row of the file is in exactly one chunk, or nothing that is counted later adds up.
-fn check_plan(job: &NewJob) -> Result<(), Fault> {
+pub(super) fn check_plan(chunks: &[ChunkSpec], rows: u32) -> Result<(), Fault> {
     let mut next = 1_u64;
-    for (id, chunk) in (0_u32..).zip(&job.chunks) {
+    for (id, chunk) in (0_u32..).zip(chunks) {
         if chunk.id.0 != id || u64::from(chunk.first_row.0) != next || chunk.rows == 0 {
             let detail = format!("chunk {} is not the {id}th from row {next}", chunk.id);
             return Err(Fault::Invariant("I3", detail));
         }
         next += u64::from(chunk.rows);
     }
-    if next != u64::from(job.rows) + 1 {
-        let detail = format!("the chunks hold {} rows, the file {}", next - 1, job.rows);
+    if next != u64::from(rows) + 1 {
+        let detail = format!("the chunks hold {} rows, the file {rows}", next - 1);
         return Err(Fault::Invariant("I3", detail));
     }
     Ok(())
@@ -318,6 +324,17 @@ fn write_chunks(tx: &Transaction<'_>, chunks: &[ChunkSpec]) -> Result<(), Fault>
             chunk.first_line.cast_signed(),
             chunk.hash.0,
         ))?;
+    }
+    Ok(())
+}
+
+/// Enters for every chunk the lease that the lost ledger may have held: its rows are suspect, and
+/// nothing older than `since` is this job's.
+fn lease_everything(tx: &Transaction<'_>, job: &NewJob, since: ServerMs) -> Result<(), Fault> {
+    // No run of this ledger and no worker of it ever held them.
+    let mut insert = tx.prepare("INSERT INTO lease VALUES (?1, ?2, ?3, NULL, 0, ?4, NULL)")?;
+    for (id, chunk) in (1_i64..).zip(&job.chunks) {
+        insert.execute((id, chunk.id.0, job.record.generation, since.0))?;
     }
     Ok(())
 }

@@ -30,6 +30,11 @@ pub struct JobRecord {
     pub created_ms: i64,
     /// 1, and one more with every `retry`.
     pub generation: u32,
+    /// Set when `recover` made this ledger because the one before could not be trusted: what the
+    /// job did since then, by the target's clock, is unknown. Every row and every organization is
+    /// suspect from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt_from: Option<ServerMs>,
 }
 
 /// One durable change. Changes of one request are committed in one transaction, in order.
@@ -236,6 +241,8 @@ pub struct JobImage {
     pub carry: BTreeMap<RowNumber, Carry>,
     /// Organizations with an intent or a state.
     pub orgs: BTreeMap<OrgKey, OrgImage>,
+    /// An intent to create any of them: set in a ledger that `recover` made.
+    pub every_org_intent: Option<ServerMs>,
     /// Keyed hash of an organization key and the lowest row that names it (`org_name`), sorted.
     pub org_names: Vec<(u64, RowNumber)>,
     /// The key of those hashes.

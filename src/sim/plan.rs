@@ -312,6 +312,7 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
         },
         created_ms: 1,
         generation: 1,
+        rebuilt_from: None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, HelloToWorker, PROTOCOL_VERSION, ToWorker, encode,
 };
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
@@ -87,9 +87,10 @@ struct Process {
 }
 
 impl Process {
+    /// Reaches the whole group: what a worker may have started must not keep its pipes open.
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid.get()
-            && let Err(error) = kill_process(pid, signal)
+            && let Err(error) = kill_process_group(pid, signal)
         {
             tracing::debug!(%error, "a worker could not be signalled");
         }

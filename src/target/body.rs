@@ -20,7 +20,9 @@ pub enum Body {
     Empty,
     /// JSON of any kind.
     Json(Value),
-    /// Neither empty nor JSON: HTML from an edge layer, half an object.
+    /// JSON that ends too soon: an answer of the API that lost its tail.
+    Torn,
+    /// Neither empty nor JSON: HTML from an edge layer.
     Other,
 }
 
@@ -33,7 +35,11 @@ impl Body {
         if bytes.trim_ascii().is_empty() {
             return Self::Empty;
         }
-        serde_json::from_slice(bytes).map_or(Self::Other, Self::Json)
+        match serde_json::from_slice(bytes) {
+            Ok(value) => Self::Json(value),
+            Err(error) if error.is_eof() => Self::Torn,
+            Err(_) => Self::Other,
+        }
     }
 
     /// Returns whether an API may have answered this, rather than an edge or another server.
@@ -45,7 +51,7 @@ impl Body {
     pub const fn json(&self) -> Option<&Value> {
         match self {
             Self::Json(value) => Some(value),
-            Self::Cut | Self::Empty | Self::Other => None,
+            Self::Cut | Self::Empty | Self::Torn | Self::Other => None,
         }
     }
 
@@ -181,7 +187,7 @@ mod tests {
         assert_eq!(Body::read(None), Body::Cut);
         assert_eq!(Body::read(Some(b" \r\n")), Body::Empty);
         assert_eq!(Body::read(Some(b"<html></html>")), Body::Other);
-        assert_eq!(Body::read(Some(b"{\"id\":\"us")), Body::Other);
+        assert_eq!(Body::read(Some(b"{\"id\":\"us")), Body::Torn);
         assert_eq!(Body::read(Some(b"\xff\xfe")), Body::Other);
         assert_eq!(
             Body::read(Some(b"\"Ratelimited\"")),

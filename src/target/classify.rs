@@ -228,7 +228,9 @@ impl Page<'_> {
             Op::Probe | Op::CreateUser(_) | Op::CreateOrg { .. } | Op::FindUserByEmail(_) => {
                 not_this_api()
             }
-            _ if self.body == Body::Cut => Verdict::Ambiguous(self.rejection(None)),
+            _ if matches!(self.body, Body::Cut | Body::Torn) => {
+                Verdict::Ambiguous(self.rejection(None))
+            }
             _ if !self.body.is_api_shaped() => not_this_api(),
             Op::CreateMembership { .. } => {
                 Verdict::Rejected(self.rejection(Some(USER_OR_ORG_MISSING)))

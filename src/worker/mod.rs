@@ -18,7 +18,7 @@ pub(crate) mod outbox;
 mod process;
 pub mod reconcile;
 pub mod serve;
-mod shell;
+pub(crate) mod shell;
 pub mod steps;
 
 pub use process::main;

@@ -22,6 +22,9 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 /// Until the coordinator speaks, an alarm holds this worker back at most this long.
 const HOLD_MAX: Duration = Duration::from_secs(5);
 
+/// `Retry-After: 0` still means "not now": the coordinator's pause takes a moment to arrive.
+const HOLD_MIN: Duration = Duration::from_millis(50);
+
 /// A drain turned the row away before anything was sent for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TurnedAway;
@@ -252,7 +255,7 @@ impl Shell {
             Verdict::Ambiguous(_) => self.outbox.health(class, false),
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
                 // Stop at once; the coordinator's pause follows and says for how long.
-                self.hold(wait.unwrap_or(HOLD_MAX));
+                self.hold(wait.unwrap_or(HOLD_MAX).max(HOLD_MIN));
                 self.outbox.say(FromWorker::Throttled { wait: *wait });
             }
             Verdict::NotApplied(NotApplied::Unauthorized) => {
@@ -301,7 +304,7 @@ fn count_request(
 }
 
 /// Returns whether an answer shows the target at work.
-const fn is_good(verdict: &Verdict) -> bool {
+pub(crate) const fn is_good(verdict: &Verdict) -> bool {
     !matches!(
         verdict,
         Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_)

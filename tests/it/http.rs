@@ -72,7 +72,11 @@ impl Stub {
     }
 
     pub fn target(&self) -> String {
-        format!("--target workos --base-url http://{}", self.address)
+        format!("--target workos --base-url {}", self.url())
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     pub fn requests(&self) -> usize {

@@ -5,6 +5,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// A user: email in lower case, first name, last name, verified, external id, metadata.
@@ -164,7 +165,8 @@ fn roles_of_api(membership: &Value) -> BTreeSet<String> {
 pub fn people(count: usize, org: impl Fn(usize) -> String) -> String {
     let mut text = String::from("email,first_name,external_id,org_external_id\n");
     for n in 1..=count {
-        text += &format!("p{n}@example.com,P{n},x-{n},{}\n", org(n));
+        let org = org(n);
+        writeln!(text, "p{n}@example.com,P{n},x-{n},{org}").unwrap();
     }
     text
 }

@@ -3,6 +3,7 @@
 use crate::harness::Work;
 use crate::judge::{World, people, text};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 #[test]
 fn rows_of_one_person_far_apart_get_both_memberships_and_one_user() {
@@ -177,14 +178,12 @@ fn the_lowest_row_names_a_new_organization() {
     let server = work.sandbox("");
     let mut csv = String::from("email,org_external_id,org_name\n");
     for n in 1..=60 {
-        let name = if n == 30 {
-            "First Name"
-        } else if n > 30 {
-            "Later"
-        } else {
-            ""
+        let name = match n {
+            ..30 => "",
+            30 => "First Name",
+            31.. => "Later",
         };
-        csv += &format!("p{n}@example.com,acme,{name}\n");
+        writeln!(csv, "p{n}@example.com,acme,{name}").unwrap();
     }
     work.write("users.csv", csv);
     work.run(&format!(

@@ -1,1 +1,126 @@
-//! x
+//! Canaries: a key, a password, a hash and a person that must turn up nowhere but at the target.
+
+use crate::harness::{Work, until};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::path::Path;
+
+const KEY: &str = "sk_test_canary_k3y";
+const PASSWORD: &str = "canary-p4ssw0rd";
+const HASH: &str = "$2b$10$canaryN9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL";
+const EMAIL: &str = "canary-3mail@example.com";
+const NAME: &str = "Canary-N4me";
+
+/// Every regular file below, with its bytes.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            found.push((path.display().to_string(), bytes));
+        }
+    }
+    found
+}
+
+fn holds(bytes: &[u8], word: &str) -> bool {
+    let word = word.as_bytes();
+    bytes.windows(word.len()).any(|window| window == word)
+}
+
+#[test]
+fn secrets_are_nowhere_while_it_runs_and_after_it_was_killed() {
+    let work = Work::new();
+    let server = work.sandbox("--latency 10ms");
+    let mut csv = String::from("email,first_name,password,password_hash,password_hash_type\n");
+    for n in 0..200 {
+        writeln!(csv, "{n}{EMAIL},{NAME},{PASSWORD},,").unwrap();
+        writeln!(csv, "h{n}{EMAIL},{NAME},,{HASH},bcrypt").unwrap();
+    }
+    writeln!(csv, "{EMAIL}-wrong@,{NAME},{PASSWORD},,").unwrap();
+    work.write("users.csv", csv);
+    let mut command = work.userferry(&format!(
+        "import users.csv --job it --events events.jsonl --log-level trace --chunk-size 20 {}",
+        server.paced(100)
+    ));
+    command.env("WORKOS_API_KEY", KEY);
+    let running = work.spawn(command);
+    server.has_applied(40);
+    processes_keep_the_key(&work, running.pid());
+    drop(running);
+    nothing_on_disk(&work);
+    let mut command = work.userferry("resume --rate none --log-level trace --json");
+    command.env("WORKOS_API_KEY", KEY);
+    let done = work.spawn(command).wait().expect(1);
+    nothing_on_disk(&work);
+    assert!(!done.stdout.contains(EMAIL));
+    assert_eq!(server.world().users.len(), 400);
+}
+
+/// Looks through every file of the job, the logs and the words, but not the source.
+fn nothing_on_disk(work: &Work) {
+    for (name, bytes) in files(&work.path("")) {
+        if name.ends_with("users.csv") {
+            continue;
+        }
+        for canary in [KEY, PASSWORD, HASH, EMAIL, NAME] {
+            assert!(!holds(&bytes, canary), "{canary} is in {name}");
+        }
+    }
+}
+
+/// Command lines of all processes, and the environment of the workers.
+#[cfg(target_os = "linux")]
+fn processes_keep_the_key(work: &Work, coordinator: u32) {
+    let workers = until("workers are ready", || {
+        let text = std::fs::read_to_string(work.path("events.jsonl")).ok()?;
+        let pids: Vec<u64> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["event"] == "worker_ready")
+            .map(|event| event["pid"].as_u64().unwrap())
+            .collect();
+        (!pids.is_empty()).then_some(pids)
+    });
+    for pid in workers {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(!holds(&environment, KEY), "the environment of a worker");
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(line.starts_with(b"userferry\0worker\0"), "{line:?}");
+    }
+    let line = std::fs::read(format!("/proc/{coordinator}/cmdline")).unwrap();
+    assert!(!holds(&line, KEY));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn processes_keep_the_key(_: &Work, _: u32) {}
+
+#[test]
+fn the_automatic_sandbox_gets_its_key_over_stdin() {
+    let work = Work::new();
+    work.write("users.csv", crate::judge::plain(5));
+    let mut command = work.userferry("import users.csv --job it");
+    command.env("WORKOS_API_KEY", KEY);
+    work.spawn(command).wait().expect(0);
+    for (name, bytes) in files(&work.path("checkpoints")) {
+        assert!(!holds(&bytes, KEY), "{name}");
+        assert!(!holds(&bytes, "sk_sandbox_"), "{name}");
+    }
+}
+
+#[test]
+fn words_of_a_file_cannot_steer_the_terminal() {
+    let work = Work::new();
+    work.write(
+        "users.csv",
+        "email,external_id,sp\u{1b}[31mecial\nnobody\u{1b}]0;title\u{7},x\u{202e}1,\n",
+    );
+    let done = work.run("import users.csv --log-level trace").expect(1);
+    let words = done.stderr + &work.run("status").stdout;
+    for odd in ['\u{1b}', '\u{7}', '\u{202e}'] {
+        assert!(!words.contains(odd), "{words:?}");
+    }
+    assert_eq!(work.results()[0]["error_code"], "email_invalid");
+}

@@ -204,6 +204,8 @@ impl Crew {
     /// Returns what to do about members that are silent although something is asked of them.
     pub(super) fn nudges(&mut self, now: Mono, busy: impl Fn(WorkerId) -> bool) -> Vec<Nudge> {
         let mut nudges = Vec::new();
+        let [ping, terminate, kill] = [SILENT_BEFORE_PING, SILENT_AFTER_PING, SILENT_AFTER_TERM]
+            .map(|patience| patience.mul_f64(self.scale));
         for (id, member) in &mut self.members {
             let silent = now.since(member.heard);
             let starting = member.phase == Phase::Starting;
@@ -212,15 +214,15 @@ impl Crew {
                     member.patience = Patience::Killed;
                     nudges.push(Nudge::Kill(*id));
                 }
-                Patience::Calm if !starting && silent >= SILENT_BEFORE_PING && busy(*id) => {
+                Patience::Calm if !starting && silent >= ping && busy(*id) => {
                     member.patience = Patience::Pinged(now);
                     nudges.push(Nudge::Ping(*id));
                 }
-                Patience::Pinged(at) if now.since(at) >= SILENT_AFTER_PING => {
+                Patience::Pinged(at) if now.since(at) >= terminate => {
                     member.patience = Patience::Terminated(now);
                     nudges.push(Nudge::Terminate(*id));
                 }
-                Patience::Terminated(at) if now.since(at) >= SILENT_AFTER_TERM => {
+                Patience::Terminated(at) if now.since(at) >= kill => {
                     member.patience = Patience::Killed;
                     nudges.push(Nudge::Kill(*id));
                 }

@@ -216,7 +216,7 @@ impl Core {
             stage: Stage::Connecting { since: now },
             crew: Crew::new(config.workers, now, config.time_scale),
             work,
-            orgs: Orgs::load(image.orgs, config.create_orgs),
+            orgs: Orgs::load(image.orgs, config.create_orgs).all_intended(image.every_org_intent),
             pacer: Pacer::new(config.limits, now),
             throttle: Throttle::default(),
             breaker: Breaker::new(config.time_scale),

@@ -53,6 +53,8 @@ struct Org {
 #[derive(Debug)]
 pub(super) struct Orgs {
     may_create: bool,
+    /// Creating any of them may have been intended before: the ledger that knew is lost.
+    every_intent: Option<ServerMs>,
     known: BTreeMap<OrgKey, Org>,
     /// Organizations in the order in which they became ready: what hints are cut from.
     found: Vec<(OrgKey, String)>,
@@ -81,6 +83,7 @@ impl Orgs {
     pub(super) fn load(images: BTreeMap<OrgKey, OrgImage>, may_create: bool) -> Self {
         let mut orgs = Self {
             may_create,
+            every_intent: None,
             known: BTreeMap::new(),
             found: Vec::new(),
         };
@@ -99,12 +102,26 @@ impl Orgs {
         orgs
     }
 
+    /// Takes it that creating any organization may have been intended since `intent`: each is
+    /// looked up before it is created, and one that is found and not older is ours.
+    #[must_use]
+    pub(super) fn all_intended(self, intent: Option<ServerMs>) -> Self {
+        Self {
+            every_intent: intent.filter(|_| self.may_create),
+            ..self
+        }
+    }
+
     /// A worker wants to know.
     pub(super) fn on_ask(&mut self, worker: WorkerId, key: &OrgKey) -> Option<OrgStep> {
+        // Only an organization with an external id is ever created.
+        let intent = self
+            .every_intent
+            .filter(|_| matches!(key, OrgKey::External(_)));
         let org = self.known.entry(key.clone()).or_insert_with(|| Org {
             flight: Flight::None,
             waiters: BTreeSet::new(),
-            intent: None,
+            intent,
             state: None,
         });
         if let Some(state) = org.state.as_ref().filter(|_| org.flight == Flight::None) {
@@ -360,6 +377,26 @@ mod tests {
             orgs.on_ask(W2, &key()),
             Some(OrgStep::Answer(_, OrgAnswer::Failed { parked: false, .. }))
         ));
+    }
+
+    #[test]
+    fn after_a_lost_ledger_every_creation_starts_by_looking() {
+        let lost = Some(ServerMs(5));
+        let mut orgs = Orgs::load(BTreeMap::new(), true).all_intended(lost);
+        let create = OrgStep::Create {
+            worker: W1,
+            intent: ServerMs(5),
+            suspect: true,
+        };
+        assert_eq!(orgs.on_ask(W1, &key()), Some(create));
+        let id = OrgKey::Id("org_7".into());
+        assert_eq!(orgs.on_ask(W1, &id), Some(OrgStep::LookUp(W1)));
+        let mut orgs = Orgs::load(BTreeMap::new(), false).all_intended(lost);
+        assert_eq!(
+            orgs.on_ask(W1, &key()),
+            Some(OrgStep::LookUp(W1)),
+            "a job that may not create them never did"
+        );
     }
 
     #[test]

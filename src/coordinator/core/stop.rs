@@ -75,17 +75,7 @@ impl Core {
                 self.emit(RunEvent::Draining {
                     reason: "interrupted".into(),
                 });
-                self.crew.close();
-                for worker in self.crew.in_phase(Phase::Ready) {
-                    self.send(worker, ToWorker::Drain);
-                    if let Some(member) = self.crew.get_mut(worker) {
-                        member.phase = Phase::Draining;
-                    }
-                }
-                self.stage = Stage::Draining {
-                    until: now.after(DRAIN_FOR),
-                    reason,
-                };
+                self.drain(now, reason);
             }
             // Nothing is left to be interrupted.
             Stage::Draining { .. } | Stage::Closing { .. } if self.rows.pending == 0 => {}
@@ -118,6 +108,10 @@ impl Core {
     /// Starts nothing new; what is under way is finished, and last counters are handed in.
     fn drain(&mut self, now: Mono, reason: EndReason) {
         self.crew.close();
+        // Who has not said hello holds nothing and need not be waited for.
+        for worker in self.crew.in_phase(Phase::Starting) {
+            self.effects.push(Effect::Kill { worker });
+        }
         for worker in self.crew.in_phase(Phase::Ready) {
             self.send(worker, ToWorker::Drain);
             if let Some(member) = self.crew.get_mut(worker) {

@@ -116,11 +116,14 @@ fn totals_that_disagree_with_rows_are_found() {
         ledger.commit(&[Change::Settle(vec![created(1)])]).unwrap();
         ledger.verify_totals().unwrap();
         ledger.connection().execute(sabotage, []).unwrap();
-        let error = desk.open().verify_totals().unwrap_err();
+        let error = ledger.verify_totals().unwrap_err();
         assert!(
             matches!(error, LedgerError::Invariant { id: "I14", .. }),
             "{sabotage}: {error}"
         );
+        drop(ledger);
+        let error = Ledger::open(&desk.path).unwrap_err();
+        assert!(error.is_damage(), "{sabotage}: {error}");
     }
 }
 

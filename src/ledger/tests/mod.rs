@@ -6,6 +6,7 @@ mod image;
 mod model;
 mod reading;
 mod retrying;
+mod ruins;
 
 use super::*;
 use crate::model::{
@@ -62,6 +63,7 @@ fn record() -> JobRecord {
         },
         created_ms: 1,
         generation: 1,
+        rebuilt_from: None,
     }
 }
 

@@ -379,6 +379,12 @@ fn a_missing_entity_is_absent_and_a_missing_route_stops() {
             op.name()
         );
         assert_eq!(told(&op, 404, HTML), "stop not_this_api", "{}", op.name());
+        let half = if entity.starts_with("stop") {
+            entity
+        } else {
+            "ambiguous http_404"
+        };
+        assert_eq!(told(&op, 404, r#"{"mess"#), half, "{}", op.name());
     }
 }
 
@@ -680,4 +686,11 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn half_a_404_says_nothing_about_the_route() {
+    let op = Op::FindUserByExternalId("x".to_owned());
+    assert!(told(&op, 404, r#"{"message":"User not fo"#).starts_with("ambiguous"));
+    assert_eq!(told(&op, 404, HTML), "stop not_this_api");
 }

@@ -1,7 +1,9 @@
 //! The membership step: add the user to the organization, once.
 
 use super::{Action, Ask, RowMachine, unexpected};
-use crate::model::{MembershipOutcome, MembershipState, RowError, RowState, Step, plant};
+use crate::model::{
+    Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, Step, plant,
+};
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::target::{Entity, Rejection, Verdict};
 use crate::worker::attempts::{READ_LAG, Why};
@@ -40,13 +42,22 @@ impl RowMachine {
             return self.settle_well(None);
         }
         self.attempts.start_step();
-        let made = self.user.as_ref().is_some_and(|user| user.origin.is_made());
-        if made {
-            self.send(Ask::CreateMembership)
-        } else {
+        if self.membership_may_be_there() {
             // Creating would re-activate what somebody switched off.
             self.send(Ask::FindMembership { why: Why::First })
+        } else {
+            self.send(Ask::CreateMembership)
         }
+    }
+
+    /// Somebody else made the user; or we did, and the row is suspect: then its membership may have
+    /// been made too, however long ago, and been changed since. Not so that of a user who was made
+    /// just now.
+    fn membership_may_be_there(&self) -> bool {
+        let origin = self.user.as_ref().map(|user| user.origin);
+        let answered = origin == Some(Origin::Made(Evidence::Answered));
+        let made_now = answered && self.context.user.is_none();
+        !origin.is_some_and(Origin::is_made) || (self.context.suspect && !made_now)
     }
 
     pub(super) fn on_create_membership(&mut self, answer: Verdict, alive: u64) -> Action {

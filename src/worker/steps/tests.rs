@@ -660,16 +660,24 @@ fn an_existing_membership_of_our_user_is_ours_only_with_evidence() {
         suspect: true,
         ..made()
     };
-    let cases = [
-        (made(), T_LO, "existing"),
-        (suspect(), T_LO, "recovered"),
-        (suspect(), T_LO - 1, "existing"),
-    ];
-    for (context, created_at, expected) in cases {
-        let script = vec![exists(), membership("active", created_at)];
-        let trace = "ask_org create_membership find_membership";
+    let script = vec![exists(), membership("active", T_LO)];
+    let trace = "ask_org create_membership find_membership";
+    let expected = "created user_1:answered om_1:existing";
+    check((row(None, true), made(), LINK), script, trace, expected);
+    for (created_at, expected) in [(T_LO, "recovered"), (T_LO - 1, "existing")] {
+        let case = || (row(None, true), suspect(), LINK);
         let expected = format!("created user_1:answered om_1:{expected}");
-        check((row(None, true), context, LINK), script, trace, &expected);
+        let found = membership("active", created_at);
+        check(
+            case(),
+            vec![found.clone()],
+            "ask_org find_membership",
+            &expected,
+        );
+        // found late: the create says that it exists
+        let script = vec![ABSENT, exists(), found];
+        let trace = "ask_org find_membership create_membership find_membership";
+        check(case(), script, trace, &expected);
     }
     let script = vec![unclear(), membership("active", T_LO)];
     let trace = "ask_org create_membership 500ms find_membership";
@@ -688,6 +696,24 @@ fn a_lost_membership_of_a_user_there_before_is_recovered_too() {
         trace,
         expected,
     );
+}
+
+#[test]
+fn what_somebody_switched_off_since_a_crash_stays_off() {
+    let case = |policy| (row(Some("7"), true), suspect(), policy);
+    let ours = user("user_1", Some("7"), T_LO);
+    let script = vec![ours.clone(), membership("inactive", T_LO)];
+    let trace = "ask_org find_user_by_external_id find_membership";
+    let expected = "failed membership membership_inactive user_1:dated om_1:failed";
+    check(case(LINK), script.clone(), trace, expected);
+    let reactivate = RowPolicy {
+        reactivate: true,
+        ..LINK
+    };
+    let script = [script, vec![membership("active", T_LO)]].concat();
+    let trace = format!("{trace} create_membership");
+    let expected = "recovered user_1:dated om_1:reactivated";
+    check(case(reactivate), script, &trace, expected);
 }
 
 #[test]
@@ -737,8 +763,8 @@ fn a_refused_membership_that_may_be_ours_is_looked_up_first() {
         ..with_user(Origin::Made(Evidence::Dated))
     };
     let case = || (row(None, true), suspect(), LINK);
-    let trace = "ask_org create_membership find_membership";
-    let script = |last| vec![rejected("invalid_role"), last];
+    let trace = "ask_org find_membership create_membership find_membership";
+    let script = |last| vec![ABSENT, rejected("invalid_role"), last];
     let expected = "recovered user_1:dated om_1:recovered";
     check(case(), script(membership("active", T_LO)), trace, expected);
     let expected = "failed membership invalid_role user_1:dated om_1:failed";
