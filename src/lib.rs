@@ -9,10 +9,6 @@ pub mod protocol;
 pub mod report;
 pub mod sandbox;
 #[cfg(test)]
-#[expect(
-    clippy::pedantic,
-    reason = "a stage for tests: long scenes read better whole"
-)]
 mod sim;
 pub mod source;
 pub mod supervise;

@@ -162,13 +162,17 @@ fn a_row_that_always_gets_500_is_parked_after_eight_attempts_and_holds_up_nobody
     let sent = Arc::new(AtomicU64::new(0));
     let is_well = Arc::new(AtomicBool::new(false));
     let (counted, well) = (Arc::clone(&sent), Arc::clone(&is_well));
-    let came = through("--time-scale 0.02", 1, move |request| {
-        if request.creates(EMAIL) && !well.load(Ordering::SeqCst) {
-            counted.fetch_add(1, Ordering::SeqCst);
-            return Act::Answer(answer("500 Internal Server Error", "", "{}"));
-        }
-        Act::Pass
-    });
+    let came = through(
+        "--time-scale 0.005 --events events.jsonl",
+        1,
+        move |request| {
+            if request.creates(EMAIL) && !well.load(Ordering::SeqCst) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                return Act::Answer(answer("500 Internal Server Error", "", "{}"));
+            }
+            Act::Pass
+        },
+    );
     let row = &came.row;
     assert_eq!(
         (&*row["state"], &*row["error_code"]),
