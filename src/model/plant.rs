@@ -1,7 +1,7 @@
 //! Planted bugs: the door through which a test breaks one rule to see whether anybody notices.
 //!
 //! Without the feature `plant` every question is answered no at compile time. With it, the number
-//! of one bug is taken from `USERFERRY_PLANT`, or from [`plant`] for the calling thread.
+//! of one bug is taken from `USERFERRY_PLANT`, or from `plant` for the calling thread.
 
 /// Returns whether bug number `bug` is planted.
 #[cfg(not(feature = "plant"))]
