@@ -210,6 +210,16 @@ fn organization(
         );
         return Err(cells.error("org_id", &Broken::new("org_id_and_external_id", words)));
     }
+    // Longer ones exist nowhere, and would not fit into the frames between processes.
+    for (column, cell) in [("org_id", id), ("org_external_id", external)] {
+        if cell.len() > EXTERNAL_ID_CHARS_MAX {
+            let words = format!(
+                "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
+                cell.len()
+            );
+            return Err(cells.error(column, &Broken::new("organization_id_too_long", words)));
+        }
+    }
     let org = org_of(id, external);
     if org.is_none() && name.is_some() {
         let words = "a name alone finds no organization; fill org_external_id or org_id too";
