@@ -13,6 +13,7 @@
 pub mod events;
 pub mod outfile;
 pub mod progress;
+pub mod reasons;
 pub mod rejects;
 pub mod results;
 pub mod screen;
