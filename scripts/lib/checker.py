@@ -19,6 +19,16 @@ OPEN = {"pending", ""}
 # How long after a 429 was answered a request may still arrive: it was on its way.
 PAUSE_GRACE_S = 0.1
 
+# What a line of counts adds up, by the first words of the kinds; the rest is "other".
+HEADINGS = {
+    "lost": ("lost", "row not reported", "membership missing"),
+    "twice": ("duplicated", "created twice", "row reported twice"),
+    "falsely failed": ("falsely failed", "parked"),
+    "falsely succeeded": ("falsely succeeded",),
+    "orphan organizations": ("orphan organization",),
+    "windows over the limit": ("rate exceeded",),
+}
+
 
 class Verdict:
     """Counts of every kind of fault, with a few examples of each."""
@@ -43,6 +53,14 @@ class Verdict:
         for kind, count in sorted(self.counts.items()):
             parts.append(f"{count} {kind} (e.g. {'; '.join(self.examples[kind])})")
         return ", ".join(parts) or "no fault"
+
+
+def heading(kind):
+    """The word of `HEADINGS` under which a kind of fault is counted."""
+    for name, words in HEADINGS.items():
+        if kind.startswith(words):
+            return name
+    return "other"
 
 
 class World:

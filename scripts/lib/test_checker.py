@@ -227,6 +227,26 @@ class Fates(unittest.TestCase):
         self.found(None, lambda told: told[1].update(state="linked"), there)
 
 
+class Headings(unittest.TestCase):
+    def test_every_kind_is_counted_somewhere(self):
+        wanted = {
+            "lost user": "lost",
+            "lost (still pending)": "lost",
+            "membership missing": "lost",
+            "duplicated user": "twice",
+            "created twice": "twice",
+            "falsely failed (user is there)": "falsely failed",
+            "parked": "falsely failed",
+            "falsely succeeded (no user)": "falsely succeeded",
+            "orphan organization": "orphan organizations",
+            "rate exceeded": "windows over the limit",
+            "ours taken for somebody else's": "other",
+            "wrong role": "other",
+        }
+        self.assertEqual({kind: checker.heading(kind) for kind in wanted}, wanted)
+        self.assertEqual(set(wanted.values()), {*checker.HEADINGS, "other"})
+
+
 class Accounts(unittest.TestCase):
     def found(self, kind, plant):
         summary = {
