@@ -162,18 +162,11 @@ fn dry_run(
         kept: "its text is kept in a temporary folder during this run",
     };
     let indexed = prepare::index(ctx, reader, &options)?;
-    let rows = u64::from(indexed.rows());
-    let admission = run::admit(ctx, &args.tuning, &options, rows, true)?;
-    let ledger_path = folder.path().join("ledger");
-    let rows_path = indexed.rows_path().to_owned();
+    let count = u64::from(indexed.rows());
+    let admission = run::admit(ctx, &args.tuning, &options, count, true)?;
+    let ledger = folder.path().join("ledger");
+    let rows = indexed.rows_path().to_owned();
     let new = prepare::new_job("dry-run", options, indexed);
-    Ledger::create(&ledger_path, &new)?;
-    let ledger = Ledger::open(&ledger_path)?;
-    run::rehearse(
-        ctx,
-        &args.tuning,
-        (&new.record, &rows_path),
-        ledger,
-        admission,
-    )
+    Ledger::create(&ledger, &new)?;
+    run::rehearse(ctx, &args.tuning, (&new.record, &rows), &ledger, admission)
 }

@@ -4,11 +4,11 @@ use super::args::TuningArgs;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::key;
 use super::opening;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::stop;
+use super::{desk, key};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
@@ -16,7 +16,7 @@ use crate::ledger::{
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
-use crate::report::{EventLog, Summary, SummaryFacts, screen, words};
+use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
 use secrecy::SecretString;
@@ -125,10 +125,12 @@ fn run_locked(
     // The sandbox ends before the job is free: a successor finds its log closed.
     drop(sandbox);
     let resume = place.command("resume", job.folder.name());
+    let ledger = job.folder.ledger_path();
     let shown = Shown {
         job: Some(job.folder.name()),
         resume: Some(resume),
         target: job.record.options.target,
+        ledger: &ledger,
     };
     conclude(ctx, args, &shown, &end, written, Some(place))?;
     if exit == Exit::Success && opening::release(&job.record, &job.folder) {
@@ -142,9 +144,10 @@ pub fn rehearse(
     ctx: &mut Context,
     args: &TuningArgs,
     (record, rows): (&JobRecord, &Path),
-    mut ledger: Ledger,
+    path: &Path,
     admission: Admission,
 ) -> CliResult<Exit> {
+    let mut ledger = Ledger::open(path)?;
     let events = open_events(args)?;
     let image = ledger.load()?;
     let origin = record
@@ -165,6 +168,7 @@ pub fn rehearse(
         job: None,
         resume: None,
         target: record.options.target,
+        ledger: path,
     };
     conclude(ctx, args, &shown, &end, written, None)?;
     Ok(exit)
@@ -193,13 +197,16 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
     let Some(path) = &args.events else {
         return Ok(None);
     };
-    EventLog::start(path).map(Some).map_err(|error| {
-        let message = format!(
-            "the events file {} cannot be opened: {error}",
-            path.display()
-        );
-        CliError::new(Exit::Disk, "events_file", message)
-    })
+    let overflow = args.events_overflow.map_or(Overflow::Block, Overflow::from);
+    EventLog::start(path, EventOptions::usual(overflow))
+        .map(Some)
+        .map_err(|error| {
+            let message = format!(
+                "the events file {} cannot be opened: {error}",
+                path.display()
+            );
+            CliError::new(Exit::Disk, "events_file", message)
+        })
 }
 
 /// From where to where rows go.
@@ -244,7 +251,7 @@ fn perform(
     ledger: Ledger,
     lock: Option<OwnedFd>,
     mut events: Option<EventLog>,
-) -> (RunEnd, io::Result<()>) {
+) -> (RunEnd, io::Result<u64>) {
     let display = &mut ctx.display;
     let mut observer = |event: &RunEvent| {
         display.on_event(Mono::now(), event);
@@ -254,11 +261,11 @@ fn perform(
     };
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
     display.finish();
-    (end, events.map_or(Ok(()), EventLog::finish))
+    (end, events.map_or(Ok(0), EventLog::finish))
 }
 
 /// Returns the exit code: the run's, unless all went well but the events that were asked for.
-fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
+fn exit_of(end: &RunEnd, events: &io::Result<u64>) -> Exit {
     match Exit::of_run(&end.why, &end.rows) {
         Exit::Success | Exit::RowsFailed if events.is_err() => Exit::Disk,
         exit => exit,
@@ -289,6 +296,8 @@ struct Shown<'a> {
     job: Option<&'a str>,
     resume: Option<String>,
     target: TargetKind,
+    /// Why rows failed is read from here.
+    ledger: &'a Path,
 }
 
 /// Prints the summary, why the run was stopped, and what to do next.
@@ -297,7 +306,7 @@ fn conclude(
     args: &TuningArgs,
     shown: &Shown<'_>,
     end: &RunEnd,
-    events: io::Result<()>,
+    events: io::Result<u64>,
     place: Option<&Place>,
 ) -> CliResult<()> {
     let mut summary = Summary::new(SummaryFacts {
@@ -308,9 +317,17 @@ fn conclude(
         rows: end.rows,
         memberships: end.memberships,
         organizations: end.organizations,
+        failures: desk::failures_of(shown.ledger, &end.rows),
         snapshot: &end.snapshot,
     });
-    let stopped = stop::error_of(&end.why, shown.resume.as_deref()).or_else(|| {
+    if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
+        let events = words::counted(*dropped, "event");
+        ctx.say(&format!(
+            "warning: {events} did not fit into {}: the disk was slower than the run (--events-overflow)",
+            path.display()
+        ));
+    }
+    let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
         let path = args.events.as_ref()?.display();
         let message = format!("the events file {path} is not complete: {}", events.err()?);
         Some(CliError::new(Exit::Disk, "events_file", message))

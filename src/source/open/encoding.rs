@@ -279,11 +279,6 @@ impl<W: Write> Reencoder<W> {
         Self { out, encoding }
     }
 
-    /// Returns the sink.
-    pub fn into_inner(self) -> W {
-        self.out
-    }
-
     fn put(&mut self, text: &str) -> io::Result<()> {
         match self.encoding {
             Encoding::Utf8 => self.out.write_all(text.as_bytes()),
@@ -360,7 +355,7 @@ mod tests {
                 }
                 let mut out = Reencoder::new(Vec::new(), encoding);
                 out.write_all(text.as_bytes()).unwrap();
-                prop_assert_eq!(&read(&out.into_inner(), encoding, step).unwrap(), &text);
+                prop_assert_eq!(&read(&out.out, encoding, step).unwrap(), &text);
             }
         }
 
@@ -370,7 +365,7 @@ mod tests {
             let text = read(&bytes, Encoding::Windows1252, 7).unwrap();
             let mut out = Reencoder::new(Vec::new(), Encoding::Windows1252);
             out.write_all(text.as_bytes()).unwrap();
-            prop_assert_eq!(out.into_inner(), bytes);
+            prop_assert_eq!(out.out, bytes);
         }
 
         #[test]
