@@ -8,6 +8,8 @@
 //! # See
 //! [`Probe`] for how a source is opened, [`Opened`] for what came of it.
 
+#[cfg(test)]
+mod corpus;
 mod delimiter;
 mod encoding;
 mod place;
