@@ -14,6 +14,7 @@ pub mod event_json;
 pub mod events;
 pub mod outfile;
 pub mod progress;
+pub mod reasons;
 pub mod rejects;
 pub mod results;
 pub mod screen;
