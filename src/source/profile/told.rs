@@ -37,20 +37,21 @@ impl Plan {
             .filter(|(name, used)| !used && !name.is_empty())
             .map(|(name, _)| name.as_str())
             .collect();
-        let mut told = format!(
-            "read as {} export: {}",
+        format!(
+            "read as {} export: {}{}",
             with_article(&self.name),
-            parts.join(", ")
-        );
-        if !left.is_empty() {
-            let shown: Vec<&str> = left.iter().copied().take(NAMES_SHOWN_MAX).collect();
-            told.push_str("; not carried: ");
-            told.push_str(&shown.join(", "));
-            if left.len() > shown.len() {
-                told.push_str(&format!(" and {} more", left.len() - shown.len()));
-            }
-        }
-        told
+            parts.join(", "),
+            not_carried(&left)
+        )
+    }
+}
+
+fn not_carried(names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
+    match (shown.as_slice(), names.len() - shown.len()) {
+        ([], _) => String::new(),
+        (shown, 0) => format!("; not carried: {}", shown.join(", ")),
+        (shown, more) => format!("; not carried: {} and {more} more", shown.join(", ")),
     }
 }
 
