@@ -4,10 +4,10 @@ use super::args::TuningArgs;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::key;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::stop;
+use super::{desk, key};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
@@ -21,6 +21,7 @@ use crate::supervise::{SandboxChild, SandboxOptions};
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 /// Where requests of a dry run are addressed; none is ever sent.
 const NOWHERE: &str = "http://127.0.0.1";
@@ -125,10 +126,12 @@ fn run_locked(
     // The sandbox ends before the job is free: a successor finds its log closed.
     drop(sandbox);
     let resume = place.command("resume", job.folder.name());
+    let ledger = job.folder.ledger_path();
     let shown = Shown {
         job: Some(job.folder.name()),
         resume: Some(resume),
         target: job.record.options.target,
+        ledger: &ledger,
     };
     conclude(ctx, args, &shown, &end, written, Some(place))?;
     Ok(exit)
@@ -139,9 +142,10 @@ pub fn rehearse(
     ctx: &mut Context,
     args: &TuningArgs,
     record: &JobRecord,
-    mut ledger: Ledger,
+    path: &Path,
     admission: Admission,
 ) -> CliResult<Exit> {
+    let mut ledger = Ledger::open(path)?;
     let events = open_events(args)?;
     let image = ledger.load()?;
     let origin = record
@@ -158,6 +162,7 @@ pub fn rehearse(
         job: None,
         resume: None,
         target: record.options.target,
+        ledger: path,
     };
     conclude(ctx, args, &shown, &end, written, None)?;
     Ok(exit)
@@ -274,6 +279,8 @@ struct Shown<'a> {
     job: Option<&'a str>,
     resume: Option<String>,
     target: TargetKind,
+    /// Why rows failed is read from here.
+    ledger: &'a Path,
 }
 
 /// Prints the summary, why the run was stopped, and what to do next.
@@ -293,6 +300,7 @@ fn conclude(
         rows: end.rows,
         memberships: end.memberships,
         organizations: end.organizations,
+        failures: desk::failures_of(shown.ledger, &end.rows),
         snapshot: &end.snapshot,
     });
     let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
