@@ -7,6 +7,7 @@ use crate::model::escape::shown;
 use crate::model::{
     Encoding, ExistingPolicy, JobOptions, OrgKey, OrgMode, Reading, Rename, TargetKind,
 };
+use crate::source::profile::{self, ProfileChoice};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -34,6 +35,7 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
         args.require_membership,
         stored.require_membership,
     )?;
+    check_profile(args, stored)?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
 }
 
@@ -56,6 +58,16 @@ fn listed(renames: &[Rename]) -> String {
     } else {
         listed.join(", ")
     }
+}
+
+/// The header of the same file is recognised as it was: `auto` is no difference.
+fn check_profile(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
+    let given = match resolve::profile(args)? {
+        None | Some(ProfileChoice::Detect) => return Ok(()),
+        Some(ProfileChoice::Off) => profile::NONE.to_owned(),
+        Some(ProfileChoice::Use(profile)) => profile.id.clone(),
+    };
+    same("--profile", Some(&given), &stored.profile)
 }
 
 /// Refuses to continue a job that goes elsewhere than this command line says, defaults included:
@@ -159,6 +171,7 @@ mod tests {
             create_orgs: true,
             on_existing: Some(ExistingArg::Link),
             chunk_size: Some(250),
+            profile: Some("none".to_owned()),
             ..IdentityArgs::default()
         };
         assert!(check(&equal, &stored()).is_ok());
@@ -202,6 +215,10 @@ mod tests {
             (
                 with(|a| a.require_membership = true),
                 ["--require-membership", "on", "off"],
+            ),
+            (
+                with(|a| a.profile = text("clerk")),
+                ["--profile", "clerk", "none"],
             ),
             (
                 with(|a| a.chunk_size = Some(5)),

@@ -97,6 +97,7 @@ fn new_job(
     let reader = Reader {
         input,
         ask: reading_ask(args, &options)?,
+        profile: resolve::profile(&args.identity)?.unwrap_or_default(),
         folder: &mut || {
             if folder.is_none() {
                 folder = Some(checkpoints.begin_job()?);
@@ -158,6 +159,7 @@ fn dry_run(
     let reader = Reader {
         input,
         ask: reading_ask(args, &options)?,
+        profile: resolve::profile(&args.identity)?.unwrap_or_default(),
         folder: &mut || Ok(folder.path().to_owned()),
         kept: "its text is kept in a temporary folder during this run",
     };

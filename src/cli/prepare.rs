@@ -11,6 +11,7 @@ use crate::model::clock::wall_ms;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, Reading, Rename, Spool};
 use crate::report::words;
+use crate::source::profile::{self, ProfileChoice};
 use crate::source::{self, Index, IndexOptions, Input, Opened};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,8 @@ pub struct Reader<'a> {
     pub input: &'a Input,
     /// What is known about it.
     pub ask: ReadingAsk,
+    /// How its profile is chosen.
+    pub profile: ProfileChoice,
     /// Names the folder of a copy; called when there is one.
     pub folder: &'a mut dyn FnMut() -> CliResult<PathBuf>,
     /// How long the copy is kept, in words.
@@ -67,6 +70,7 @@ pub fn index(ctx: &mut Context, reader: Reader<'_>, options: &JobOptions) -> Cli
     let Reader {
         input,
         ask,
+        profile,
         folder,
         kept,
     } = reader;
@@ -76,6 +80,7 @@ pub fn index(ctx: &mut Context, reader: Reader<'_>, options: &JobOptions) -> Cli
         hash_key,
         delimiter: ask.ask.delimiter.unwrap_or_default(),
         renames: ask.renames.clone(),
+        profile,
     };
     let total = std::fs::metadata(input.path()).map_or(0, |meta| meta.len());
     let display = &mut ctx.display;
@@ -97,6 +102,9 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     let Indexed { opened, input, .. } = indexed;
     if let Some(how) = opening::sentence(opened, &indexed.reading(), input, kept) {
         ctx.say(&how);
+    }
+    if let Some(read_as) = &indexed.index.read_as {
+        ctx.say(read_as);
     }
     for warning in &indexed.index.warnings {
         ctx.say(&format!("warning: {warning}"));
@@ -121,6 +129,11 @@ pub fn new_job(name: &str, options: JobOptions, indexed: Indexed) -> NewJob {
         ..
     } = indexed;
     let (source_bytes, source_hash) = opened.origin.unwrap_or((index.bytes, index.hash));
+    let plan = index.columns.plan.as_ref();
+    let options = JobOptions {
+        profile: plan.map_or_else(|| profile::NONE.to_owned(), |plan| plan.profile.clone()),
+        ..options
+    };
     NewJob {
         record: JobRecord {
             name: name.to_owned(),

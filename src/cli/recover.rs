@@ -19,9 +19,11 @@ use crate::ledger::{
     set_aside_and_replace,
 };
 use crate::model::clock::wall_ms;
+use crate::model::escape::shown;
 use crate::model::{JobOptions, ServerMs, TargetKind};
 use crate::report::words;
 use crate::source::Input;
+use crate::source::profile::{self, ProfileChoice};
 use crate::supervise::sandbox_child::state_path;
 
 /// Runs `recover`.
@@ -82,6 +84,7 @@ struct Plan {
     input: Input,
     options: JobOptions,
     ask: ReadingAsk,
+    profile: ProfileChoice,
     t_lo: ServerMs,
     /// When the job was made, local clock.
     created_ms: i64,
@@ -105,11 +108,37 @@ fn plan(
     let made_ms = old.record.as_ref().map(|record| record.created_ms);
     Ok(Plan {
         input,
+        profile: profile_of(args, old)?,
         options,
         ask,
         t_lo: old.t_lo(trace_ms, now_ms),
         created_ms: made_ms.or(trace_ms).unwrap_or(now_ms),
     })
+}
+
+/// The profile the file was read with: a built-in one is known by its name, a person's own has to
+/// be given again.
+fn profile_of(args: &RecoverArgs, old: &Salvage) -> CliResult<ProfileChoice> {
+    let given = resolve::profile(&args.identity)?;
+    let stored = old
+        .record
+        .as_ref()
+        .map(|record| record.options.profile.as_str());
+    let (Some(stored), None | Some(ProfileChoice::Detect)) = (stored, &given) else {
+        return Ok(given.unwrap_or_default());
+    };
+    if stored == profile::NONE {
+        return Ok(ProfileChoice::Off);
+    }
+    profile::named(stored)
+        .map(ProfileChoice::Use)
+        .ok_or_else(|| {
+            let message = format!(
+                "the job was read with a profile of its own, `{}`",
+                shown(stored)
+            );
+            CliError::usage("profile_unknown", message).hint("give it again: --profile FILE.toml")
+        })
 }
 
 /// The old ledger says what the job is; what the command line says must be the same. The file may
@@ -183,6 +212,7 @@ fn rebuild(ctx: &mut Context, folder: &JobFolder, old: &Salvage, plan: Plan) -> 
     let reader = Reader {
         input: &input,
         ask: plan.ask,
+        profile: plan.profile,
         folder: &mut || Ok(folder.path().to_owned()),
         kept: "its text is kept in the job's folder (mode 0600)",
     };

@@ -16,6 +16,7 @@ fn options(org_mode: &OrgMode) -> IndexOptions {
         hash_key: 1,
         delimiter: crate::model::Delimiter::Comma,
         renames: Vec::new(),
+        profile: profile::ProfileChoice::Off,
     }
 }
 

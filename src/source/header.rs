@@ -1,10 +1,12 @@
 //! Which column is which: header names to positions.
 
 use super::error::{Place, SourceError};
+use super::profile::{self, Plan, Profile, ProfileChoice, SKIP_COLUMN, plain};
 use super::records::{Fields, unescape};
 use crate::model::escape::shown;
 use crate::model::{Delimiter, OrgMode, Rename};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The columns of the contract that are carried, in its order.
 pub const KNOWN: &[&str] = &[
@@ -113,6 +115,13 @@ pub struct Columns {
     /// What stands between two cells.
     #[serde(default)]
     pub delimiter: Delimiter,
+    /// Why a row is left out; a blank cell leaves it in.
+    #[serde(default)]
+    pub skip: Option<usize>,
+    /// How the cells come from those of the file; `None`: they are the file's own. With a plan
+    /// every position is one of its columns, without one a field of the record.
+    #[serde(default)]
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Columns {
@@ -130,6 +139,7 @@ impl Columns {
             "org_external_id" => &mut self.org_external_id,
             "org_name" => &mut self.org_name,
             "role_slugs" => &mut self.role_slugs,
+            SKIP_COLUMN => &mut self.skip,
             _ => return None,
         })
     }
@@ -144,6 +154,8 @@ pub(super) struct Header {
     pub(super) named: usize,
     /// Sentences about columns that are ignored.
     pub(super) warnings: Vec<String>,
+    /// What the file was read as; `None` without a profile.
+    pub(super) read_as: Option<String>,
 }
 
 /// One header cell.
@@ -173,35 +185,114 @@ pub(super) fn parse(
     at: &Place,
     org_mode: &OrgMode,
     renames: &[Rename],
+    profile: &ProfileChoice,
 ) -> Result<Header, SourceError> {
     let mut cells = cells(text, fields, at);
     refuse_other_delimiter(&cells, fields.delimiter(), at)?;
     let shadowed = apply(renames, &mut cells, at)?;
     refuse_twice(&cells)?;
+    refuse_organizations(&cells, org_mode)?;
+    if let Some(profile) = chosen(profile, &cells, renames) {
+        let mut header = mapped(&profile, &cells, at, org_mode)?;
+        header.columns.delimiter = fields.delimiter();
+        header.warnings.extend(shadowed);
+        return Ok(header);
+    }
     let Some(email) = position(&cells, "email") else {
         return Err(no_email(&cells, at));
     };
     refuse_not_built(&cells)?;
-    refuse_organizations(&cells, org_mode)?;
     let mut columns = Columns {
         count: cells.len(),
         email,
         delimiter: fields.delimiter(),
         ..Columns::default()
     };
-    for name in KNOWN {
+    for name in KNOWN.iter().chain([&SKIP_COLUMN]) {
         if let Some(slot) = columns.slot(name) {
             *slot = position(&cells, name);
         }
     }
-    let named = cells.iter().rposition(|cell| !cell.plain.is_empty());
     Ok(Header {
         columns,
-        named: named.map_or(0, |last| last + 1),
+        named: named_cells(&cells),
         warnings: shadowed
             .into_iter()
             .chain(unknown_warning(&cells))
             .collect(),
+        read_as: None,
+    })
+}
+
+/// Returns how many cells a record must have: up to the last one with a name.
+fn named_cells(cells: &[Cell]) -> usize {
+    let named = cells.iter().rposition(|cell| !cell.plain.is_empty());
+    named.map_or(0, |last| last + 1)
+}
+
+/// Returns the profile of a header.
+fn chosen(choice: &ProfileChoice, cells: &[Cell], renames: &[Rename]) -> Option<Arc<Profile>> {
+    match choice {
+        // Who maps columns by hand has said what they are.
+        ProfileChoice::Detect if !renames.is_empty() => None,
+        ProfileChoice::Off => None,
+        ProfileChoice::Use(profile) => Some(Arc::clone(profile)),
+        ProfileChoice::Detect => profile::detected(&names_of(cells)),
+    }
+}
+
+fn names_of(cells: &[Cell]) -> Vec<String> {
+    cells.iter().map(|cell| cell.plain.clone()).collect()
+}
+
+/// Returns the columns of a header that a profile maps.
+fn mapped(
+    profile: &Profile,
+    cells: &[Cell],
+    at: &Place,
+    org_mode: &OrgMode,
+) -> Result<Header, SourceError> {
+    let plan = profile
+        .bind(&names_of(cells))
+        .map_err(|unbound| SourceError::ProfileColumn {
+            profile: profile.name.clone(),
+            column: unbound.missing,
+            wanted_by: unbound.wanted_by,
+            at: at.clone(),
+        })?;
+    let named: Vec<&str> = plan
+        .names()
+        .filter(|name| ORGANIZATION.contains(name))
+        .collect();
+    if let (OrgMode::Single { .. }, false) = (org_mode, named.is_empty()) {
+        return Err(SourceError::OrganizationColumns {
+            names: named.into_iter().map(str::to_owned).collect(),
+            at: at.clone(),
+        });
+    }
+    let mut columns = Columns {
+        count: cells.len(),
+        ..Columns::default()
+    };
+    for (index, name) in plan.names().enumerate() {
+        if name == "email" {
+            columns.email = index;
+        } else if let Some(slot) = columns.slot(name) {
+            *slot = Some(index);
+        }
+    }
+    let read_as = plan.told(
+        &cells
+            .iter()
+            .map(|cell| cell.name.clone())
+            .collect::<Vec<_>>(),
+    );
+    columns.plan = Some(Arc::new(plan));
+    Ok(Header {
+        columns,
+        named: named_cells(cells),
+        warnings: Vec::new(),
+        read_as: Some(read_as),
     })
 }
 
@@ -301,15 +392,6 @@ fn cells(text: &str, fields: &Fields, at: &Place) -> Vec<Cell> {
     cells
 }
 
-/// Returns a name without letter case, spaces, `-` and `_`.
-fn plain(name: &str) -> String {
-    let counts = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '_');
-    name.chars()
-        .filter(counts)
-        .flat_map(char::to_lowercase)
-        .collect()
-}
-
 fn position(cells: &[Cell], known: &str) -> Option<usize> {
     cells.iter().position(|cell| cell.is(known))
 }
@@ -394,7 +476,8 @@ fn those_of(cells: &[Cell], known: &[&str]) -> (Vec<String>, Option<Place>) {
 }
 
 fn unknown_warning(cells: &[Cell]) -> Option<String> {
-    let is_known = |cell: &Cell| KNOWN.iter().any(|name| cell.is(name));
+    let names = KNOWN.iter().chain([&SKIP_COLUMN]);
+    let is_known = |cell: &Cell| names.clone().any(|name| cell.is(name));
     let unknown: Vec<&Cell> = cells
         .iter()
         .filter(|cell| !cell.plain.is_empty() && !cell.shadowed && !is_known(cell))
@@ -482,7 +565,7 @@ mod tests {
             line: 1,
             ..Place::default()
         };
-        parse(text, &fields, &at, mode, &[])
+        parse(text, &fields, &at, mode, &[], &ProfileChoice::Off)
     }
 
     fn read(text: &str) -> Result<Header, SourceError> {
@@ -559,7 +642,7 @@ mod tests {
         }
     }
 
-    fn mapped(text: &str, maps: &[(&str, &str)]) -> Result<Header, SourceError> {
+    fn read_mapped(text: &str, maps: &[(&str, &str)]) -> Result<Header, SourceError> {
         let renames: Vec<Rename> = maps
             .iter()
             .map(|(theirs, known)| Rename {
@@ -575,13 +658,14 @@ mod tests {
             &Place::default(),
             &OrgMode::Columns,
             &renames,
+            &ProfileChoice::Off,
         )
     }
 
     #[test]
     fn a_mapped_column_is_what_it_is_mapped_to() {
         let maps = [("work-mail", "email"), ("Company", "org_name")];
-        let header = mapped("Name,Work Mail,company\n", &maps).unwrap();
+        let header = read_mapped("Name,Work Mail,company\n", &maps).unwrap();
         assert_eq!(
             (header.columns.email, header.columns.org_name),
             (1, Some(2))
@@ -591,12 +675,12 @@ mod tests {
 
     #[test]
     fn a_mapped_column_takes_the_name_from_its_owner_and_that_is_said() {
-        let header = mapped("email,Work Mail\n", &[("Work Mail", "email")]).unwrap();
+        let header = read_mapped("email,Work Mail\n", &[("Work Mail", "email")]).unwrap();
         assert_eq!(header.columns.email, 1);
         let said = "ignoring the column email: --map says that Work Mail is email";
         assert_eq!(header.warnings, vec![said]);
         let swapped = [("email", "external_id"), ("external_id", "email")];
-        let header = mapped("email,external_id\n", &swapped).unwrap();
+        let header = read_mapped("email,external_id\n", &swapped).unwrap();
         assert_eq!(
             (header.columns.email, header.columns.external_id),
             (1, Some(0))
@@ -606,7 +690,7 @@ mod tests {
 
     #[test]
     fn a_column_that_is_mapped_and_missing_is_refused_with_the_nearest() {
-        let error = mapped("email,Compnay\n", &[("Company", "org_name")]).unwrap_err();
+        let error = read_mapped("email,Compnay\n", &[("Company", "org_name")]).unwrap_err();
         assert_eq!(error.code(), "map_column_missing");
         assert!(error.hint().unwrap().contains("Compnay"), "{error:?}");
     }

@@ -10,6 +10,7 @@
 //! # See
 //! [`index`](mod@index) for the one pass, [`rules`] for what makes a row fail.
 
+mod cells;
 pub mod chunk;
 pub mod error;
 pub mod generate;
@@ -18,6 +19,7 @@ pub mod index;
 mod keyed;
 pub mod open;
 mod pairs;
+pub mod profile;
 pub mod records;
 pub mod row;
 pub mod rules;

@@ -136,6 +136,7 @@ fn bad_rows_break_rows_and_never_the_file() {
         hash_key: 1,
         delimiter: crate::model::Delimiter::Comma,
         renames: Vec::new(),
+        profile: crate::source::profile::ProfileChoice::Off,
     };
     let index = build(&path, &options, &mut |_| {}).unwrap();
     assert_eq!((index.rows, index.followers.len()), (1300, 0));

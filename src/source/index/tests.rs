@@ -20,6 +20,7 @@ fn options(chunk_size: u32) -> IndexOptions {
         hash_key: 42,
         delimiter: Delimiter::Comma,
         renames: Vec::new(),
+        profile: ProfileChoice::Off,
     }
 }
 

@@ -29,6 +29,7 @@ fn options(want: &Value) -> IndexOptions {
         org_mode: OrgMode::Columns,
         hash_key: 1,
         delimiter: crate::model::Delimiter::Comma,
+        profile: super::super::profile::ProfileChoice::Off,
         renames: maps
             .map(|(theirs, known)| Rename {
                 theirs: theirs.clone(),
