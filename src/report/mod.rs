@@ -13,6 +13,8 @@
 pub mod event_json;
 pub mod events;
 pub mod outfile;
+pub mod plan;
+pub mod problems;
 pub mod progress;
 pub mod reasons;
 pub mod rejects;

@@ -1,6 +1,6 @@
-use super::super::{Credential, records::Fields};
+use super::super::records::Fields;
 use super::*;
-use crate::model::RowNumber;
+use crate::model::OrgKey;
 use secrecy::ExposeSecret;
 
 const HEADER: &str = "email,first_name,last_name,email_verified,external_id,password,\
