@@ -17,7 +17,7 @@ use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
 use crate::report::plan::{Plan, PlanFacts};
 use crate::report::problems::ProblemGroup;
-use crate::report::{EventLog, Summary, SummaryFacts, screen, words};
+use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
 use secrecy::SecretString;
@@ -206,13 +206,16 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
     let Some(path) = &args.events else {
         return Ok(None);
     };
-    EventLog::start(path).map(Some).map_err(|error| {
-        let message = format!(
-            "the events file {} cannot be opened: {error}",
-            path.display()
-        );
-        CliError::new(Exit::Disk, "events_file", message)
-    })
+    let overflow = args.events_overflow.map_or(Overflow::Block, Overflow::from);
+    EventLog::start(path, EventOptions::usual(overflow))
+        .map(Some)
+        .map_err(|error| {
+            let message = format!(
+                "the events file {} cannot be opened: {error}",
+                path.display()
+            );
+            CliError::new(Exit::Disk, "events_file", message)
+        })
 }
 
 fn config(
@@ -249,7 +252,7 @@ fn perform(
     ledger: Ledger,
     lock: Option<OwnedFd>,
     mut events: Option<EventLog>,
-) -> (RunEnd, io::Result<()>) {
+) -> (RunEnd, io::Result<u64>) {
     let display = &mut ctx.display;
     let mut observer = |event: &RunEvent| {
         display.on_event(Mono::now(), event);
@@ -259,11 +262,11 @@ fn perform(
     };
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
     display.finish();
-    (end, events.map_or(Ok(()), EventLog::finish))
+    (end, events.map_or(Ok(0), EventLog::finish))
 }
 
 /// Returns the exit code: the run's, unless all went well but the events that were asked for.
-fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
+fn exit_of(end: &RunEnd, events: &io::Result<u64>) -> Exit {
     match Exit::of_run(&end.why, &end.rows) {
         Exit::Success | Exit::RowsFailed if events.is_err() => Exit::Disk,
         exit => exit,
@@ -306,7 +309,7 @@ fn conclude(
     args: &TuningArgs,
     shown: &Shown<'_>,
     end: &RunEnd,
-    events: io::Result<()>,
+    events: io::Result<u64>,
     place: Option<&Place>,
 ) -> CliResult<()> {
     let mut summary = Summary::new(SummaryFacts {
@@ -323,6 +326,13 @@ fn conclude(
     // A run that was stopped counted only a part.
     if end.snapshot.state == RunState::Completed {
         summary.plan.clone_from(&shown.plan);
+    }
+    if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
+        let events = words::counted(*dropped, "event");
+        ctx.say(&format!(
+            "warning: {events} did not fit into {}: the disk was slower than the run (--events-overflow)",
+            path.display()
+        ));
     }
     let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
         let path = args.events.as_ref()?.display();

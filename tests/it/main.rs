@@ -12,7 +12,9 @@
 )]
 
 mod access;
+mod check;
 mod crash;
+mod documents;
 mod existing;
 mod faults;
 mod faults_answers;
