@@ -113,6 +113,8 @@ pub struct CheckArgs {
     /// Write it as JSON lines instead
     #[arg(long, requires = "out")]
     pub jsonl: bool,
+}
+
 /// What gives way when the events file cannot keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OverflowArg {

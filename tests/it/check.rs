@@ -134,7 +134,7 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
         .expect(1)
         .json();
     let problems = plan["plan"]["problems"].as_array().unwrap().clone();
-    assert_eq!(problems.len(), 24);
+    assert_eq!(problems.len(), 25);
     assert!(
         problems
             .iter()
