@@ -19,7 +19,8 @@ use std::path::Path;
 
 /// Runs `check`.
 pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
-    let options = resolve::job_options(&identity_of(args))?;
+    let identity = identity_of(args);
+    let options = resolve::job_options(&identity)?;
     let path = resolve::source_file(&args.file)?;
     let repaired = args
         .fix
@@ -31,8 +32,12 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         chunk_size: options.chunk_size,
         org_mode: options.org_mode.clone(),
         hash_key: entropy(),
+        profile: resolve::profile(&identity)?.unwrap_or_default(),
     };
     let index = source::build(&path, &shape, &mut |_| {})?;
+    if args.fix.is_some() && index.columns.plan.is_some() {
+        return Err(of_profile());
+    }
     let file = open(&path)?;
     let mut visit = |finding: &Finding| match &mut list {
         Some(list) => list.write(&line_of(finding)),
@@ -58,12 +63,21 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     })
 }
 
+/// What a profile makes of a file has no cells of its own that could be repaired.
+fn of_profile() -> CliError {
+    let message =
+        "--fix repairs files in userferry's own columns, and this one is read by a profile";
+    CliError::usage("fix_profile", message)
+        .hint("leave --fix out; an import reads the file as it is, and so does `--profile none`")
+}
+
 /// The options of an import that rules depend on.
 fn identity_of(args: &CheckArgs) -> IdentityArgs {
     IdentityArgs {
         org_id: args.org_id.clone(),
         org_external_id: args.org_external_id.clone(),
         require_membership: args.require_membership,
+        profile: args.profile.clone(),
         ..IdentityArgs::default()
     }
 }
@@ -130,7 +144,12 @@ fn summary(ctx: &Context, path: &Path, index: &Index, report: &CheckReport) -> C
         errors: report.count(Severity::Error),
         warnings: report.count(Severity::Warning),
         fixed: report.count(Severity::Fixed),
-        notes: index.warnings.clone(),
+        notes: index
+            .read_as
+            .iter()
+            .chain(&index.warnings)
+            .cloned()
+            .collect(),
         problems: groups_of(report),
         elapsed_s: (elapsed * 1000.0).round() / 1000.0,
     }

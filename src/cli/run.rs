@@ -166,7 +166,6 @@ pub fn rehearse(
         rows: &end.rows,
         memberships: &end.memberships,
         organizations: &end.organizations,
-        requests: &end.snapshot.requests,
         limits: config.tuning.limits,
         concurrency: config.tuning.concurrency,
         problems,

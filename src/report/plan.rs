@@ -2,7 +2,7 @@
 
 use super::problems::{self, ProblemGroup};
 use super::words;
-use crate::model::{MembershipTally, OrgTally, RateLimit, RateLimits, RequestTally, RowTally};
+use crate::model::{MembershipTally, OrgTally, RateLimit, RateLimits, RowTally};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -23,8 +23,6 @@ pub struct PlanFacts<'a> {
     pub memberships: &'a MembershipTally,
     /// Organizations by what would become of them.
     pub organizations: &'a OrgTally,
-    /// Requests that would be sent.
-    pub requests: &'a RequestTally,
     /// The limits that the real run would keep.
     pub limits: RateLimits,
     /// Rows in flight per worker.
@@ -69,6 +67,23 @@ pub struct Calls {
     pub reads: u64,
 }
 
+impl Calls {
+    fn of(facts: &PlanFacts<'_>) -> Self {
+        let orgs = facts.organizations;
+        Self {
+            create_user: facts.rows.created,
+            create_membership: facts.memberships.created,
+            create_organization: orgs.created,
+            // Every organization is looked up once, and the first request is a look as well.
+            reads: orgs.created + orgs.found + orgs.failed + 1,
+        }
+    }
+
+    fn writes(self) -> u64 {
+        self.create_user + self.create_membership + self.create_organization
+    }
+}
+
 impl Plan {
     /// Makes the plan.
     pub fn new(facts: PlanFacts<'_>) -> Self {
@@ -80,19 +95,15 @@ impl Plan {
         } else {
             facts.limits
         };
-        let (limited_by, limit, shortest_s) = slowest(&limits, facts.requests);
+        let calls = Calls::of(&facts);
+        let (limited_by, limit, shortest_s) = slowest(&limits, calls);
         let mut problems = facts.problems;
         for example in problems.iter_mut().flat_map(|group| &mut group.examples) {
             example.value = None;
             example.suggestion = None;
         }
         Self {
-            calls: Calls {
-                create_user: facts.rows.created,
-                create_membership: facts.memberships.created,
-                create_organization: facts.organizations.created,
-                reads: facts.requests.reads,
-            },
+            calls,
             limits_assumed,
             limited_by,
             limit_per_s: limit.per_second(),
@@ -167,11 +178,11 @@ impl Plan {
 }
 
 /// Returns the limit that decides, and the seconds it makes the requests take.
-fn slowest(limits: &RateLimits, requests: &RequestTally) -> (&'static str, RateLimit, f64) {
+fn slowest(limits: &RateLimits, calls: Calls) -> (&'static str, RateLimit, f64) {
     let all = [
-        ("writes", limits.writes, requests.writes),
-        ("reads", limits.reads, requests.reads),
-        ("total", limits.total, requests.total),
+        ("writes", limits.writes, calls.writes()),
+        ("reads", limits.reads, calls.reads),
+        ("total", limits.total, calls.writes() + calls.reads),
     ];
     let mut slowest = ("writes", limits.writes.unwrap_or(WRITES), 0.0);
     for (name, limit, requests) in all {
@@ -222,12 +233,6 @@ mod tests {
             rows: &rows,
             memberships: &memberships,
             organizations: &OrgTally::default(),
-            requests: &RequestTally {
-                total: 1_200_001,
-                writes: 1_200_000,
-                reads: 1,
-                ..RequestTally::default()
-            },
             limits,
             concurrency,
             problems: Vec::new(),

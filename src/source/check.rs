@@ -142,6 +142,9 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn row(&mut self, record: &CsvRecord) -> Result<(), CheckError> {
+        if record.left_out(self.columns).is_some() {
+            return Ok(());
+        }
         drop(judge(record, self.columns, self.rules, &mut self.problems));
         self.between.judge(record.number, &mut self.problems);
         self.report.failing += u64::from(self.problems.error().is_some());
@@ -193,7 +196,7 @@ impl<'a> Between<'a> {
     }
 
     fn judge(&mut self, row: RowNumber, problems: &mut Problems) {
-        if let Some(conflict) = self.conflicts.next_if(|conflict| conflict.row == row) {
+        if let Some(conflict) = next_of(&mut self.conflicts, row, |conflict| conflict.row) {
             let words = format!(
                 "row {} has the same external_id with another email; the lowest row keeps it: \
                  correct one of the two",
@@ -201,8 +204,8 @@ impl<'a> Between<'a> {
             );
             problems.tell(EXTERNAL_ID_CONFLICT, "external_id", words);
         }
-        let differs = self.differing.next_if(|differing| **differing == row);
-        let Some(follower) = self.followers.next_if(|follower| follower.row == row) else {
+        let differs = next_of(&mut self.differing, row, |differing| *differing);
+        let Some(follower) = next_of(&mut self.followers, row, |follower| follower.row) else {
             return;
         };
         if differs.is_some() {
@@ -220,6 +223,16 @@ impl<'a> Between<'a> {
             problems.tell(MEMBERSHIP_REPEATED, "email", words);
         }
     }
+}
+
+/// Returns the entry of `row` if there is one; those of lower rows are stepped over.
+fn next_of<'a, T>(
+    entries: &mut Peekable<Iter<'a, T>>,
+    row: RowNumber,
+    row_of: impl Fn(&T) -> RowNumber,
+) -> Option<&'a T> {
+    while entries.next_if(|entry| row_of(entry) < row).is_some() {}
+    entries.next_if(|entry| row_of(entry) == row)
 }
 
 #[cfg(test)]

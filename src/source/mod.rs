@@ -10,6 +10,7 @@
 //! # See
 //! [`index`](mod@index) for the one pass, [`rules`] for what makes a row fail.
 
+mod cells;
 pub mod check;
 pub mod chunk;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod header;
 pub mod index;
 mod keyed;
 mod pairs;
+pub mod profile;
 pub mod records;
 pub mod row;
 pub mod rules;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::OrgMode;
+use crate::source::profile::ProfileChoice;
 use crate::source::{IndexOptions, build, parse_row, read_chunk};
 use std::io::Write as _;
 
@@ -10,6 +11,7 @@ pub(in crate::source) fn indexed(text: &str) -> (tempfile::NamedTempFile, Index)
         chunk_size: 3,
         org_mode: OrgMode::Columns,
         hash_key: 1,
+        profile: ProfileChoice::Off,
     };
     let index = build(file.path(), &options, &mut |_| {}).unwrap();
     (file, index)

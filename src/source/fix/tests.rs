@@ -1,5 +1,6 @@
 use super::super::check::tests::{indexed, rules};
 use super::*;
+use crate::source::profile::ProfileChoice;
 use crate::source::{IndexOptions, build, parse_row, read_chunk};
 use proptest::prelude::*;
 
@@ -66,6 +67,7 @@ fn meaning(text: &str) -> Option<Vec<String>> {
         chunk_size: 3,
         org_mode: crate::model::OrgMode::Columns,
         hash_key: 1,
+        profile: ProfileChoice::Off,
     };
     let index = build(file.path(), &options, &mut |_| {}).ok()?;
     let mut out = Vec::new();
