@@ -7,6 +7,7 @@ use crate::ledger::writer::{Request, Writer, WriterError};
 use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
 use crate::model::clock::wall_ms;
 use crate::model::event::RunEvent;
+use crate::model::plant;
 use crate::model::rng::entropy;
 use crate::model::{Mono, ServerMs, WorkerId};
 use crate::pace::Pacer;
@@ -230,6 +231,8 @@ impl<'a> Driver<'a> {
                 }
             }
             Effect::Emit(event) => {
+                let crashes = plant::is(101) && matches!(event, RunEvent::Settled(_));
+                assert!(!crashes, "planted: {event:?}");
                 if let RunEvent::WorkerGone { worker, .. } = &event {
                     self.workers.remove(worker);
                 }
