@@ -55,6 +55,8 @@ fn crashed(place: &str) -> String {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     crash::end_on_panic(crashed);
+    crash::leave_no_core();
+    resolve::take_name();
     let started = Mono::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

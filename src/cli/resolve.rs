@@ -136,12 +136,26 @@ pub fn absolute(path: &Path) -> CliResult<PathBuf> {
     })
 }
 
-/// Returns this program's own path: what workers and sandboxes are started from.
+/// This very program, whatever stands at its path by now: an upgrade under way must not mix builds.
+const ITSELF: &str = "/proc/self/exe";
+
+/// Returns what workers and sandboxes are started from.
 pub fn program() -> CliResult<PathBuf> {
+    if cfg!(target_os = "linux") && Path::new(ITSELF).exists() {
+        return Ok(PathBuf::from(ITSELF));
+    }
     std::env::current_exe().map_err(|error| {
         let message = format!("this program cannot find itself to start workers: {error}");
         CliError::new(Exit::Internal, "program", message)
     })
+}
+
+/// Names this process after the program: one that was started from [`ITSELF`] is called `exe`.
+pub fn take_name() {
+    if cfg!(target_os = "linux") {
+        // Only what `ps` and `top` show depends on it.
+        let _without = std::fs::write("/proc/self/comm", "userferry");
+    }
 }
 
 /// Makes a private folder that vanishes with the value.

@@ -205,7 +205,10 @@ fn config(
 ) -> CliResult<RunConfig> {
     Ok(RunConfig {
         job: record.name.clone(),
-        program: resolve::program()?,
+        program: match &args.worker_program {
+            Some(program) => program.clone(),
+            None => resolve::program()?,
+        },
         source: record.source.clone(),
         columns: record.columns.clone(),
         options: record.options.clone(),

@@ -1,7 +1,8 @@
 //! What a panic does to a process of ours: it says where, never what, and ends everything at once.
 //!
 //! A panic is a crash: whoever goes on after one may be wrong, and whoever waits for a thread or a
-//! task that panicked waits for ever. Its words may quote a row, so only the place is told.
+//! task that panicked waits for ever. Its words may quote a row, so only the place is told; and no
+//! image of its memory is left, which holds the key and people.
 #![expect(
     clippy::disallowed_methods,
     clippy::exit,
@@ -9,6 +10,7 @@
     reason = "a process that crashed has no main left to return to"
 )]
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 
@@ -28,6 +30,18 @@ pub fn end_on_panic(words: fn(place: &str) -> String) {
         eprintln!("{}", words(place.as_deref().unwrap_or("an unknown place")));
         std::process::exit(INTERNAL);
     }));
+}
+
+/// From now on a crash of this process, and of those it starts, leaves no core file.
+pub fn leave_no_core() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    // Lowering a limit is always allowed; where it is not, nothing else would be, either.
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        eprintln!("warning: core files cannot be switched off: {error}");
+    }
 }
 
 #[cfg(test)]
