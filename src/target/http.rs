@@ -322,6 +322,11 @@ fn checked(base_url: &str) -> Result<Url, ClientError> {
     }
 }
 
+/// Returns whether `base_url` can only mean this machine.
+pub(super) fn is_this_machine(base_url: &str) -> bool {
+    Url::parse(base_url).is_ok_and(|url| is_loopback(&url))
+}
+
 /// Returns whether `url` can only mean this machine.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
