@@ -215,6 +215,11 @@ impl Shell {
     }
 
     async fn send(&self, op: &Op) -> Exchange {
+        // Counted as it is sent: a run that ends before the answer has sent it all the same.
+        let now = Mono::now();
+        if !self.config.dry_run {
+            self.outbox.count(|delta| count_sent(delta, op, now));
+        }
         self.in_flight.set(self.in_flight.get() + 1);
         let exchange = self.client.send(op).await;
         self.in_flight.set(self.in_flight.get() - 1);
@@ -227,7 +232,7 @@ impl Shell {
         self.outbox.count(|delta| {
             // A dry run asks nobody anything.
             if !dry {
-                count_request(delta, op, exchange, verdict, micros);
+                count_answer(delta, exchange, verdict, micros);
             }
         });
         if self.config.record_calls {
@@ -276,23 +281,19 @@ impl Shell {
     }
 }
 
-fn count_request(
-    delta: &mut StatsDelta,
-    op: &Op,
-    exchange: &Exchange,
-    verdict: &Verdict,
-    micros: u32,
-) {
+fn count_sent(delta: &mut StatsDelta, op: &Op, at: Mono) {
     delta.requests.total += 1;
     match op.class() {
         RequestClass::Write => {
             delta.requests.writes += 1;
-            let at = exchange.started;
             let (first, last) = delta.writes_between.unwrap_or((at, at));
             delta.writes_between = Some((first.min(at), last.max(at)));
         }
         RequestClass::Read => delta.requests.reads += 1,
     }
+}
+
+fn count_answer(delta: &mut StatsDelta, exchange: &Exchange, verdict: &Verdict, micros: u32) {
     match verdict {
         Verdict::NotApplied(NotApplied::Throttled(_)) => delta.requests.throttled += 1,
         Verdict::Ambiguous(_) => delta.requests.ambiguous += 1,
