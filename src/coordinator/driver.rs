@@ -80,6 +80,7 @@ fn core_config(config: &RunConfig) -> CoreConfig {
     CoreConfig {
         started: config.started,
         workers: config.tuning.workers,
+        concurrency: config.tuning.concurrency,
         limits: config.tuning.limits,
         create_orgs: config.options.create_orgs,
         dry_run: config.dry_run,

@@ -41,6 +41,7 @@ fn config(workers: u32) -> CoreConfig {
     CoreConfig {
         started: Mono::default(),
         workers,
+        concurrency: 4,
         limits: RateLimits::default(),
         create_orgs: true,
         dry_run: false,
@@ -175,6 +176,15 @@ impl Play {
         }
     }
 
+    /// Should everything die now: rows that are leased and have no outcome.
+    fn few_are_in_doubt(&self) {
+        let open = |row: &&RowNumber| !self.settled.contains_key(row);
+        let doubtful = self.leased.iter().filter(open).count();
+        // A chunk of five for each, which is more than the four rows in flight.
+        let most = 5 * self.core.config.workers as usize;
+        assert!(doubtful <= most, "{doubtful} rows in doubt");
+    }
+
     fn hear(&mut self, worker: WorkerId, message: ToWorker) {
         if !self.alive.contains(&worker) {
             return;
@@ -287,6 +297,7 @@ impl Play {
                     let spec = spec.expect("plays use chunks of five rows");
                     let all = (0..spec.rows).map(|n| RowNumber(spec.first_row.0 + n));
                     self.leased.extend(rows.unwrap_or_else(|| all.collect()));
+                    self.few_are_in_doubt();
                 }
                 Change::Settle(outcomes) => {
                     for outcome in outcomes {
