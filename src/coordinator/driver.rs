@@ -5,7 +5,7 @@ use super::core::{Core, CoreConfig, Effect, Event, state_of};
 use super::signals::Signals;
 use crate::ledger::writer::{Request, Writer, WriterError};
 use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
-use crate::model::clock::wall_ms;
+use crate::model::clock::{slept, wall_ms};
 use crate::model::event::RunEvent;
 use crate::model::plant;
 use crate::model::rng::entropy;
@@ -18,6 +18,7 @@ use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -30,6 +31,9 @@ const BATCH_MAX: usize = 512;
 /// A real run asks for the next chunk when fewer rows than a worker can have in flight are left;
 /// a dry run finishes a row in microseconds and needs more of them at hand.
 const DRY_PREFETCH_ROWS: u32 = 2000;
+
+/// Shorter sleeps do no harm, and two clocks are never read at the very same time.
+const SLEEP_MIN: Duration = Duration::from_millis(500);
 
 type Reply = (u64, Result<CommitReply, Arc<LedgerError>>);
 
@@ -103,6 +107,8 @@ struct Driver<'a> {
     /// Events that performing effects gave rise to.
     own: Vec<Event>,
     paced: (bool, bool),
+    /// How long the machine has slept since it was started, as of the last look.
+    slept: Duration,
 }
 
 impl<'a> Driver<'a> {
@@ -141,6 +147,7 @@ impl<'a> Driver<'a> {
                 })
                 .ok(),
             own: Vec::new(),
+            slept: slept(),
             config,
         }
     }
@@ -177,6 +184,7 @@ impl<'a> Driver<'a> {
             Some((worker, input)) = self.inbox.recv() => events.push(event_of_input(worker, input)),
             () = tokio::time::sleep(wait) => events.push(Event::Tick),
         }
+        self.notice_sleep(events);
         while events.len() < BATCH_MAX {
             if let Ok(reply) = self.replies.try_recv() {
                 events.push(event_of_reply(reply));
@@ -185,6 +193,16 @@ impl<'a> Driver<'a> {
             } else {
                 break;
             }
+        }
+    }
+
+    /// A machine that slept says so before anything that happened since.
+    fn notice_sleep(&mut self, events: &mut Vec<Event>) {
+        let total = slept();
+        let since = total.saturating_sub(self.slept);
+        if since >= SLEEP_MIN {
+            self.slept = total;
+            events.insert(0, Event::Slept(since));
         }
     }
 

@@ -246,6 +246,8 @@ impl SimWorker {
                 }
             }
             ToWorker::Ping { nonce } => self.outbox.say(FromWorker::Pong { nonce }),
+            // Nobody sleeps on this stage.
+            ToWorker::Woke => {}
             ToWorker::Drain => {
                 self.draining = true;
                 self.queue.clear();

@@ -250,6 +250,7 @@ impl Server {
                 self.create_org(key, name_at.as_ref(), intent, suspect);
             }
             ToWorker::Alive { writes, ramp } => shell.on_alive(writes, ramp),
+            ToWorker::Woke => shell.wake(),
             ToWorker::Ping { nonce } => shell.outbox.say(FromWorker::Pong { nonce }),
             ToWorker::Drain => self.drain(),
         }

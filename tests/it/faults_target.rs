@@ -152,8 +152,14 @@ fn a_403_on_the_way_stops_the_run_and_burns_no_row() {
     }
     assert_eq!(summary["error"]["code"], "forbidden", "{summary}");
     // What was sent is counted however a run ends; the last ones may not have arrived.
-    let (sent, received) = (summary["requests"]["total"].as_u64().unwrap(), proxy.received());
-    assert!((received..received + 8).contains(&sent), "{received} arrived: {summary}");
+    let (sent, received) = (
+        summary["requests"]["total"].as_u64().unwrap(),
+        proxy.received(),
+    );
+    assert!(
+        (received..received + 8).contains(&sent),
+        "{received} arrived: {summary}"
+    );
     trouble.is_well.store(true, Ordering::SeqCst);
     work.run("resume --rate none").expect(0);
     assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));

@@ -98,6 +98,8 @@ pub enum Event {
         /// Why.
         error: Arc<LedgerError>,
     },
+    /// The machine was suspended for this long; the monotonic clock stood still.
+    Slept(Duration),
     /// A signal asks the run to end.
     Signal(StopSignal),
 }
@@ -270,6 +272,7 @@ impl Core {
             Event::WorkerGone { worker, how } => self.on_gone(now, worker, how),
             Event::Committed { ticket, reply } => self.on_committed(now, ticket, reply),
             Event::CommitFailed { error, .. } => self.on_commit_failed(now, error),
+            Event::Slept(slept) => self.on_slept(now, slept),
             Event::Signal(signal) => self.on_signal(now, signal),
         }
         self.on_time(now);
@@ -736,6 +739,18 @@ impl Core {
             restarts: self.crew.restarts(),
         };
         self.emit(RunEvent::Progress(Box::new(progress)));
+    }
+
+    /// The target's clock went on; slots of before are void; nobody is blamed for the silence.
+    fn on_slept(&mut self, now: Mono, slept: Duration) {
+        tracing::info!(?slept, "the machine has slept; connections are made anew");
+        let (at, base) = self.server_base;
+        self.server_base = (at, base.after(slept));
+        for worker in self.crew.everybody() {
+            self.crew.on_heard(worker, now);
+            self.send(worker, ToWorker::Woke);
+        }
+        self.pause_all(self.pacer.paused_until().max(now));
     }
 
     /// Returns the target's time: its first `Date` plus monotonic time.

@@ -365,7 +365,7 @@ impl Core {
     }
 
     /// Tells everybody to start nothing before `until`; an `until` that has come ends a pause.
-    fn pause_all(&mut self, until: Mono) {
+    pub(super) fn pause_all(&mut self, until: Mono) {
         let generation = self.pacer.pause(until);
         for worker in self.crew.everybody() {
             self.effects.push(Effect::Send {

@@ -501,3 +501,48 @@ fn a_probe_that_waits_for_a_worker_wakes_nobody_in_vain() {
     core.on_event(now, Event::Tick, &mut effects);
     assert!(core.deadline(now) > now, "the workers are still starting");
 }
+
+#[test]
+fn after_a_sleep_slots_are_void_connections_are_made_anew_and_the_targets_clock_went_on() {
+    let mut play = Play::new(image(31, 5, &[]), 1, 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let now = play.now;
+    let before = (play.core.server_now(now), play.core.pacer.generation());
+    let mut effects = Vec::new();
+    let slept = Duration::from_hours(8);
+    play.core.on_event(now, Event::Slept(slept), &mut effects);
+    assert_eq!(play.core.server_now(now), before.0.after(slept));
+    let said: Vec<&ToWorker> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { message, .. } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(said[0], ToWorker::Woke), "{said:?}");
+    assert!(
+        matches!(said[1], ToWorker::Pause { generation, until }
+            if *generation == before.1 + 1 && *until == now),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_sleep_ends_no_pause() {
+    let mut play = Play::new(image(31, 5, &[]), 1, 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let wait = Duration::from_mins(10);
+    play.core.on_throttled(play.now, Some(wait));
+    let until = play.core.pacer.paused_until();
+    let mut effects = Vec::new();
+    play.core.on_event(
+        play.now,
+        Event::Slept(Duration::from_hours(8)),
+        &mut effects,
+    );
+    assert_eq!(play.core.pacer.paused_until(), until);
+}
