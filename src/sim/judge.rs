@@ -207,9 +207,12 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         let right = match told.state {
-            MembershipState::Created | MembershipState::Recovered => {
-                found.by == By::Job(Some(self.row))
-            }
+            MembershipState::Created => found.by == By::Job(Some(self.row)),
+            // Also what a row that is parked had made: this job made it, and its answer was lost.
+            MembershipState::Recovered => match found.by {
+                By::Job(Some(row)) => row == self.row || self.is_parked(row),
+                By::Job(None) | By::Other => false,
+            },
             MembershipState::Reactivated => found.reactivated_by == Some(self.row),
             MembershipState::Existing => self.may_be_existing(found),
             MembershipState::Failed => false,
@@ -221,16 +224,18 @@ impl<'a> Judge<'a> {
         )
     }
 
+    /// Returns whether `row` has the same email and is parked.
+    fn is_parked(&self, row: RowNumber) -> bool {
+        self.others()
+            .any(|other| other.row == row && other.state == RowState::Parked)
+    }
+
     /// It was there before, or a row that is parked had made it.
     fn may_be_existing(&self, found: &Membership) -> bool {
-        let parked = |row: RowNumber| {
-            self.others()
-                .any(|other| other.row == row && other.state == RowState::Parked)
-        };
         match (found.by, found.reactivated_by) {
             // Activated by a request whose answer was lost: it was there before all the same.
-            (By::Other, Some(row)) => row == self.row || parked(row),
-            (By::Job(Some(row)), None) => parked(row),
+            (By::Other, Some(row)) => row == self.row || self.is_parked(row),
+            (By::Job(Some(row)), None) => self.is_parked(row),
             (By::Other, None) => true,
             (By::Job(_), _) => false,
         }
@@ -393,11 +398,11 @@ fn memberships_once(world: &World) -> Judged {
             continue;
         };
         if let Some(other) = counted.insert(id, outcome.row) {
-            let parked = world
-                .ledger
-                .outcomes()
-                .values()
-                .any(|o| o.state == RowState::Parked);
+            // A row that is parked between the two made it and stands for nothing.
+            let email = |row: RowNumber| &world.plan.row(row).email_norm;
+            let parked = world.ledger.outcomes().values().any(|between| {
+                between.state == RowState::Parked && email(between.row) == email(outcome.row)
+            });
             ensure(parked, "I14", || {
                 format!("{id} is counted by rows {other} and {}", outcome.row)
             })?;

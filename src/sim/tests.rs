@@ -247,16 +247,13 @@ fn teeth() {
             plant::plant(0);
             result.err().map(|words| (seed, words))
         });
-        match found {
-            Some((seed, words)) => {
-                let words: String = words.chars().take(100).collect();
-                println!("{bug:>2} {what}: seed {seed}: {words}");
-            }
-            None => {
-                println!("{bug:>2} {what}: MISSED");
-                missed.push(*bug);
-            }
-        }
+        let Some((seed, words)) = found else {
+            println!("{bug:>2} {what}: MISSED");
+            missed.push(*bug);
+            continue;
+        };
+        let words: String = words.chars().take(100).collect();
+        println!("{bug:>2} {what}: seed {seed}: {words}");
     }
     assert!(
         missed.is_empty(),

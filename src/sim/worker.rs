@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 const HOLD_MAX: Duration = Duration::from_secs(5);
+const HOLD_MIN: Duration = Duration::from_millis(50);
 const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 const CREDITS_MAX: usize = 8;
 
@@ -550,7 +551,7 @@ impl SimWorker {
             }
             Verdict::Ambiguous(_) => self.outbox.health(class, false),
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
-                self.hold(now, wait.unwrap_or(HOLD_MAX));
+                self.hold(now, wait.unwrap_or(HOLD_MAX).max(HOLD_MIN));
                 self.outbox.say(FromWorker::Throttled { wait: *wait });
             }
             Verdict::NotApplied(NotApplied::Unauthorized) => {

@@ -3,18 +3,38 @@
 use crate::harness::{Running, Server, Work, until};
 use crate::judge::{World, plain};
 use rustix::process::Signal;
+use std::process::{Command, Stdio};
 
 /// An import under way.
 fn begun(server_options: &str, options: &str) -> (Work, Server, Running) {
     let work = Work::new();
     let server = work.sandbox(server_options);
     work.write("users.csv", plain(300));
-    let running = work.start(&format!(
+    let running = work.spawn(mindful(&work.userferry(&format!(
         "import users.csv --json --job it --chunk-size 20 {options} {}",
         server.paced(150)
-    ));
+    ))));
     server.has_applied(30);
     (work, server, running)
+}
+
+/// The command with hangups unignored: whoever runs the tests may ignore them (`nohup`), and an
+/// import honours that.
+fn mindful(command: &Command) -> Command {
+    let mut mindful = Command::new("env");
+    if cfg!(target_os = "linux") {
+        mindful.arg("--default-signal=HUP");
+    }
+    mindful
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .env_clear()
+        .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    if let Some(folder) = command.get_current_dir() {
+        mindful.current_dir(folder);
+    }
+    mindful
 }
 
 #[test]

@@ -282,15 +282,17 @@ impl Core {
     /// Returns when the core wants the next [`Event::Tick`] at the latest.
     pub fn deadline(&self, now: Mono) -> Mono {
         let mut at = self.progress_at.min(self.snapshot_at).min(self.watch_at);
-        for deadline in [
-            self.pacer.wake_at(now),
-            self.crew.start_at(),
-            self.stage.deadline(),
-        ] {
+        for deadline in [self.pacer.wake_at(now), self.crew.start_at()] {
             at = at.min(deadline.unwrap_or(at));
         }
-        // A probe that is due waits for a ready worker, and that one's arrival is an event.
-        for deadline in [self.breaker.probe_at(), self.probes.deadline()] {
+        // A probe that is due waits for a ready worker, and a stage whose time is up for the last
+        // commit: both are events.
+        let waiting = [
+            self.breaker.probe_at(),
+            self.probes.deadline(),
+            self.stage.deadline(),
+        ];
+        for deadline in waiting {
             at = at.min(deadline.filter(|due| *due > now).unwrap_or(at));
         }
         at

@@ -546,3 +546,36 @@ fn a_sleep_ends_no_pause() {
     );
     assert_eq!(play.core.pacer.paused_until(), until);
 }
+
+#[test]
+fn a_run_that_ends_waits_for_its_last_commit_without_being_woken_in_vain() {
+    let start = Mono(1_000 * MS);
+    let mut core = Core::new(config(1), image(5, 5, &[]), start);
+    let worker = WorkerId(1);
+    let said = |message| Event::WorkerSaid { worker, message };
+    let probed = FromWorker::Probed {
+        probe: 1,
+        result: ProbeResult::Ok { date: None },
+    };
+    let changed = FromWorker::SourceChanged("chunk 0".into());
+    let mut effects = Vec::new();
+    for event in [
+        Event::Tick,
+        Event::WorkerReady { worker, pid: 1 },
+        said(probed),
+        said(FromWorker::Credit),
+        said(changed),
+    ] {
+        core.on_event(start, event, &mut effects);
+    }
+    // The lease is still being committed when the time to close is up and the worker is gone.
+    let late = start.after(Duration::from_secs(3));
+    let how = "its input ended".to_owned();
+    core.on_event(late, Event::WorkerGone { worker, how }, &mut effects);
+    assert!(
+        !effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Finish(_)))
+    );
+    assert!(core.deadline(late) > late, "the reply is the next event");
+}
