@@ -99,7 +99,7 @@ impl Client {
     pub fn renewed(&self) -> Result<Self, ClientError> {
         match self {
             Self::Http(client) => client.renewed().map(Self::Http),
-            Self::Dry(client) => Ok(Self::Dry(client.clone())),
+            Self::Dry(client) => Ok(Self::Dry(*client)),
         }
     }
 

@@ -230,7 +230,7 @@ impl Model {
                 .carry
                 .get(&follower.row)
                 .and_then(|carry| carry.user.clone());
-            if let Some(user) = made.filter(|_| self.is_open_again(&image, follower.leader)) {
+            if let Some(user) = made.filter(|_| Self::is_open_again(&image, follower.leader)) {
                 let leader = image.carry.entry(follower.leader).or_default();
                 leader.user.get_or_insert(user);
             }
@@ -239,7 +239,7 @@ impl Model {
     }
 
     /// Its chunk was leased or settled in part, and it has no outcome.
-    fn is_open_again(&self, image: &JobImage, row: RowNumber) -> bool {
+    fn is_open_again(image: &JobImage, row: RowNumber) -> bool {
         image.remaining.values().any(|rows| rows.contains(&row))
     }
 
@@ -271,7 +271,7 @@ impl Model {
                 image.followers.push(FollowerImage { follower });
             }
             let leader = follower.leader;
-            if !open && !self.is_open_again(image, leader) {
+            if !open && !Self::is_open_again(image, leader) {
                 continue;
             }
             let others = self.job.followers.iter().filter(|f| f.leader == leader);
