@@ -185,6 +185,38 @@ fn check_external_id(id: &str) -> Result<(), Broken> {
         );
         return Err(Broken::new("external_id_too_long", words));
     }
+    check_dots(id, "external_id_invalid")
+}
+
+/// Returns what is wrong with the id or external id of an organization, in words that follow its
+/// name.
+pub fn org_id_fault(id: &str) -> Option<String> {
+    check_org_id(id).err().map(|broken| broken.words)
+}
+
+fn check_org_id(id: &str) -> Result<(), Broken> {
+    // Longer ones exist nowhere, and would not fit into the frames between processes.
+    if id.len() > EXTERNAL_ID_CHARS_MAX {
+        let words = format!(
+            "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
+            id.len()
+        );
+        return Err(Broken::new("organization_id_too_long", words));
+    }
+    if id.chars().any(char::is_control) {
+        let words = "a control character (a line break, a tab) is no part of an id";
+        return Err(Broken::new("organization_id_invalid", words));
+    }
+    check_dots(id, "organization_id_invalid")
+}
+
+/// Ids become parts of addresses, and there these two mean folders, however they are encoded: the
+/// request would ask for something else.
+fn check_dots(id: &str, code: &'static str) -> Result<(), Broken> {
+    if matches!(id, "." | "..") {
+        let words = format!("`{id}` alone cannot be asked for by the target's API; use another id");
+        return Err(Broken::new(code, words));
+    }
     Ok(())
 }
 
@@ -210,15 +242,8 @@ fn organization(
         );
         return Err(cells.error("org_id", &Broken::new("org_id_and_external_id", words)));
     }
-    // Longer ones exist nowhere, and would not fit into the frames between processes.
     for (column, cell) in [("org_id", id), ("org_external_id", external)] {
-        if cell.len() > EXTERNAL_ID_CHARS_MAX {
-            let words = format!(
-                "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
-                cell.len()
-            );
-            return Err(cells.error(column, &Broken::new("organization_id_too_long", words)));
-        }
+        check_org_id(cell).map_err(|broken| cells.error(column, &broken))?;
     }
     let org = org_of(id, external);
     if org.is_none() && name.is_some() {
