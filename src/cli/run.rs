@@ -15,7 +15,7 @@ use crate::ledger::{
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
-use crate::report::{EventLog, Summary, SummaryFacts, screen, words};
+use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
 use secrecy::SecretString;
@@ -191,13 +191,16 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
     let Some(path) = &args.events else {
         return Ok(None);
     };
-    EventLog::start(path).map(Some).map_err(|error| {
-        let message = format!(
-            "the events file {} cannot be opened: {error}",
-            path.display()
-        );
-        CliError::new(Exit::Disk, "events_file", message)
-    })
+    let overflow = args.events_overflow.map_or(Overflow::Block, Overflow::from);
+    EventLog::start(path, EventOptions::usual(overflow))
+        .map(Some)
+        .map_err(|error| {
+            let message = format!(
+                "the events file {} cannot be opened: {error}",
+                path.display()
+            );
+            CliError::new(Exit::Disk, "events_file", message)
+        })
 }
 
 fn config(
@@ -234,7 +237,7 @@ fn perform(
     ledger: Ledger,
     lock: Option<OwnedFd>,
     mut events: Option<EventLog>,
-) -> (RunEnd, io::Result<()>) {
+) -> (RunEnd, io::Result<u64>) {
     let display = &mut ctx.display;
     let mut observer = |event: &RunEvent| {
         display.on_event(Mono::now(), event);
@@ -244,11 +247,11 @@ fn perform(
     };
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
     display.finish();
-    (end, events.map_or(Ok(()), EventLog::finish))
+    (end, events.map_or(Ok(0), EventLog::finish))
 }
 
 /// Returns the exit code: the run's, unless all went well but the events that were asked for.
-fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
+fn exit_of(end: &RunEnd, events: &io::Result<u64>) -> Exit {
     match Exit::of_run(&end.why, &end.rows) {
         Exit::Success | Exit::RowsFailed if events.is_err() => Exit::Disk,
         exit => exit,
@@ -289,7 +292,7 @@ fn conclude(
     args: &TuningArgs,
     shown: &Shown<'_>,
     end: &RunEnd,
-    events: io::Result<()>,
+    events: io::Result<u64>,
     place: Option<&Place>,
 ) -> CliResult<()> {
     let mut summary = Summary::new(SummaryFacts {
@@ -303,6 +306,13 @@ fn conclude(
         failures: desk::failures_of(shown.ledger, &end.rows),
         snapshot: &end.snapshot,
     });
+    if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
+        let events = words::counted(*dropped, "event");
+        ctx.say(&format!(
+            "warning: {events} did not fit into {}: the disk was slower than the run (--events-overflow)",
+            path.display()
+        ));
+    }
     let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
         let path = args.events.as_ref()?.display();
         let message = format!("the events file {path} is not complete: {}", events.err()?);
