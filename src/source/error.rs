@@ -47,6 +47,9 @@ pub enum SourceError {
     /// The sorted runs of a large index cannot be written to the temporary folder, or read back.
     #[error("cannot use a temporary file while indexing")]
     Spill(#[source] std::io::Error),
+    /// The copy of the source cannot be written, or read back.
+    #[error("cannot use the copy of the source in the job's folder")]
+    Spool(#[source] std::io::Error),
     /// A folder, a pipe, a device.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
@@ -246,6 +249,7 @@ impl SourceError {
             Self::Open { .. } => "file_not_opened",
             Self::Read(_) => "file_not_read",
             Self::Spill(_) => "temporary_file",
+            Self::Spool(_) => "copy_not_written",
             Self::NotAFile { .. } => "not_a_regular_file",
             Self::Format { code, .. } => code,
             Self::HeaderMissing => "header_missing",
@@ -278,6 +282,7 @@ impl SourceError {
         let hint = match self {
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
+            Self::Spool(_) => "make room on the disk of the jobs' folder",
             Self::NotAFile { .. } => "name a CSV file on a local disk",
             Self::Format { .. } => "save it as plain UTF-8 CSV",
             Self::HeaderMissing | Self::HeaderIsData { .. } => {
@@ -345,6 +350,7 @@ impl SourceError {
             Self::Open { .. }
             | Self::Read(_)
             | Self::Spill(_)
+            | Self::Spool(_)
             | Self::NotAFile { .. }
             | Self::JsonUnknown
             | Self::JsonNul { .. }

@@ -270,7 +270,11 @@ fn a_firebase_export_needs_the_parameters_of_its_hashes() {
     work.fixture("profiles/firebase-parameters.txt");
     work.fixture("profiles/firebase.json");
     let refused = work.run("import firebase.json").expect(2);
-    assert!(refused.stderr.contains("--hash-parameters FILE"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("--hash-parameters FILE"),
+        "{}",
+        refused.stderr
+    );
     let options = "--hash-parameters firebase-parameters.txt";
     let (people, said) = import(&work, "firebase.json", options, 1);
     assert!(said.contains("read as a Firebase export"), "{said}");
@@ -278,7 +282,13 @@ fn a_firebase_export_needs_the_parameters_of_its_hashes() {
         people,
         [
             person("Ben@example.com", "", "", false, "b2"),
-            person("ada@example.com", "Ada", "King Lovelace", true, "8UmAK0zMRVZ4xNJPnTTHOoyrAxD2"),
+            person(
+                "ada@example.com",
+                "Ada",
+                "King Lovelace",
+                true,
+                "8UmAK0zMRVZ4xNJPnTTHOoyrAxD2"
+            ),
         ]
     );
     let results = work.results();
@@ -294,7 +304,12 @@ fn a_firebase_export_needs_the_parameters_of_its_hashes() {
     // Rejects are a CSV of ours: they need neither the profile nor the parameters again.
     let rejects = work.run("rejects").expect(0).stdout;
     let mut lines = rejects.lines();
-    assert!(lines.next().unwrap().starts_with("email,first_name,last_name,email_verified"));
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("email,first_name,last_name,email_verified")
+    );
     assert_eq!(lines.count(), 1);
     work.write("rejects.csv", rejects.replace("\n,", "\ndora@example.com,"));
     work.run("import rejects.csv").expect(0);
@@ -304,11 +319,11 @@ fn a_firebase_export_needs_the_parameters_of_its_hashes() {
 #[test]
 fn firebase_hashes_are_sent_as_the_documented_string() {
     let work = Work::new();
-    work.fixture("profiles/firebase-parameters.txt").fixture("profiles/firebase.json");
+    work.fixture("profiles/firebase-parameters.txt")
+        .fixture("profiles/firebase.json");
     // Of a row that fails, rejects show what would have been sent.
-    let done = work.run(
-        "import firebase.json --hash-parameters firebase-parameters.txt --require-membership",
-    );
+    let done = work
+        .run("import firebase.json --hash-parameters firebase-parameters.txt --require-membership");
     done.expect(1);
     let rejects = work.run("rejects").expect(0).stdout;
     let mut reader = csv::Reader::from_reader(rejects.as_bytes());
@@ -329,14 +344,32 @@ fn auth0_users_get_their_hashes_by_user_id_from_json_and_from_csv() {
         work.fixture("profiles/auth0-hashes.ndjson");
         let options = "--password-hashes auth0-hashes.ndjson";
         let (people, said) = import(&work, file, options, 0);
-        assert!(said.contains("2 of 4 records have a password hash"), "{file}: {said}");
-        assert!(said.contains("1 of its 3 hashes belong to nobody"), "{file}: {said}");
+        assert!(
+            said.contains("2 of 4 records have a password hash"),
+            "{file}: {said}"
+        );
+        assert!(
+            said.contains("1 of its 3 hashes belong to nobody"),
+            "{file}: {said}"
+        );
         assert_eq!(
             people,
             [
                 person("Ben@example.com", "Ben", "Doe", false, "auth0|euclid"),
-                person("ada@example.com", "Ada", "Lovelace", true, "auth0|5dea9f9c82dd7c0e76e4ec93"),
-                person("dora@example.com", "Dora", "'t Hart", true, "google-oauth2|1234"),
+                person(
+                    "ada@example.com",
+                    "Ada",
+                    "Lovelace",
+                    true,
+                    "auth0|5dea9f9c82dd7c0e76e4ec93"
+                ),
+                person(
+                    "dora@example.com",
+                    "Dora",
+                    "'t Hart",
+                    true,
+                    "google-oauth2|1234"
+                ),
             ],
             "{file}"
         );
@@ -347,7 +380,10 @@ fn auth0_users_get_their_hashes_by_user_id_from_json_and_from_csv() {
         let rejects = work.run("rejects").expect(0).stdout;
         let mut reader = csv::Reader::from_reader(rejects.as_bytes());
         let rows: Vec<Record> = reader.deserialize().map(Result::unwrap).collect();
-        let hashes: Vec<bool> = rows.iter().map(|row| !row["password_hash"].is_empty()).collect();
+        let hashes: Vec<bool> = rows
+            .iter()
+            .map(|row| !row["password_hash"].is_empty())
+            .collect();
         assert_eq!(hashes, [true, true, false], "{file}");
     }
 }
@@ -355,19 +391,42 @@ fn auth0_users_get_their_hashes_by_user_id_from_json_and_from_csv() {
 #[test]
 fn json_that_nobody_knows_is_refused_and_a_profile_of_ones_own_reads_it() {
     let work = Work::new();
-    work.write("people.json", "{\"people\":[{\"mail\":\"a@example.com\",\"name\":{\"first\":\"Ada\"}}]}");
+    work.write(
+        "people.json",
+        "{\"people\":[{\"mail\":\"a@example.com\",\"name\":{\"first\":\"Ada\"}}]}",
+    );
     let refused = work.run("import people.json").expect(65);
-    assert!(refused.stderr.contains("no profile recognises"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("no profile recognises"),
+        "{}",
+        refused.stderr
+    );
     work.write(
         "people.toml",
         "name = \"People\"\nrecords = \"people\"\n[columns]\nemail = \"mail\"\nfirst_name = \"name.first\"\n",
     );
     let server = work.sandbox("");
-    work.run(&format!("import people.json --profile people.toml {}", server.target())).expect(0);
-    assert_eq!(people(&server.dump()), [person("a@example.com", "Ada", "", false, "")]);
-    let wrong = work.run("import people.json --profile people.toml --password-hashes x --fresh").expect(2);
+    work.run(&format!(
+        "import people.json --profile people.toml {}",
+        server.target()
+    ))
+    .expect(0);
+    assert_eq!(
+        people(&server.dump()),
+        [person("a@example.com", "Ada", "", false, "")]
+    );
+    let wrong = work
+        .run("import people.json --profile people.toml --password-hashes x --fresh")
+        .expect(2);
     assert!(wrong.stderr.contains("no use for it"), "{}", wrong.stderr);
-    work.write("cut.json", "{\"user_id\":\"auth0|1\",\"email\":\"a@example.com\",\"nickname\":\"a\"}\n{\"user_id\":");
+    work.write(
+        "cut.json",
+        "{\"user_id\":\"auth0|1\",\"email\":\"a@example.com\",\"nickname\":\"a\"}\n{\"user_id\":",
+    );
     let cut = work.run("import cut.json").expect(65);
-    assert!(cut.stderr.contains("line 2: the text ends inside a record"), "{}", cut.stderr);
+    assert!(
+        cut.stderr.contains("line 2: the text ends inside a record"),
+        "{}",
+        cut.stderr
+    );
 }

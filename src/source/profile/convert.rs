@@ -2,14 +2,14 @@
 //! record after the other, dropped ones included, so that every record is accounted for.
 
 use super::hashes::Hashes;
-use super::json::{self, Record, Shape, cell};
+use super::json::{self, Shape, cell};
 use super::plan::{Plan, UnboundColumn};
 use super::{Profile, ProfileChoice, built_in};
+use crate::model::{OrgMode, RowNumber};
 use crate::source::error::{Place, SourceError};
 use crate::source::header;
 use crate::source::records::Fields;
 use crate::source::window::Window;
-use crate::model::{OrgMode, RowNumber};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -96,8 +96,12 @@ impl Conversion {
         let takes_hashes = profile.join.is_some();
         let takes_parameters = !profile.parameters.is_empty();
         let wrong = match beside {
-            Beside { hashes: Some(_), .. } if !takes_hashes => Some("--password-hashes"),
-            Beside { parameters, .. } if *parameters != Parameters::NotGiven && !takes_parameters => {
+            Beside {
+                hashes: Some(_), ..
+            } if !takes_hashes => Some("--password-hashes"),
+            Beside { parameters, .. }
+                if *parameters != Parameters::NotGiven && !takes_parameters =>
+            {
                 Some("--hash-parameters")
             }
             Beside { .. } => None,
@@ -147,11 +151,18 @@ impl Conversion {
         let profile = &self.profile;
         if self.is_json {
             let names = profile.looks_at();
-            let files: Vec<String> = names.iter().filter(|n| !self.is_beside(n)).cloned().collect();
+            let files: Vec<String> = names
+                .iter()
+                .filter(|n| !self.is_beside(n))
+                .cloned()
+                .collect();
             if let Ok(plan) = profile.bind(&names) {
                 told.push(plan.told(&names));
             }
-            told.push(format!("of its JSON records nothing is carried but {}", files.join(", ")));
+            told.push(format!(
+                "of its JSON records nothing is carried but {}",
+                files.join(", ")
+            ));
         }
         match &self.hashes {
             Some(hashes) => {
@@ -174,14 +185,25 @@ impl Conversion {
     }
 
     fn is_beside(&self, name: &str) -> bool {
-        let joined = self.profile.join.as_ref().is_some_and(|join| join.column == name);
-        joined || self.profile.parameters.iter().any(|parameter| parameter == name)
+        let joined = self
+            .profile
+            .join
+            .as_ref()
+            .is_some_and(|join| join.column == name);
+        joined
+            || self
+                .profile
+                .parameters
+                .iter()
+                .any(|parameter| parameter == name)
     }
 
     fn of_json(&mut self, text: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), SourceError> {
         let profile = Arc::clone(&self.profile);
         let names = profile.looks_at();
-        let plan = profile.bind(&names).map_err(|unbound| refused(&profile, unbound))?;
+        let plan = profile
+            .bind(&names)
+            .map_err(|unbound| refused(&profile, unbound))?;
         let plan = plan.without_prefix();
         let mut rows = Rows::begin(out, &plan)?;
         json::each(text, profile.records.as_deref(), &mut |record| {
@@ -263,7 +285,10 @@ impl Conversion {
         let count = names.len();
         let beside = self.profile.join.iter().map(|join| join.column.clone());
         names.extend(beside);
-        let plan = self.profile.bind(&names).map_err(|unbound| refused(&self.profile, unbound))?;
+        let plan = self
+            .profile
+            .bind(&names)
+            .map_err(|unbound| refused(&self.profile, unbound))?;
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));
@@ -279,7 +304,9 @@ impl Conversion {
             let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
             let named = |name: &str| names.iter().position(|other| other == name);
             let read = |name: &str| {
-                let value = named(name).map(|cell| fields.value(record, cell)).unwrap_or_default();
+                let value = named(name)
+                    .map(|cell| fields.value(record, cell))
+                    .unwrap_or_default();
                 value.strip_prefix(&prefix).unwrap_or(&value).to_owned()
             };
             let joined = names.get(count..).unwrap_or_default().to_vec();
@@ -289,7 +316,9 @@ impl Conversion {
                 Some(beside) => text_of(&joined, beside),
             })?;
             window.advance(length);
-            window.set_row(RowNumber(u32::try_from(self.records + 1).unwrap_or(u32::MAX)));
+            window.set_row(RowNumber(
+                u32::try_from(self.records + 1).unwrap_or(u32::MAX),
+            ));
         }
         rows.finish()
     }
@@ -317,7 +346,10 @@ pub fn read_parameters(path: &Path) -> Result<BTreeMap<String, String>, SourceEr
     })?;
     let text = String::from_utf8_lossy(text.get(..4096).unwrap_or(&text)).into_owned();
     let pair = |line: &str| {
-        let (name, value) = line.trim().trim_end_matches([',', ';']).split_once([':', '='])?;
+        let (name, value) = line
+            .trim()
+            .trim_end_matches([',', ';'])
+            .split_once([':', '='])?;
         let plain = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
         Some((plain(name), plain(value)))
     };
@@ -398,7 +430,9 @@ impl<'a> Rows<'a> {
     ) -> Result<(), SourceError> {
         for column in 0..plan.len() {
             let value = plan.value(column, raw);
-            self.out.write_field(value.as_bytes()).map_err(write_error)?;
+            self.out
+                .write_field(value.as_bytes())
+                .map_err(write_error)?;
         }
         self.out.write_record(None::<&[u8]>).map_err(write_error)
     }
@@ -418,9 +452,12 @@ fn write_error(error: csv::Error) -> SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
 
-    fn converted(text: &str, choice: &ProfileChoice, beside: &Beside) -> Result<String, SourceError> {
+    fn converted(
+        text: &str,
+        choice: &ProfileChoice,
+        beside: &Beside,
+    ) -> Result<String, SourceError> {
         let mut conversion = Conversion::of(text, choice, beside)?.expect("a conversion");
         let mut out = Vec::new();
         conversion.run(&mut text.as_bytes(), &mut out)?;
@@ -456,10 +493,21 @@ mod tests {
             parameters: Parameters::WithoutPasswords,
             ..Beside::default()
         };
-        assert!(detect(text, &beside).unwrap().ends_with("\na@x.org,,,,1,,,\n"));
-        let given = [("rounds", "8"), ("mem_cost", "14"), ("base64_salt_separator", "Bw=="), ("base64_signer_key", "a2V5")];
-        let given: BTreeMap<String, String> =
-            given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        assert!(
+            detect(text, &beside)
+                .unwrap()
+                .ends_with("\na@x.org,,,,1,,,\n")
+        );
+        let given = [
+            ("rounds", "8"),
+            ("mem_cost", "14"),
+            ("base64_salt_separator", "Bw=="),
+            ("base64_signer_key", "a2V5"),
+        ];
+        let given: BTreeMap<String, String> = given
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let with = |given| Beside {
             parameters: Parameters::Given(given),
             ..Beside::default()
@@ -483,8 +531,18 @@ mod tests {
         file.write_all(b"hash_config {\r\n  algorithm: SCRYPT,\r\n  base64_signer_key: ab+/==,\r\n  rounds: 8,\r\n}\r\n")
             .unwrap();
         let read = read_parameters(file.path()).unwrap();
-        let pairs: Vec<_> = read.iter().map(|(name, value)| (&**name, &**value)).collect();
-        assert_eq!(pairs, [("algorithm", "SCRYPT"), ("base64_signer_key", "ab+/=="), ("rounds", "8")]);
+        let pairs: Vec<_> = read
+            .iter()
+            .map(|(name, value)| (&**name, &**value))
+            .collect();
+        assert_eq!(
+            pairs,
+            [
+                ("algorithm", "SCRYPT"),
+                ("base64_signer_key", "ab+/=="),
+                ("rounds", "8")
+            ]
+        );
     }
 
     #[test]
@@ -503,7 +561,11 @@ mod tests {
             assert_eq!(error.code(), "nothing_to_join", "{text}");
         }
         let nothing = Beside::default();
-        assert!(Conversion::of("email\n", &ProfileChoice::Detect, &nothing).unwrap().is_none());
+        assert!(
+            Conversion::of("email\n", &ProfileChoice::Detect, &nothing)
+                .unwrap()
+                .is_none()
+        );
         assert!(Conversion::of("id\n", &clerk, &nothing).unwrap().is_none());
         let error = Conversion::of("{\"a\":1}", &ProfileChoice::Detect, &nothing).unwrap_err();
         assert_eq!(error.code(), "json_unknown");
@@ -512,7 +574,8 @@ mod tests {
     #[test]
     fn a_csv_gets_its_hashes_with_every_cell_in_place() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"{\"_id\":{\"$oid\":\"1\"},\"passwordHash\":\"$2b$10$x\"}\n").unwrap();
+        file.write_all(b"{\"_id\":{\"$oid\":\"1\"},\"passwordHash\":\"$2b$10$x\"}\n")
+            .unwrap();
         let beside = Beside {
             hashes: Some(file.path().to_owned()),
             ..Beside::default()

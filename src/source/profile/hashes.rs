@@ -133,7 +133,9 @@ impl Hashes {
         let mut block = vec![0; BLOCK_BYTES];
         let (mut done, mut lines) = (0, 0);
         while done < at {
-            let want = block.len().min(usize::try_from(at - done).unwrap_or(block.len()));
+            let want = block
+                .len()
+                .min(usize::try_from(at - done).unwrap_or(block.len()));
             let part = block.get_mut(..want).unwrap_or_default();
             let read = self.file.read_at(part, done).map_err(SourceError::Read)?;
             if read == 0 {
@@ -151,7 +153,10 @@ impl Hashes {
         let mut want = LOOK_UP_BYTES;
         loop {
             line.resize(want, 0);
-            let read = self.file.read_at(&mut line, at).map_err(SourceError::Read)?;
+            let read = self
+                .file
+                .read_at(&mut line, at)
+                .map_err(SourceError::Read)?;
             let filled = line.get(..read).unwrap_or_default();
             let end = memchr::memchr(b'\n', filled);
             if end.is_some() || read < want || want > LINE_BYTES_MAX {
@@ -196,7 +201,9 @@ impl Hashes {
 fn key_of(id: &str) -> u64 {
     let hash = blake3::hash(id.as_bytes());
     let (first, _) = hash.as_bytes().split_at(8);
-    first.iter().fold(0, |key, byte| (key << 8) | u64::from(*byte))
+    first
+        .iter()
+        .fold(0, |key, byte| (key << 8) | u64::from(*byte))
 }
 
 #[cfg(test)]
@@ -219,7 +226,11 @@ mod tests {
     fn a_hash_is_found_by_user_id_and_by_nothing_else() {
         let mut text = String::new();
         for n in 0..3000 {
-            let alias = if n % 7 == 0 { format!("\"alt_id\":\"alias{n}\",") } else { String::new() };
+            let alias = if n % 7 == 0 {
+                format!("\"alt_id\":\"alias{n}\",")
+            } else {
+                String::new()
+            };
             let padding = "x".repeat(n % 50 * 100);
             writeln!(text, "{{\"_id\":{{\"$oid\":\"{n:024}\"}},{alias}\"email\":\"a@x.org\",\"p\":\"{padding}\",\"passwordHash\":\"h{n}\"}}").unwrap();
         }
@@ -228,7 +239,11 @@ mod tests {
         for n in 0..3000 {
             let plain = hashes.find(&format!("auth0|{n:024}")).unwrap();
             let alias = hashes.find(&format!("auth0|alias{n}")).unwrap();
-            let (mine, other) = if n % 7 == 0 { (alias, plain) } else { (plain, alias) };
+            let (mine, other) = if n % 7 == 0 {
+                (alias, plain)
+            } else {
+                (plain, alias)
+            };
             assert_eq!((mine, other), (Some(format!("h{n}")), None));
         }
         assert_eq!(hashes.find("a@x.org").unwrap(), None);
@@ -241,13 +256,19 @@ mod tests {
         let record = "{\"_id\":{\"$oid\":\"1\"},\"passwordHash\":\"h\"}\n";
         for (text, line, word) in [
             (format!("{record}\n{record}"), 3, "same user id"),
-            (format!("{record}{{\"passwordHash\":\"h\"}}"), 2, "no user id"),
+            (
+                format!("{record}{{\"passwordHash\":\"h\"}}"),
+                2,
+                "no user id",
+            ),
             (format!("{record}[1]\n"), 2, "not a JSON object"),
             ("x".repeat(LINE_BYTES_MAX + BLOCK_BYTES), 1, "longer"),
         ] {
             let file = file(&text);
             match Hashes::open(file.path(), &rule()).unwrap_err() {
-                SourceError::Hashes { line: told, what, .. } => {
+                SourceError::Hashes {
+                    line: told, what, ..
+                } => {
                     assert_eq!(told, line, "{word}");
                     assert!(what.contains(word), "{what}");
                 }

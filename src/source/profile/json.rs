@@ -3,7 +3,9 @@
 
 use crate::source::error::SourceError;
 use crate::source::records::RECORD_BYTES_MAX;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -179,7 +181,9 @@ pub(super) fn each(
     };
     let mut json = serde_json::Deserializer::from_reader(text);
     let read = match (first, member) {
-        (Some(b'['), _) => Items(&mut visit).deserialize(&mut json).and_then(|()| json.end()),
+        (Some(b'['), _) => Items(&mut visit)
+            .deserialize(&mut json)
+            .and_then(|()| json.end()),
         (_, Some(member)) => {
             let array = Member {
                 member,
@@ -187,7 +191,9 @@ pub(super) fn each(
             };
             array.deserialize(&mut json).and_then(|()| json.end())
         }
-        (_, None) => json.into_iter::<Record>().try_for_each(|record| visit(record?)),
+        (_, None) => json
+            .into_iter::<Record>()
+            .try_for_each(|record| visit(record?)),
     };
     match (failed, read) {
         (Some(error), _) => Err(error),
@@ -205,7 +211,9 @@ fn told(error: serde_json::Error) -> SourceError {
         line: error.line() as u64,
         what: match error.classify() {
             serde_json::error::Category::Eof => "the text ends inside a record",
-            serde_json::error::Category::Data => "a record is not an object, or there is no array of records",
+            serde_json::error::Category::Data => {
+                "a record is not an object, or there is no array of records"
+            }
             serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
                 "this is not JSON"
             }
@@ -225,7 +233,10 @@ fn first_sign(text: &mut dyn BufRead) -> Result<Option<u8>, SourceError> {
             text.consume(MARK.len());
             continue;
         }
-        let blank = block.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let blank = block
+            .iter()
+            .take_while(|byte| byte.is_ascii_whitespace())
+            .count();
         let found = block.get(blank).copied();
         text.consume(blank);
         if found.is_some() {
@@ -257,7 +268,10 @@ impl Read for Bounded<'_> {
         let length = rest.len().min(buffer.len());
         let left = self.left.get().checked_sub(length);
         self.left.set(left.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "a JSON record is longer than 4 MiB")
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a JSON record is longer than 4 MiB",
+            )
         })?);
         let (to, _) = buffer.split_at_mut(length);
         to.copy_from_slice(rest.get(..length).unwrap_or_default());
@@ -341,7 +355,9 @@ pub(super) fn cell<'a>(record: &'a Record, path: &str) -> Cow<'a, str> {
 }
 
 fn inside<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
-    let mut steps = path.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+    let mut steps = path
+        .split(['.', '['])
+        .map(|step| step.trim_end_matches(']'));
     let mut value = record.get(steps.next()?)?;
     for step in steps {
         value = match value {
@@ -375,7 +391,10 @@ mod tests {
             ("\u{feff} {\"a\":1}\r\n\r\n{\"a\":\"x\"}", None),
             ("[{\"a\":1},{\"a\":\"x\"}]", None),
             ("[{\"a\":1},{\"a\":\"x\"}]\n", Some("users")),
-            ("{\"kind\":{\"users\":[]},\"users\":[{\"a\":1},\n{\"a\":\"x\"}]}\n", Some("users")),
+            (
+                "{\"kind\":{\"users\":[]},\"users\":[{\"a\":1},\n{\"a\":\"x\"}]}\n",
+                Some("users"),
+            ),
         ] {
             assert_eq!(all(text, member).unwrap(), expected, "{text}");
         }
@@ -386,7 +405,7 @@ mod tests {
     fn what_is_no_record_is_refused_with_its_line() {
         for (text, member, line) in [
             ("{\"a\":1}\n{\"a\":\n", None, 3),
-            ("{\"a\":1}\n5\n", None, 2),
+            ("{\"a\":1}\n\"x\"\n", None, 2),
             ("{\"a\":1}\n{a}\n", None, 2),
             ("{\"b\":[]}", Some("users"), 1),
             ("[{\"a\":1}] x", None, 1),
@@ -397,7 +416,10 @@ mod tests {
             }
         }
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(RECORD_BYTES_MAX));
-        assert!(matches!(all(&long, None).unwrap_err(), SourceError::Read(_)));
+        assert!(matches!(
+            all(&long, None).unwrap_err(),
+            SourceError::Read(_)
+        ));
     }
 
     #[test]
