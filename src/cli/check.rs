@@ -68,7 +68,7 @@ fn of_profile() -> CliError {
     let message =
         "--fix repairs files in userferry's own columns, and this one is read by a profile";
     CliError::usage("fix_profile", message)
-        .hint("leave --fix out; an import reads the file as it is, and so does `--profile none`")
+        .hint("an import reads it without repairs: leave --fix out, or say --profile none if it is no such export")
 }
 
 /// The options of an import that rules depend on.
@@ -184,7 +184,7 @@ fn line_of(finding: &Finding) -> ProblemLine {
 /// Problems are the data of this command: they go to stdout. What is said about them does not.
 fn show(ctx: &Context, args: &CheckArgs, summary: &CheckSummary) -> CliResult<()> {
     for note in &summary.notes {
-        ctx.say(&format!("warning: {note}"));
+        ctx.say(&format!("note: {note}"));
     }
     let printed = if args.json {
         screen::print_json(summary)
