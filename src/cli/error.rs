@@ -268,7 +268,9 @@ impl From<SourceError> for CliError {
             // The file may be right: two things were asked for that exclude each other.
             SourceError::OrganizationColumns { .. }
             | SourceError::MapColumnMissing { .. }
-            | SourceError::EncodingContradicted { .. } => Exit::Usage,
+            | SourceError::EncodingContradicted { .. }
+            | SourceError::HashParameters { .. }
+            | SourceError::BesideNothing { .. } => Exit::Usage,
             _ => Exit::Input,
         };
         let place = error.place();

@@ -159,7 +159,7 @@ impl<'a> Pass<'a> {
             &options.renames,
             &options.profile,
         )?;
-        let names = header::names(text, &fields);
+        let names = header::shown_names(text, &fields);
         window.advance(length);
         header.columns.header_bytes = window.offset();
         window.set_row(RowNumber(1));
