@@ -46,6 +46,8 @@ fn config(workers: u32) -> CoreConfig {
         dry_run: false,
         any_environment: false,
         max_outage: Duration::from_hours(1),
+        max_failures: None,
+        limit: None,
         time_scale: 1.0,
         seed: 1,
         wall: ServerMs(1_000_000),

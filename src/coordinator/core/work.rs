@@ -65,6 +65,8 @@ pub(super) struct NotItsRow;
 pub(super) struct Work {
     chunks: Vec<ChunkSpec>,
     chunk_rows_max: usize,
+    /// Rows after this one are left for another run.
+    limit: Option<RowNumber>,
     /// The next chunk that was never leased (or is complete: then it is passed over).
     fresh: usize,
     complete: BTreeSet<ChunkId>,
@@ -83,7 +85,10 @@ pub(super) struct Work {
 
 impl Work {
     /// Takes a job as the ledger knows it; returns followers that are doomed already.
-    pub(super) fn load(image: &mut JobImage) -> (Self, Vec<(RowNumber, Fate)>) {
+    pub(super) fn load(
+        image: &mut JobImage,
+        limit: Option<RowNumber>,
+    ) -> (Self, Vec<(RowNumber, Fate)>) {
         let (followers, released) = Followers::load(&image.followers, &image.fates);
         let chunk_rows_max = image
             .chunks
@@ -94,6 +99,7 @@ impl Work {
         let mut work = Self {
             chunks: std::mem::take(&mut image.chunks),
             chunk_rows_max: chunk_rows_max as usize,
+            limit,
             fresh: 0,
             complete: image.complete.iter().copied().collect(),
             remaining: std::mem::take(&mut image.remaining),
@@ -169,6 +175,19 @@ impl Work {
             }
             None => false,
         }
+    }
+
+    /// Returns whether some row of the job is left for another run.
+    pub(super) fn is_limited(&self) -> bool {
+        let last = self.chunks.last();
+        last.is_some_and(|chunk| {
+            !self.is_within(RowNumber(chunk.first_row.0 + chunk.rows.saturating_sub(1)))
+        })
+    }
+
+    /// Returns whether `row` is one that this run works on.
+    fn is_within(&self, row: RowNumber) -> bool {
+        self.limit.is_none_or(|limit| row <= limit)
     }
 
     /// Returns whether nothing is leased and nothing can be.
@@ -403,8 +422,8 @@ impl Work {
             let Some(chunk) = self.chunk_of(*row).map(|chunk| chunk.id) else {
                 continue;
             };
-            // Its chunk was not given out yet: the row goes with it.
-            if self.is_fresh(chunk) {
+            // Its chunk was not given out yet: the row goes with it. Or it is not for this run.
+            if self.is_fresh(chunk) || !self.is_within(*row) {
                 continue;
             }
             if self.suspects.contains(row) {
@@ -448,6 +467,9 @@ impl Work {
 
     fn fresh_unit(&mut self) -> Option<Unit> {
         while let Some(spec) = self.chunks.get(self.fresh) {
+            if !self.is_within(spec.first_row) {
+                return None;
+            }
             let chunk = spec.id;
             self.fresh += 1;
             if self.complete.remove(&chunk) {
@@ -468,7 +490,7 @@ impl Work {
 
     /// Returns the rows of a chunk that may be given out: unsettled, and no waiting follower.
     fn rows_of(&self, chunk: ChunkId) -> Vec<RowNumber> {
-        let may_go = |row: &RowNumber| !self.followers.is_held(*row);
+        let may_go = |row: &RowNumber| self.is_within(*row) && !self.followers.is_held(*row);
         if let Some(rows) = self.remaining.get(&chunk) {
             return rows.iter().copied().filter(may_go).collect();
         }

@@ -22,7 +22,7 @@ fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
         .commit(&[lease(1, 0, 100), Change::Settle(settled)])
         .unwrap();
     assert_eq!(ledger.load().unwrap().complete, [ChunkId(0)]);
-    let opened = ledger.retry().unwrap();
+    let opened = ledger.retry(&RetryPick::default()).unwrap();
     assert_eq!((opened.failed, opened.parked, opened.generation), (1, 2, 2));
     ledger.verify_totals().unwrap();
 
@@ -81,7 +81,7 @@ fn a_row_that_was_suspect_and_never_settled_stays_suspect() {
     ledger
         .commit(&[lease_rows(1, 0, 100, &[1, 2]), settled])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     let image = ledger.load().unwrap();
     assert!(image.leases[&ChunkId(0)].suspects.is_empty());
     assert_eq!(image.carry[&RowNumber(1)], Carry::default());
@@ -101,11 +101,11 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
     ledger
         .commit(&[Change::Settle(vec![half_failed(1)])])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     ledger
         .commit(&[Change::Settle(vec![parked(1, "poison")])])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     let carry = ledger.load().unwrap().carry;
     assert_eq!(
         carry[&RowNumber(1)],
@@ -117,7 +117,7 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
     ledger
         .commit(&[Change::Settle(vec![failed(1, Step::User, "x")])])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().generation, 4);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().generation, 4);
     let carry = ledger.load().unwrap().carry;
     assert_eq!(
         carry[&RowNumber(1)],
@@ -143,7 +143,7 @@ fn what_the_file_decides_stays_decided() {
     let desk = Desk::new(&new);
     let mut ledger = desk.open();
     assert_eq!(
-        ledger.retry().unwrap(),
+        ledger.retry(&RetryPick::default()).unwrap(),
         Reopened {
             generation: 1,
             ..Reopened::default()
@@ -152,7 +152,7 @@ fn what_the_file_decides_stays_decided() {
     ledger
         .commit(&[Change::Settle(vec![parked(1, "poison")])])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().parked, 1);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().parked, 1);
     let image = ledger.load().unwrap();
     assert_eq!((image.rows.failed, image.rows.pending), (1, 9));
     ledger.verify_totals().unwrap();
@@ -182,7 +182,7 @@ fn failed_organizations_are_forgotten_but_never_an_intent() {
     ledger
         .commit(&[intent, refused("a"), refused("b"), row])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().organizations, 2);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().organizations, 2);
     let image = ledger.load().unwrap();
     assert_eq!(image.organizations.failed, 0);
     let orgs: Vec<_> = image.orgs.into_iter().collect();

@@ -251,7 +251,7 @@ fn a_new_ledger_doubts_every_row_and_keeps_the_old_files() {
     ledger
         .commit(&[Change::Settle(vec![parked(1, "server_error")])])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     let image = ledger.load().unwrap();
     assert_eq!(
         image.carry.values().filter(|carry| carry.suspect).count(),
