@@ -54,7 +54,7 @@ fn no_jobs(place: &Place) -> CliError {
 pub fn read(folder: JobFolder) -> CliResult<Listed> {
     let summary = LedgerReader::open(&folder.ledger_path())
         .and_then(|reader| reader.summary())
-        .map_err(|error| CliError::of_jobs_ledger(&error, folder.name()))?;
+        .map_err(|error| CliError::of_ledger(&error).job(folder.name()))?;
     let held = JobLock::holder(folder.path())
         .map_err(CliError::from)?
         .is_some();
@@ -73,7 +73,7 @@ pub fn check(job: &Listed) -> CliResult<()> {
         return Ok(());
     }
     LedgerReader::check(&job.folder.ledger_path())
-        .map_err(|error| CliError::of_jobs_ledger(&error, job.name()))
+        .map_err(|error| CliError::of_ledger(&error).job(job.name()))
 }
 
 /// Every job of a folder.

@@ -295,7 +295,7 @@ fn conclude(
         organizations: end.organizations,
         snapshot: &end.snapshot,
     });
-    let stopped = stop::error_of(&end.why, shown.resume.as_deref()).or_else(|| {
+    let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
         let path = args.events.as_ref()?.display();
         let message = format!("the events file {path} is not complete: {}", events.err()?);
         Some(CliError::new(Exit::Disk, "events_file", message))
