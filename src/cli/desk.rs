@@ -3,8 +3,9 @@
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
+use super::stop::{self, Ending};
 use crate::ledger::{
-    Checkpoints, JobFolder, JobLock, JobSummary, LedgerReader, RunSnapshot, RunState,
+    Checkpoints, JobFolder, JobLock, JobSummary, LedgerReader, Problem, RunSnapshot, RunState,
 };
 use crate::model::tally::OrgCacheTally;
 use crate::model::{RequestTally, RowTally};
@@ -74,6 +75,18 @@ pub fn check(job: &Listed) -> CliResult<()> {
     }
     LedgerReader::check(&job.folder.ledger_path())
         .map_err(|error| CliError::of_ledger(&error).job(job.name()))
+}
+
+/// Returns what went wrong with rows of a job, grouped; nothing when its ledger cannot say.
+pub fn problems(folder: &JobFolder, rows: &RowTally) -> Vec<Problem> {
+    if !rows.has_problems() {
+        return Vec::new();
+    }
+    let read = LedgerReader::open(&folder.ledger_path()).and_then(|reader| reader.problems());
+    read.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the causes of failures cannot be read");
+        Vec::new()
+    })
 }
 
 /// Every job of a folder.
@@ -226,6 +239,19 @@ impl Listed {
         })
     }
 
+    /// Returns what a person can do now, a line each.
+    pub fn next_steps(&self, place: &Place) -> Vec<String> {
+        let problems = problems(&self.folder, self.rows());
+        let ending = Ending {
+            state: self.state,
+            rows: self.rows(),
+            limit: self.summary.settings.limit,
+            problems: &problems,
+            options: &self.summary.record.options,
+        };
+        stop::next_steps(place, self.name(), &ending)
+    }
+
     /// Returns the code a finished job exited with.
     pub fn exit(&self) -> Exit {
         Exit::of_rows(self.rows())
@@ -240,6 +266,7 @@ fn nothing_done() -> RunSnapshot {
         requests: RequestTally::default(),
         org_cache: OrgCacheTally::default(),
         latency_ms: [0.0; 3],
+        recent_ms: [0.0; 2],
         writes_per_s: None,
         rate_used: None,
         workers: 0,

@@ -8,6 +8,7 @@ use super::key;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::stop;
+use super::{desk, settings};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
@@ -62,12 +63,19 @@ pub fn admit(
     };
     if let Some(key) = &key {
         let url = options.base_url.as_deref().unwrap_or_default();
-        let question = format!("{} go to {url}.", words::counted(rows, "row"));
+        let question = match rows {
+            1 => format!("1 row goes to {url}."),
+            _ => format!("{} go to {url}.", words::counted(rows, "row")),
+        };
         let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
         key::confirm_live(key, args.yes, ctx.env.interactive, &question, stdin, stderr)?;
     }
     let live = key.as_ref().is_some_and(key::is_live);
-    let (tuning, notes) = resolve::tuning(args, &ctx.env, options.target, live);
+    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, options, live);
+    if dry_run {
+        // It tells how many would fail: all of them.
+        tuning.max_failures = None;
+    }
     for note in notes {
         ctx.say(&note);
     }
@@ -111,6 +119,7 @@ fn run_locked(
         admission.tuning,
         false,
     )?;
+    job.ledger.keep_settings(&settings::of(args))?;
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
@@ -126,9 +135,9 @@ fn run_locked(
     drop(sandbox);
     let resume = place.command("resume", job.folder.name());
     let shown = Shown {
-        job: Some(job.folder.name()),
+        job: Some(&job.folder),
         resume: Some(resume),
-        target: job.record.options.target,
+        options: &job.record.options,
     };
     conclude(ctx, args, &shown, &end, written, Some(place))?;
     Ok(exit)
@@ -157,7 +166,7 @@ pub fn rehearse(
     let shown = Shown {
         job: None,
         resume: None,
-        target: record.options.target,
+        options: &record.options,
     };
     conclude(ctx, args, &shown, &end, written, None)?;
     Ok(exit)
@@ -271,9 +280,9 @@ fn stored_snapshot(folder: &JobFolder, at_hand: RunSnapshot) -> RunSnapshot {
 
 /// What names a run in its summary.
 struct Shown<'a> {
-    job: Option<&'a str>,
+    job: Option<&'a JobFolder>,
     resume: Option<String>,
-    target: TargetKind,
+    options: &'a JobOptions,
 }
 
 /// Prints the summary, why the run was stopped, and what to do next.
@@ -286,8 +295,8 @@ fn conclude(
     place: Option<&Place>,
 ) -> CliResult<()> {
     let mut summary = Summary::new(SummaryFacts {
-        job: shown.job,
-        target: shown.target,
+        job: shown.job.map(JobFolder::name),
+        target: shown.options.target,
         resume: shown.resume.clone(),
         state: end.snapshot.state,
         rows: end.rows,
@@ -295,7 +304,12 @@ fn conclude(
         organizations: end.organizations,
         snapshot: &end.snapshot,
     });
-    let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
+    let stopped = stop::error_of(
+        &end.why,
+        shown.job.map(JobFolder::name),
+        shown.resume.as_deref(),
+    )
+    .or_else(|| {
         let path = args.events.as_ref()?.display();
         let message = format!("the events file {path} is not complete: {}", events.err()?);
         Some(CliError::new(Exit::Disk, "events_file", message))
@@ -308,7 +322,15 @@ fn conclude(
     if let Some(error) = &stopped {
         ctx.say(&error.rendered());
     } else if let (Some(place), Some(job)) = (place, shown.job) {
-        for line in stop::next_steps(place, job, end.snapshot.state, &end.rows) {
+        let problems = desk::problems(job, &end.rows);
+        let ending = stop::Ending {
+            state: end.snapshot.state,
+            rows: &end.rows,
+            limit: args.limit,
+            problems: &problems,
+            options: shown.options,
+        };
+        for line in stop::next_steps(place, job.name(), &ending) {
             ctx.say(&line);
         }
     }

@@ -118,9 +118,8 @@ pub(super) fn forget_old(conn: &Connection, run: i64) -> Result<(), Fault> {
 /// Reads the last runs, oldest first. A ledger that was last written before samples were kept has
 /// runs without.
 pub(super) fn read(conn: &Connection) -> Result<Vec<RunSeries>, Fault> {
-    let mut runs = conn.prepare_cached(
-        "SELECT id, started_ms, snapshot FROM run ORDER BY id DESC LIMIT ?1",
-    )?;
+    let mut runs =
+        conn.prepare_cached("SELECT id, started_ms, snapshot FROM run ORDER BY id DESC LIMIT ?1")?;
     let mut found = runs.query([RUNS_KEPT])?;
     let mut series = Vec::new();
     while let Some(row) = found.next()? {

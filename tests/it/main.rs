@@ -31,3 +31,4 @@ mod rows;
 mod secrets;
 mod security;
 mod signals;
+mod valves;

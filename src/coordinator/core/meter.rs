@@ -83,8 +83,10 @@ impl Meter {
             return (0.0, 0.0);
         }
         let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        // Workers report in bunches; the pacer never lets more through than is allowed.
+        let most = self.writes_allowed().unwrap_or(f64::INFINITY);
         (
-            per_second(self.requests.writes, writes),
+            per_second(self.requests.writes, writes).min(most),
             per_second(self.settled, settled),
         )
     }

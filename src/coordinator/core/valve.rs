@@ -87,7 +87,10 @@ mod tests {
         let Some(EndReason::TooManyFailures(stop)) = valve.verdict() else {
             panic!("three are more than two");
         };
-        let causes = [("user_exists".to_owned(), 2), ("invalid_role".to_owned(), 1)];
+        let causes = [
+            ("user_exists".to_owned(), 2),
+            ("invalid_role".to_owned(), 1),
+        ];
         assert_eq!(stop.causes, causes);
         assert_eq!((stop.bad, stop.settled), (3, 3));
     }

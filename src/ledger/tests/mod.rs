@@ -7,6 +7,7 @@ mod model;
 mod reading;
 mod retrying;
 mod ruins;
+mod series;
 
 use super::*;
 use crate::model::{

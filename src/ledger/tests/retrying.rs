@@ -182,7 +182,10 @@ fn failed_organizations_are_forgotten_but_never_an_intent() {
     ledger
         .commit(&[intent, refused("a"), refused("b"), row])
         .unwrap();
-    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().organizations, 2);
+    assert_eq!(
+        ledger.retry(&RetryPick::default()).unwrap().organizations,
+        2
+    );
     let image = ledger.load().unwrap();
     assert_eq!(image.organizations.failed, 0);
     let orgs: Vec<_> = image.orgs.into_iter().collect();
@@ -208,4 +211,77 @@ fn failed_organizations_are_forgotten_but_never_an_intent() {
         }])
         .unwrap();
     ledger.verify_totals().unwrap();
+}
+
+#[test]
+fn only_the_rows_that_are_meant_are_opened() {
+    let outcomes = || {
+        vec![
+            failed(1, Step::Membership, "invalid_role"),
+            failed(2, Step::Organization, "organization_not_found"),
+            parked(3, "server_error"),
+            failed(4, Step::Membership, "invalid_role"),
+            failed(5, Step::User, "it's"),
+        ]
+    };
+    let picks: [(RetryPick, &[u32]); 6] = [
+        (
+            RetryPick {
+                state: Some(RowState::Parked),
+                ..RetryPick::default()
+            },
+            &[3],
+        ),
+        (
+            RetryPick {
+                codes: vec!["invalid_role".to_owned(), "it's".to_owned()],
+                ..RetryPick::default()
+            },
+            &[1, 4, 5],
+        ),
+        (
+            RetryPick {
+                rows: numbers(&[2, 3, 9]),
+                ..RetryPick::default()
+            },
+            &[2, 3],
+        ),
+        (
+            RetryPick {
+                state: Some(RowState::Failed),
+                rows: numbers(&[3, 4]),
+                ..RetryPick::default()
+            },
+            &[4],
+        ),
+        (
+            RetryPick {
+                codes: vec!["x' OR 1=1 --".to_owned()],
+                ..RetryPick::default()
+            },
+            &[],
+        ),
+        (RetryPick::default(), &[1, 2, 3, 4, 5]),
+    ];
+    for (pick, expected) in picks {
+        let desk = Desk::new(&job(5, 5));
+        let mut ledger = desk.open();
+        ledger
+            .commit(&[lease(1, 0, 100), Change::Settle(outcomes())])
+            .unwrap();
+        let opened = ledger.retry(&pick).unwrap();
+        assert_eq!(
+            opened.failed + opened.parked,
+            expected.len() as u64,
+            "{pick:?}"
+        );
+        ledger.verify_totals().unwrap();
+        let image = ledger.load().unwrap();
+        let pending = image
+            .remaining
+            .get(&ChunkId(0))
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(pending, numbers(expected), "{pick:?}");
+    }
 }
