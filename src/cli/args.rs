@@ -181,6 +181,9 @@ pub struct IdentityArgs {
     /// Name of that organization when it has to be created [default: its external id]
     #[arg(long, value_name = "NAME", requires = "org_external_id")]
     pub org_name: Option<String>,
+    /// A row with org_name alone means the organization of that name
+    #[arg(long, conflicts_with = "one_org")]
+    pub orgs_by_name: bool,
     /// Create organizations that are missing [default: only in the automatic sandbox]
     #[arg(long)]
     pub create_orgs: bool,

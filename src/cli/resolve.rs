@@ -260,7 +260,11 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
     Ok(JobOptions {
         target,
         base_url,
-        org_mode: org_mode(args)?.unwrap_or(OrgMode::Columns),
+        org_mode: org_mode(args)?.unwrap_or(if args.orgs_by_name {
+            OrgMode::ColumnsByName
+        } else {
+            OrgMode::Columns
+        }),
         create_orgs: args.create_orgs || automatic,
         on_existing: args
             .on_existing

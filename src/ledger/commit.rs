@@ -392,6 +392,7 @@ pub(super) fn org_key_columns(key: &OrgKey) -> (i64, &str) {
     match key {
         OrgKey::Id(id) => (0, id),
         OrgKey::External(id) => (1, id),
+        OrgKey::Name(name) => (2, name),
     }
 }
 

@@ -109,6 +109,7 @@ fn organization(key: &OrgKey, result: &Result<String, String>, made: bool) -> Va
     let kind = match key {
         OrgKey::Id(_) => "id",
         OrgKey::External(_) => "external_id",
+        OrgKey::Name(_) => "name",
     };
     json!({
         "key": {"kind": kind, "value": key.as_str()},

@@ -260,8 +260,9 @@ fn named_org(text: &str, fields: &Fields, columns: &Columns, hash_key: u64) -> O
     if name.trim().is_empty() {
         return None;
     }
-    match row_org(text, fields, columns)? {
-        OrgKey::Id(_) => None,
+    match row_org(text, fields, columns, false)? {
+        // A key that is a name needs no other row to say it.
+        OrgKey::Id(_) | OrgKey::Name(_) => None,
         external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
     }
 }

@@ -227,7 +227,8 @@ impl Facts {
     fn organization(&self, record: &str, fields: &Fields, again: &Again<'_>) -> u64 {
         let key = match again.org_mode {
             OrgMode::Single { key, .. } => Some(key.clone()),
-            OrgMode::Columns => row_org(record, fields, again.columns),
+            OrgMode::Columns => row_org(record, fields, again.columns, false),
+            OrgMode::ColumnsByName => row_org(record, fields, again.columns, true),
         };
         key.map_or(0, |key| {
             self.keyed
@@ -260,13 +261,20 @@ impl Facts {
     }
 }
 
-/// Returns the organization a row names, if it names exactly one.
-pub(super) fn row_org(record: &str, fields: &Fields, columns: &Columns) -> Option<OrgKey> {
+/// Returns the organization a row names, if it names exactly one; `by_name`: also by name alone.
+pub(super) fn row_org(
+    record: &str,
+    fields: &Fields,
+    columns: &Columns,
+    by_name: bool,
+) -> Option<OrgKey> {
     let id = cell(record, fields, columns.org_id);
     let external = cell(record, fields, columns.org_external_id);
+    let name = cell(record, fields, columns.org_name.filter(|_| by_name));
     org_of(
         id.as_deref().unwrap_or_default(),
         external.as_deref().unwrap_or_default(),
+        name.as_deref().unwrap_or_default(),
     )
 }
 

@@ -211,7 +211,13 @@ fn organization(
         return Err(cells.error("org_id", &Broken::new("org_id_and_external_id", words)));
     }
     // Longer ones exist nowhere, and would not fit into the frames between processes.
-    for (column, cell) in [("org_id", id), ("org_external_id", external)] {
+    let by_name = rules.org_mode == OrgMode::ColumnsByName;
+    let key_name = name.as_deref().filter(|_| by_name).unwrap_or_default();
+    for (column, cell) in [
+        ("org_id", id),
+        ("org_external_id", external),
+        ("org_name", key_name),
+    ] {
         if cell.len() > EXTERNAL_ID_CHARS_MAX {
             let words = format!(
                 "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
@@ -220,9 +226,10 @@ fn organization(
             return Err(cells.error(column, &Broken::new("organization_id_too_long", words)));
         }
     }
-    let org = org_of(id, external);
+    let org = org_of(id, external, key_name);
     if org.is_none() && name.is_some() {
-        let words = "a name alone finds no organization; fill org_external_id or org_id too";
+        let words = "a name alone finds no organization; fill org_external_id or org_id too, or say \
+                     --orgs-by-name";
         return Err(cells.error("org_name", &Broken::new("org_name_alone", words)));
     }
     Ok((org, name))
