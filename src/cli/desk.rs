@@ -5,11 +5,12 @@ use super::exit::Exit;
 use super::resolve::Place;
 use super::stop::{self, Ending};
 use crate::ledger::{
-    Checkpoints, JobFolder, JobLock, JobSummary, LedgerReader, Problem, RunSnapshot, RunState,
+    Checkpoints, FailureGroup, JobFolder, JobLock, JobSummary, LedgerReader, RunSnapshot, RunState,
 };
 use crate::model::tally::OrgCacheTally;
 use crate::model::{RequestTally, RowTally};
 use crate::report::{Summary, SummaryFacts};
+use std::path::Path;
 
 /// No job is what was asked for.
 const NO_JOB: &str = "no_job";
@@ -75,18 +76,6 @@ pub fn check(job: &Listed) -> CliResult<()> {
     }
     LedgerReader::check(&job.folder.ledger_path())
         .map_err(|error| CliError::of_ledger(&error).job(job.name()))
-}
-
-/// Returns what went wrong with rows of a job, grouped; nothing when its ledger cannot say.
-pub fn problems(folder: &JobFolder, rows: &RowTally) -> Vec<Problem> {
-    if !rows.has_problems() {
-        return Vec::new();
-    }
-    let read = LedgerReader::open(&folder.ledger_path()).and_then(|reader| reader.problems());
-    read.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the causes of failures cannot be read");
-        Vec::new()
-    })
 }
 
 /// Every job of a folder.
@@ -235,18 +224,19 @@ impl Listed {
             rows: totals.rows,
             memberships: totals.memberships,
             organizations: totals.organizations,
+            failures: failures_of(&self.folder.ledger_path(), &totals.rows),
             snapshot: &snapshot,
         })
     }
 
     /// Returns what a person can do now, a line each.
     pub fn next_steps(&self, place: &Place) -> Vec<String> {
-        let problems = problems(&self.folder, self.rows());
+        let failures = failures_of(&self.folder.ledger_path(), self.rows());
         let ending = Ending {
             state: self.state,
             rows: self.rows(),
             limit: self.summary.settings.limit,
-            problems: &problems,
+            failures: &failures,
             options: &self.summary.record.options,
         };
         stop::next_steps(place, self.name(), &ending)
@@ -256,6 +246,16 @@ impl Listed {
     pub fn exit(&self) -> Exit {
         Exit::of_rows(self.rows())
     }
+}
+
+/// Returns why rows failed, as the ledger says. One that cannot be read right now leaves the
+/// numbers without their reasons: whoever needs the ledger says why.
+pub fn failures_of(ledger: &Path, rows: &RowTally) -> Vec<FailureGroup> {
+    if !rows.has_problems() {
+        return Vec::new();
+    }
+    let read = LedgerReader::open(ledger).and_then(|reader| reader.failures());
+    read.unwrap_or_default()
 }
 
 /// The counters of a run that has not committed any.

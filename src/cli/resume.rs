@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::resolve::Place;
 use super::run::Job;
 use super::{identity, prepare, run, settings};
-use crate::ledger::{Problem, RetryPick};
+use crate::ledger::{FailureGroup, RetryPick};
 use crate::model::{RowNumber, RowState, Step};
 use crate::report::words;
 
@@ -80,9 +80,9 @@ pub fn retry(ctx: &mut Context, args: &RetryArgs) -> CliResult<Exit> {
     let of_job = |error: CliError| error.job(listed.name());
     let pick = pick_of(args);
     let mut job = prepare::reopen(ctx, &listed)?;
-    let problems = desk::problems(&listed.folder, listed.rows());
-    let by_file = |problem: &Problem| problem.step == Some(Step::Validation);
-    if pick.is_all() && listed.rows().pending == 0 && problems.iter().all(by_file) {
+    let failures = desk::failures_of(&listed.folder.ledger_path(), listed.rows());
+    let by_file = |group: &FailureGroup| group.step == Some(Step::Validation);
+    if pick.is_all() && listed.rows().pending == 0 && failures.iter().all(by_file) {
         ctx.say(
             "no row is tried again: the file decides what failed. Correct the rows that \
              `userferry rejects` writes and import those",
@@ -101,7 +101,7 @@ pub fn retry(ctx: &mut Context, args: &RetryArgs) -> CliResult<Exit> {
         .map_err(|error| of_job(error.into()))?;
     let again = reopened.failed + reopened.parked;
     if again == 0 && (!pick.is_all() || rows.pending == 0) {
-        return Err(of_job(nothing_to_retry(&problems)));
+        return Err(of_job(nothing_to_retry(&failures)));
     }
     ctx.say(&format!(
         "job {}: {} pending again",
@@ -120,14 +120,15 @@ fn pick_of(args: &RetryArgs) -> RetryPick {
 }
 
 /// Says what there is instead of what was asked for.
-fn nothing_to_retry(problems: &[Problem]) -> CliError {
-    let has_problem = |problem: &&Problem| problem.state != RowState::Skipped;
-    let told: Vec<String> = problems
+fn nothing_to_retry(failures: &[FailureGroup]) -> CliError {
+    let told: Vec<String> = failures
         .iter()
-        .filter(has_problem)
-        .map(|problem| {
-            let rows = words::counted(problem.rows, "row");
-            format!("{rows} {} with code {}", problem.state, problem.code)
+        .map(|group| {
+            format!(
+                "{} with code {}",
+                words::counted(group.rows(), "row"),
+                group.code
+            )
         })
         .collect();
     let message = "no failed or parked row of this job is one of those that were asked for";

@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::exit::Exit;
 use super::resolve::Place;
 use crate::coordinator::{EndReason, FailureStop};
-use crate::ledger::{Problem, RunState};
+use crate::ledger::{FailureGroup, RunState};
 use crate::model::{JobOptions, RowTally, Step};
 use crate::report::advice::advice;
 use crate::report::words;
@@ -23,7 +23,7 @@ pub struct Ending<'a> {
     /// The row up to which it is worked on.
     pub limit: Option<u32>,
     /// What went wrong.
-    pub problems: &'a [Problem],
+    pub failures: &'a [FailureGroup],
     /// What it was started with.
     pub options: &'a JobOptions,
 }
@@ -31,18 +31,14 @@ pub struct Ending<'a> {
 impl Ending<'_> {
     /// Returns whether trying again can change anything: not what the file itself decides.
     fn retry_can_help(&self) -> bool {
-        let by_file = |problem: &Problem| problem.step == Some(Step::Validation);
-        self.rows.has_problems() && !self.problems.iter().all(by_file)
+        let by_file = |group: &FailureGroup| group.step == Some(Step::Validation);
+        self.rows.has_problems() && !self.failures.iter().all(by_file)
     }
 
     /// Returns rows that failed because their organization may not be created.
     fn missing_organizations(&self) -> u64 {
-        let missing = |problem: &&Problem| problem.code == "organization_not_found";
-        let rows = self
-            .problems
-            .iter()
-            .filter(missing)
-            .map(|problem| problem.rows);
+        let missing = |group: &&FailureGroup| group.code == "organization_not_found";
+        let rows = self.failures.iter().filter(missing).map(FailureGroup::rows);
         if self.options.create_orgs {
             0
         } else {
@@ -207,7 +203,7 @@ mod tests {
     use super::*;
     use crate::coordinator::{FailureLimit, StopSignal};
     use crate::ledger::LedgerError;
-    use crate::model::RowState;
+    use crate::model::{RowNumber, RowState};
     use std::path::PathBuf;
 
     fn place() -> Place {
@@ -286,25 +282,26 @@ mod tests {
     fn ending<'a>(
         state: RunState,
         rows: &'a RowTally,
-        problems: &'a [Problem],
+        failures: &'a [FailureGroup],
         options: &'a JobOptions,
     ) -> Ending<'a> {
         Ending {
             state,
             rows,
             limit: None,
-            problems,
+            failures,
             options,
         }
     }
 
-    fn problem(step: Step, code: &str) -> Problem {
-        Problem {
-            state: RowState::Failed,
-            step: Some(step),
+    fn problem(step: Step, code: &str) -> FailureGroup {
+        FailureGroup {
             code: code.to_owned(),
-            rows: 1,
-            examples: Vec::new(),
+            failed: 1,
+            parked: 0,
+            step: Some(step),
+            row: RowNumber(1),
+            message: String::new(),
         }
     }
 

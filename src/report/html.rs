@@ -133,6 +133,7 @@ mod tests {
                 rows,
                 memberships: MembershipTally::default(),
                 organizations: OrgTally::default(),
+                failures: Vec::new(),
                 snapshot: &snapshot(),
             }),
             source: PathBuf::from("/data/<script>.csv"),

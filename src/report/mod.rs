@@ -11,7 +11,6 @@
 //! from the source, are the only outputs with people's data.
 
 pub mod advice;
-pub mod event_json;
 pub mod events;
 pub mod html;
 pub mod outfile;
@@ -24,7 +23,7 @@ pub mod summary;
 pub mod table;
 pub mod words;
 
-pub use events::EventLog;
+pub use events::{EventLine, EventLog, EventOptions, Overflow};
 pub use outfile::OutFile;
 pub use progress::Display;
 pub use screen::Screen;

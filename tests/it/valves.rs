@@ -182,10 +182,7 @@ fn retry_takes_the_rows_that_are_meant() {
         "retry it --state parked",
     ] {
         let done = work.run(line).expect(2);
-        let done = done.says(&[
-            "2 rows failed with code invalid_role",
-            "organization_not_found",
-        ]);
+        let done = done.says(&["2 rows with code invalid_role", "organization_not_found"]);
         assert!(!done.stderr.contains("Usage"), "{done}");
     }
     assert_eq!(
