@@ -166,10 +166,11 @@ CREATE TABLE tally (
 
 /// How runs went over time, and what the next run keeps of the last.
 const FORMAT_2: &str = "
--- Counters of a run at the end of an interval; at most 600 a run.
+-- Counters of a run at the end of an interval that begins `at_s` seconds after the process did;
+-- at most 600 a run.
 CREATE TABLE sample (
     run INTEGER NOT NULL,
-    at_s INTEGER NOT NULL,          -- where the interval begins, since the process began
+    at_s INTEGER NOT NULL,
     settled INTEGER NOT NULL,
     writes INTEGER NOT NULL,
     reads INTEGER NOT NULL,
@@ -179,10 +180,10 @@ CREATE TABLE sample (
     PRIMARY KEY (run, at_s)
 ) STRICT, WITHOUT ROWID;
 
--- Options that stay with the job from run to run. At most one row.
+-- Options that stay with the job from run to run, as JSON of Settings. At most one row.
 CREATE TABLE settings (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    record TEXT NOT NULL            -- JSON of Settings
+    record TEXT NOT NULL
 ) STRICT;
 ";
 
@@ -550,7 +551,7 @@ mod tests {
     /// Formats on disks cannot be edited: if this fails, append a migration instead.
     #[test]
     fn the_history_of_the_format_is_only_appended_to() {
-        let known = ["c825ac7383b3d7e8"];
+        let known = ["c825ac7383b3d7e8", "92c059b2f93577a4"];
         for (migration, hash) in MIGRATIONS.iter().zip(known) {
             assert_eq!(blake3::hash(migration.as_bytes()).to_hex()[..16], *hash);
         }

@@ -80,7 +80,7 @@ pub(super) fn cards(page: &Page) -> String {
         (
             tone(rows.parked, "warn"),
             count(rows.parked),
-            "parked: a person decides",
+            "parked",
         ),
         ("", count(rows.pending), "pending"),
         ("", count(joined), "memberships"),
@@ -89,7 +89,7 @@ pub(super) fn cards(page: &Page) -> String {
         (
             tone(throttled, "warn"),
             count(throttled),
-            "of them throttled (429)",
+            "throttled (429)",
         ),
         ("", words::duration(time), "at work"),
     ];
@@ -180,7 +180,7 @@ pub(super) fn problems(page: &Page) -> String {
         return "<h2>Causes</h2><div class=\"box soft\">No row failed, was parked or skipped.</div>"
             .to_owned();
     }
-    let mut out = "<h2>Causes</h2><div class=\"box wide\"><table><tr><th class=\"n\">rows</th>\
+    let mut out = "<h2>Causes</h2><div class=\"box wide\"><table class=\"causes\"><tr><th class=\"n\">rows</th>\
                    <th>what</th><th>example and advice</th></tr>"
         .to_owned();
     for problem in &page.problems {
@@ -232,8 +232,22 @@ fn problem_row(page: &Page, problem: &Problem) -> String {
         problem.state,
         escaped(&defused(&problem.code)),
         examples.join(", "),
-        escaped(advice),
+        with_code(advice),
     )
+}
+
+/// Shows what stands between backticks as code.
+fn with_code(words: &str) -> String {
+    let mut out = String::new();
+    for (at, part) in words.split('`').enumerate() {
+        let part = escaped(part);
+        if at % 2 == 1 {
+            let _infallible = write!(out, "<code>{part}</code>");
+        } else {
+            out.push_str(&part);
+        }
+    }
+    out
 }
 
 /// Returns where rows went.
