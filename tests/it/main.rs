@@ -13,6 +13,7 @@
 
 mod access;
 mod crash;
+mod documents;
 mod existing;
 mod faults;
 mod faults_answers;
