@@ -184,6 +184,10 @@ pub struct RecoverArgs {
 }
 
 /// Options that make a job what it is. `None` and `false` mean "not given".
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = IDENTITY)]
 #[command(group = ArgGroup::new("one_org").args(["org_id", "org_external_id"]))]
@@ -203,8 +207,12 @@ pub struct IdentityArgs {
     /// Name of that organization when it has to be created [default: its external id]
     #[arg(long, value_name = "NAME", requires = "org_external_id")]
     pub org_name: Option<String>,
-    /// A row with org_name alone means the organization of that name
-    #[arg(long, conflicts_with = "one_org")]
+    /// Whether a name alone means an organization.
+    #[arg(
+        long,
+        conflicts_with = "one_org",
+        help = "A row with org_name alone means the organization of that name"
+    )]
     pub orgs_by_name: bool,
     /// Create organizations that are missing [default: only in the automatic sandbox]
     #[arg(long)]
@@ -218,6 +226,13 @@ pub struct IdentityArgs {
     /// Fail rows that name no organization
     #[arg(long)]
     pub require_membership: bool,
+    /// Read the file as an export of this product, with this profile of your own, or as it is
+    /// [default: auto, by its header]
+    #[arg(
+        long,
+        value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
+    )]
+    pub profile: Option<String>,
     /// Rows per chunk, 1 to 1000 [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub chunk_size: Option<u32>,
@@ -542,7 +557,6 @@ mod tests {
     #[test]
     fn options_that_are_not_built_are_refused() {
         for words in [
-            "import a.csv --profile auth0",
             "import a.csv --max-failures 101%",
             "import a.csv --limit -1",
             "retry --state created",

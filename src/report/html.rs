@@ -56,10 +56,10 @@ pub fn render(page: &Page) -> String {
     out.push_str(&chart::charts(&page.runs, page.summary.rate.writes_per_s));
     out.push_str(&parts::organizations(page));
     out.push_str(&parts::runs(page));
-    let _infallible = write!(
+    let _infallible = writeln!(
         out,
         "<footer>made {} by userferry {} · row numbers, ids and codes only: no addresses, names \
-         or passwords</footer></main></body></html>\n",
+         or passwords</footer></main></body></html>",
         words::wall_time(page.now_ms),
         env!("CARGO_PKG_VERSION"),
     );

@@ -27,6 +27,7 @@ mod http;
 mod jobs;
 mod judge;
 mod outputs;
+mod profiles;
 mod proxy;
 mod rows;
 mod secrets;

@@ -370,13 +370,13 @@ mod tests {
             time.points
                 .iter()
                 .take(9)
-                .all(|point| point.rows_per_s == 7.0)
+                .all(|point| (point.rows_per_s - 7.0).abs() < 1e-9)
         );
         assert!(
             time.points
                 .iter()
                 .skip(9)
-                .all(|point| point.rows_per_s == 3.0)
+                .all(|point| (point.rows_per_s - 3.0).abs() < 1e-9)
         );
     }
 

@@ -77,20 +77,12 @@ pub(super) fn cards(page: &Page) -> String {
         ("", count(rows.total), "rows in the file"),
         (tone(good, "good"), count(good), "settled well"),
         (tone(rows.failed, "bad"), count(rows.failed), "failed"),
-        (
-            tone(rows.parked, "warn"),
-            count(rows.parked),
-            "parked",
-        ),
+        (tone(rows.parked, "warn"), count(rows.parked), "parked"),
         ("", count(rows.pending), "pending"),
         ("", count(joined), "memberships"),
         ("", count(organizations), "organizations"),
         ("", count(requests), "requests"),
-        (
-            tone(throttled, "warn"),
-            count(throttled),
-            "throttled (429)",
-        ),
+        (tone(throttled, "warn"), count(throttled), "throttled (429)"),
         ("", words::duration(time), "at work"),
     ];
     let mut out = "<section class=\"cards\">".to_owned();
