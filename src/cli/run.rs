@@ -9,11 +9,13 @@ use super::resolve::{self, Place};
 use super::{desk, key, settings, stop};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
-    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
+    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
 };
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::plan::{Plan, PlanFacts};
+use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
@@ -135,6 +137,7 @@ fn run_locked(
     let resume = place.command("resume", job.folder.name());
     let ledger = job.folder.ledger_path();
     let shown = Shown {
+        plan: None,
         job: Some(&job.folder),
         resume: Some(resume),
         options: &job.record.options,
@@ -150,6 +153,7 @@ pub fn rehearse(
     args: &TuningArgs,
     record: &JobRecord,
     path: &Path,
+    problems: Vec<ProblemGroup>,
     admission: Admission,
 ) -> CliResult<Exit> {
     let mut ledger = Ledger::open(path)?;
@@ -165,7 +169,17 @@ pub fn rehearse(
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
+    let plan = Plan::new(PlanFacts {
+        rows: &end.rows,
+        memberships: &end.memberships,
+        organizations: &end.organizations,
+        limits: config.tuning.limits,
+        concurrency: config.tuning.concurrency,
+        problems,
+        next: resolve::command_without(&["--dry-run", "--json"]),
+    });
     let shown = Shown {
+        plan: Some(plan),
         job: None,
         resume: None,
         options: &record.options,
@@ -286,6 +300,8 @@ fn stored_snapshot(folder: &JobFolder, at_hand: RunSnapshot) -> RunSnapshot {
 
 /// What names a run in its summary.
 struct Shown<'a> {
+    /// What a dry run found.
+    plan: Option<Plan>,
     job: Option<&'a JobFolder>,
     resume: Option<String>,
     options: &'a JobOptions,
@@ -314,6 +330,10 @@ fn conclude(
         failures: failures.clone(),
         snapshot: &end.snapshot,
     });
+    // A run that was stopped counted only a part.
+    if end.snapshot.state == RunState::Completed {
+        summary.plan.clone_from(&shown.plan);
+    }
     if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
         let events = words::counted(*dropped, "event");
         ctx.say(&format!(

@@ -14,6 +14,8 @@ pub mod advice;
 pub mod events;
 pub mod html;
 pub mod outfile;
+pub mod plan;
+pub mod problems;
 pub mod progress;
 pub mod reasons;
 pub mod rejects;
