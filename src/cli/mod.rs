@@ -26,13 +26,15 @@ pub mod rates;
 #[cfg(test)]
 mod readme;
 mod recover;
+mod report;
 mod resolve;
 mod resume;
 mod run;
+mod settings;
 mod status;
 mod stop;
 
-use crate::model::Mono;
+use crate::model::{Mono, crash};
 use crate::report::{Screen, screen};
 use crate::{sandbox, worker};
 use args::{Cli, Command, TuningArgs};
@@ -44,8 +46,20 @@ use exit::Exit;
 use resolve::Env;
 use std::process::ExitCode;
 
+/// Says that this process crashed, and what a person does then.
+fn crashed(place: &str) -> String {
+    format!(
+        "error: userferry stopped itself at {place}: a bug\n\
+         hint: what was committed is kept; if a job was running, `userferry resume` goes on with \
+         it. Please report the place above"
+    )
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    crash::end_on_panic(crashed);
+    crash::leave_no_core();
+    resolve::take_name();
     let started = Mono::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -90,13 +104,14 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         Command::Worker => return Ok(worker::main()),
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
-        Command::Retry(args) => resume::retry(&mut of_run(&args.tuning), &args),
+        Command::Retry(args) => resume::retry(&mut of_run(&args.job.tuning), &args),
         Command::Recover(args) => recover::run(&mut of_run(&args.tuning), &args),
         Command::Check(args) => check::run(&quiet(), &args),
         Command::Status(args) => status::run(&quiet(), &args),
         Command::Jobs(args) => jobs::run(&quiet(), &args),
         Command::Results(args) => outcomes::results(&quiet(), &args),
         Command::Rejects(args) => outcomes::rejects(&quiet(), &args),
+        Command::Report(args) => report::run(&quiet(), &args),
         Command::Sandbox(args) => sandbox::run(args)
             .map(|()| Exit::Success)
             .map_err(CliError::from),
@@ -105,12 +120,12 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// Shows an error: words on stderr, and with `--json` one object on stdout. A wrong command line
-/// shows its usage instead.
+/// Shows an error: words on stderr, and with `--json` one object on stdout. Words that cannot be
+/// a command line show the usage instead.
 fn show(error: &CliError, command: &str, json: bool) {
     let screen = Screen::plain();
     screen.say(&error.rendered());
-    if error.exit() == Exit::Usage {
+    if error.is_misspelt() {
         let mut cli = Cli::command();
         cli.build();
         if let Some(command) = cli.find_subcommand_mut(command) {
@@ -137,6 +152,7 @@ impl Command {
             Self::Jobs(_) => "jobs",
             Self::Results(_) => "results",
             Self::Rejects(_) => "rejects",
+            Self::Report(_) => "report",
             Self::Sandbox(_) => "sandbox",
             Self::Generate(_) => "generate",
             Self::Worker => "worker",
@@ -147,13 +163,15 @@ impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Import(args) => args.tuning.json,
-            Self::Resume(args) | Self::Retry(args) => args.tuning.json,
+            Self::Resume(args) => args.tuning.json,
+            Self::Retry(args) => args.job.tuning.json,
             Self::Recover(args) => args.tuning.json,
             Self::Check(args) => args.json,
             Self::Status(args) => args.json,
-            Self::Jobs(_)
-            | Self::Results(_)
+            Self::Jobs(args) => args.json,
+            Self::Results(_)
             | Self::Rejects(_)
+            | Self::Report(_)
             | Self::Sandbox(_)
             | Self::Generate(_)
             | Self::Worker => false,

@@ -9,10 +9,11 @@ use super::args::{IdentityArgs, PlaceArgs, ProgressArg, TuningArgs};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rates::{self, RateAsk, Rates};
-use crate::coordinator::Tuning;
+use crate::coordinator::{FailureLimit, Tuning};
 use crate::model::escape::shown;
-use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
+use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, RowNumber, TargetKind};
 use crate::source::profile::{self, Profile, ProfileChoice};
+use crate::source::rules::org_id_fault;
 use secrecy::SecretString;
 use std::io::{IsTerminal as _, Read as _};
 use std::net::IpAddr;
@@ -28,6 +29,9 @@ const CHUNK_SIZE: u32 = 250;
 
 /// More workers than this never pay on their own; people may still ask for more.
 const WORKERS_DEFAULT_MAX: usize = 4;
+
+/// `--max-failures` without one, for targets that are not on this machine.
+const MAX_FAILURES: FailureLimit = FailureLimit::Percent(5.0);
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -148,12 +152,26 @@ pub fn absolute(path: &Path) -> CliResult<PathBuf> {
     })
 }
 
-/// Returns this program's own path: what workers and sandboxes are started from.
+/// This very program, whatever stands at its path by now: an upgrade under way must not mix builds.
+const ITSELF: &str = "/proc/self/exe";
+
+/// Returns what workers and sandboxes are started from.
 pub fn program() -> CliResult<PathBuf> {
+    if cfg!(target_os = "linux") && Path::new(ITSELF).exists() {
+        return Ok(PathBuf::from(ITSELF));
+    }
     std::env::current_exe().map_err(|error| {
         let message = format!("this program cannot find itself to start workers: {error}");
         CliError::new(Exit::Internal, "program", message)
     })
+}
+
+/// Names this process after the program: one that was started from [`ITSELF`] is called `exe`.
+pub fn take_name() {
+    if cfg!(target_os = "linux") {
+        // Only what `ps` and `top` show depends on it.
+        let _without = std::fs::write("/proc/self/comm", "userferry");
+    }
 }
 
 /// Makes a private folder that vanishes with the value.
@@ -269,7 +287,11 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
     Ok(JobOptions {
         target,
         base_url,
-        org_mode: org_mode(args)?.unwrap_or(OrgMode::Columns),
+        org_mode: org_mode(args)?.unwrap_or(if args.orgs_by_name {
+            OrgMode::ColumnsByName
+        } else {
+            OrgMode::Columns
+        }),
         create_orgs: args.create_orgs || automatic,
         on_existing: args
             .on_existing
@@ -333,27 +355,35 @@ fn own_profile(path: &Path) -> CliResult<Profile> {
 
 /// Returns the single organization the arguments name, if any.
 pub fn org_mode(args: &IdentityArgs) -> CliResult<Option<OrgMode>> {
-    let key = match (&args.org_id, &args.org_external_id) {
-        (Some(id), _) => OrgKey::Id(id.trim().to_owned()),
-        (None, Some(id)) => OrgKey::External(id.trim().to_owned()),
+    let (option, key) = match (&args.org_id, &args.org_external_id) {
+        (Some(id), _) => ("--org-id", OrgKey::Id(id.trim().to_owned())),
+        (None, Some(id)) => ("--org-external-id", OrgKey::External(id.trim().to_owned())),
         (None, None) => return Ok(None),
     };
     if key.as_str().is_empty() {
-        return Err(CliError::usage(
-            "empty_org",
-            "--org-id and --org-external-id cannot be empty",
-        ));
+        let words = format!("{option} cannot be empty");
+        return Err(CliError::usage("empty_org", words));
+    }
+    if let Some(fault) = org_id_fault(key.as_str()) {
+        let words = format!("{option}: {fault}");
+        return Err(CliError::usage("bad_org", words));
     }
     let name = args.org_name.as_ref().map(|name| name.trim().to_owned());
     let name = name.filter(|name| !name.is_empty());
     Ok(Some(OrgMode::Single { key, name }))
 }
 
+/// Returns whether users go to another machine: nothing on this one can do harm.
+fn is_elsewhere(options: &JobOptions) -> bool {
+    let url = options.base_url.as_deref().map(reqwest::Url::parse);
+    url.is_some_and(|url| url.is_ok_and(|url| !is_loopback(&url)))
+}
+
 /// Resolves what may change from run to run, and what to tell people about the limits.
 pub fn tuning(
     args: &TuningArgs,
     env: &Env,
-    target: TargetKind,
+    options: &JobOptions,
     live_key: bool,
 ) -> (Tuning, Vec<String>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -364,7 +394,7 @@ pub fn tuning(
         rate: args.rate,
         reads: args.read_rate,
         total: args.total_rate,
-        target,
+        target: options.target,
         live_key,
     });
     let tuning = Tuning {
@@ -373,13 +403,20 @@ pub fn tuning(
         org_cache: args.org_cache,
         limits,
         max_outage: args.max_outage.unwrap_or(default_outage),
+        max_failures: match args.max_failures {
+            Some(arg) => arg.limit(),
+            None => is_elsewhere(options).then_some(MAX_FAILURES),
+        },
+        limit: args.limit.filter(|limit| *limit > 0).map(RowNumber),
     };
     (tuning, notes)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::{Cli, Command};
     use super::*;
+    use clap::Parser as _;
 
     #[test]
     fn a_base_url_is_https_or_loopback() {
@@ -434,6 +471,45 @@ mod tests {
         .unwrap();
         assert_eq!(workos.base_url.as_deref(), Some(WORKOS_ORIGIN));
         assert!(!workos.create_orgs);
+    }
+
+    #[test]
+    fn only_what_is_elsewhere_is_stopped_by_failures() {
+        let options = |line: &[&str]| {
+            let words = ["userferry", "import", "a.csv"].iter().chain(line);
+            let Command::Import(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("it says import");
+            };
+            job_options(&args.identity).unwrap()
+        };
+        let at = |url| options(&["--target", "workos", "--base-url", url]);
+        assert!(is_elsewhere(&options(&["--target", "workos"])));
+        assert!(is_elsewhere(&at("https://directory.example.org")));
+        assert!(!is_elsewhere(&at("http://127.0.0.1:4100")));
+        assert!(!is_elsewhere(&options(&[])));
+    }
+
+    #[test]
+    fn an_organization_on_the_command_line_is_one_that_can_be_asked_for() {
+        let long = "x".repeat(129);
+        for bad in ["", " ", ".", "..", "a\nb", &long] {
+            for by_id in [true, false] {
+                let id = Some(bad.to_owned());
+                let args = IdentityArgs {
+                    org_id: id.clone().filter(|_| by_id),
+                    org_external_id: id.filter(|_| !by_id),
+                    ..IdentityArgs::default()
+                };
+                let error = org_mode(&args).unwrap_err();
+                assert_eq!(error.exit(), Exit::Usage, "{bad:?}");
+                let option = if by_id {
+                    "--org-id"
+                } else {
+                    "--org-external-id"
+                };
+                assert!(error.rendered().contains(option), "{}", error.rendered());
+            }
+        }
     }
 
     #[test]

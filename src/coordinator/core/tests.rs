@@ -41,11 +41,14 @@ fn config(workers: u32) -> CoreConfig {
     CoreConfig {
         started: Mono::default(),
         workers,
+        concurrency: 4,
         limits: RateLimits::default(),
         create_orgs: true,
         dry_run: false,
         any_environment: false,
         max_outage: Duration::from_hours(1),
+        max_failures: None,
+        limit: None,
         time_scale: 1.0,
         seed: 1,
         wall: ServerMs(1_000_000),
@@ -74,9 +77,13 @@ struct Play {
 
 impl Play {
     fn new(image: JobImage, workers: u32, seed: u64) -> Self {
+        Self::of(config(workers), image, seed)
+    }
+
+    fn of(config: CoreConfig, image: JobImage, seed: u64) -> Self {
         let now = Mono(1_000 * MS);
         Self {
-            core: Core::new(config(workers), image, now),
+            core: Core::new(config, image, now),
             now,
             rng: Rng::new(seed),
             coming: VecDeque::from([Event::Tick]),
@@ -173,6 +180,15 @@ impl Play {
             Effect::Emit(_) => {}
             Effect::Finish(reason) => self.finished = Some(reason),
         }
+    }
+
+    /// Should everything die now: rows that are leased and have no outcome.
+    fn few_are_in_doubt(&self) {
+        let open = |row: &&RowNumber| !self.settled.contains_key(row);
+        let doubtful = self.leased.iter().filter(open).count();
+        // A chunk of five for each, which is more than the four rows in flight.
+        let most = 5 * self.core.config.workers as usize;
+        assert!(doubtful <= most, "{doubtful} rows in doubt");
     }
 
     fn hear(&mut self, worker: WorkerId, message: ToWorker) {
@@ -287,6 +303,7 @@ impl Play {
                     let spec = spec.expect("plays use chunks of five rows");
                     let all = (0..spec.rows).map(|n| RowNumber(spec.first_row.0 + n));
                     self.leased.extend(rows.unwrap_or_else(|| all.collect()));
+                    self.few_are_in_doubt();
                 }
                 Change::Settle(outcomes) => {
                     for outcome in outcomes {
@@ -344,6 +361,43 @@ fn a_leader_that_fails_hands_over_and_a_parked_one_takes_its_followers_along() {
     let state = |row| play.settled[&RowNumber(row)];
     assert_eq!((state(4), state(30)), (RowState::Created, RowState::Merged));
     assert_eq!((state(12), state(13)), (RowState::Parked, RowState::Parked));
+}
+
+#[test]
+fn a_limit_settles_the_first_rows_and_no_other() {
+    for limit in [1, 5, 7, 30] {
+        let config = CoreConfig {
+            limit: Some(RowNumber(limit)),
+            ..config(3)
+        };
+        let mut play = Play::of(config, image(31, 5, &followers()), 2);
+        assert!(matches!(play.run(), EndReason::Limited), "{limit}");
+        let rows: Vec<u32> = play.settled.keys().map(|row| row.0).collect();
+        assert!(rows.into_iter().eq(1..=limit), "{limit}");
+        assert!(play.leased.iter().all(|row| row.0 <= limit), "{limit}");
+    }
+    let config = CoreConfig {
+        limit: Some(RowNumber(31)),
+        ..config(3)
+    };
+    let mut play = Play::of(config, image(31, 5, &followers()), 2);
+    assert!(matches!(play.run(), EndReason::Completed));
+}
+
+#[test]
+fn too_many_failures_drain_the_run_and_name_the_cause() {
+    let config = CoreConfig {
+        max_failures: Some(FailureLimit::Rows(3)),
+        ..config(1)
+    };
+    let mut play = Play::of(config, image(400, 5, &[]), 1);
+    play.fate = |_| RowState::Failed;
+    let EndReason::TooManyFailures(stop) = play.run() else {
+        panic!("every row failed");
+    };
+    assert!(stop.bad > 3 && stop.bad <= stop.settled, "{stop:?}");
+    assert_eq!(stop.causes.iter().map(|(_, n)| n).sum::<u64>(), stop.bad);
+    assert!(play.settled.len() < 400, "it stopped early");
 }
 
 #[test]
@@ -489,6 +543,51 @@ fn a_probe_that_waits_for_a_worker_wakes_nobody_in_vain() {
     let mut effects = Vec::new();
     core.on_event(now, Event::Tick, &mut effects);
     assert!(core.deadline(now) > now, "the workers are still starting");
+}
+
+#[test]
+fn after_a_sleep_slots_are_void_connections_are_made_anew_and_the_targets_clock_went_on() {
+    let mut play = Play::new(image(31, 5, &[]), 1, 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let now = play.now;
+    let before = (play.core.server_now(now), play.core.pacer.generation());
+    let mut effects = Vec::new();
+    let slept = Duration::from_hours(8);
+    play.core.on_event(now, Event::Slept(slept), &mut effects);
+    assert_eq!(play.core.server_now(now), before.0.after(slept));
+    let said: Vec<&ToWorker> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { message, .. } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(said[0], ToWorker::Woke), "{said:?}");
+    assert!(
+        matches!(said[1], ToWorker::Pause { generation, until }
+            if *generation == before.1 + 1 && *until == now),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_sleep_ends_no_pause() {
+    let mut play = Play::new(image(31, 5, &[]), 1, 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let wait = Duration::from_mins(10);
+    play.core.on_throttled(play.now, Some(wait));
+    let until = play.core.pacer.paused_until();
+    let mut effects = Vec::new();
+    play.core.on_event(
+        play.now,
+        Event::Slept(Duration::from_hours(8)),
+        &mut effects,
+    );
+    assert_eq!(play.core.pacer.paused_until(), until);
 }
 
 #[test]

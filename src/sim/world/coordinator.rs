@@ -2,7 +2,7 @@
 
 use super::{Coordinator, Ev, MS, TO_WORKER_MAX, US, World};
 use crate::coordinator::EndReason;
-use crate::coordinator::core::{Core, CoreConfig, Effect, Event};
+use crate::coordinator::core::{Core, CoreConfig, Effect, Event, LAST_PASS_MAX};
 use crate::ledger::Holder;
 use crate::model::plant;
 use crate::model::{Mono, RowNumber, ServerMs, WorkerId};
@@ -27,15 +27,34 @@ impl World {
         }
         let balances = image.rows.balances();
         self.check(balances, "I14", || "the image does not add up".into());
+        let doubtful: usize = image
+            .leases
+            .values()
+            .map(|lease| lease.suspects.len())
+            .sum();
+        let chunk = image
+            .chunks
+            .iter()
+            .map(|chunk| chunk.rows)
+            .max()
+            .unwrap_or(1);
+        let held = self.plan.workers * chunk * self.plan.concurrency.div_ceil(chunk);
+        let most = held as usize + LAST_PASS_MAX;
+        self.check(doubtful <= most, "suspects", || {
+            format!("{doubtful} rows are in doubt, at most {most} may be")
+        });
         self.log(|| format!("--- coordinator {} starts", self.epoch));
         let config = CoreConfig {
             started: self.now,
             workers: self.plan.workers,
+            concurrency: self.plan.concurrency,
             limits: self.plan.limits,
             create_orgs: self.plan.create_orgs,
             dry_run: false,
             any_environment: false,
             max_outage: self.plan.max_outage,
+            max_failures: None,
+            limit: None,
             time_scale: self.plan.time_scale,
             seed: self.rng.next_u64(),
             wall: ServerMs(0),
@@ -268,6 +287,8 @@ impl World {
             EndReason::Refused(StopReason::Unauthorized)
             | EndReason::Interrupted(_)
             | EndReason::Outage(_)
+            | EndReason::Limited
+            | EndReason::TooManyFailures(_)
             | EndReason::Ledger(_) => {}
             // Users made a moment ago may be invisible yet.
             EndReason::Refused(StopReason::OtherEnvironment) if !self.weather.lag.is_zero() => {}
