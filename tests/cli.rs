@@ -176,7 +176,7 @@ fn a_wrong_command_line_prints_usage_and_no_object() {
     for words in [
         "import - --json",
         "import people.csv --json --base-url http://example.com",
-        "import people.csv --json --profile auth0",
+        "import people.csv --json --profile nothing",
         "resume nobody --json",
         "status --json",
         "verify",
