@@ -174,7 +174,7 @@ fn refusals_have_their_codes() {
 fn a_wrong_command_line_prints_usage_and_no_object() {
     let desk = Desk::new("email\na@x.example\n");
     for words in [
-        "import - --json",
+        "import people.csv --json --delimiter x",
         "import people.csv --json --base-url http://example.com",
         "import people.csv --json --max-failures many",
         "verify",

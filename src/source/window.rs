@@ -254,6 +254,7 @@ pub(super) fn truncated(hash: &blake3::Hash) -> ChunkHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Delimiter;
     use proptest::prelude::*;
 
     /// Gives a few bytes at a time, as a slow disk may.
@@ -285,8 +286,12 @@ mod tests {
     }
 
     fn walk_through(file: impl Read) -> Walked {
+        walk_by(Delimiter::Comma, file)
+    }
+
+    fn walk_by(delimiter: Delimiter, file: impl Read) -> Walked {
         let mut window = Window::new(file);
-        let mut fields = Fields::default();
+        let mut fields = Fields::new(delimiter);
         let mut seen = Vec::new();
         let words = |error: SourceError| format!("{} {:?}", error.code(), error.place());
         window.begin(&mut |_| {}).map_err(words)?;
@@ -304,8 +309,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_size_of_reads_changes_nothing(soup in "[ab\",\r\né\u{feff}]{0,60}", step in 1usize..9) {
-            prop_assert_eq!(walk(soup.as_bytes(), step), walk(soup.as_bytes(), BLOCK_BYTES));
+        fn the_size_of_reads_changes_nothing(soup in "[ab\",;\t|\r\né\u{feff}]{0,60}", step in 1usize..9) {
+            for delimiter in Delimiter::ALL {
+                let whole = walk_by(delimiter, Trickle(soup.as_bytes(), BLOCK_BYTES));
+                prop_assert_eq!(walk_by(delimiter, Trickle(soup.as_bytes(), step)), whole);
+            }
         }
 
         #[test]
