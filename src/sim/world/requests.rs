@@ -108,27 +108,27 @@ impl World {
             return;
         };
         wire.arrived = true;
-        let now = self.now;
+        let (now, clock) = (self.now, self.server.clock(self.now));
         let reset = || Reply::Transport(TransportError::Lost("connection reset".into()));
         let error = |rng: &mut Rng| {
             let status = [500, 502, 503, 504, 408][rng.below(5)];
-            server::http(now, status, &json!({"message": "Internal Server Error"}))
+            server::http(clock, status, &json!({"message": "Internal Server Error"}))
         };
         let (op, row) = (&wire.op, wire.row);
         let reply = match wire.trouble {
-            Trouble::None | Trouble::Hang => self.server.handle(now, op, row),
+            Trouble::None | Trouble::Hang => self.server.handle(clock, op, row),
             Trouble::Refused => Reply::Transport(TransportError::Connect("refused".into())),
             Trouble::LostBefore => reset(),
             Trouble::LostAfter => {
-                self.server.handle(now, op, row);
+                self.server.handle(clock, op, row);
                 reset()
             }
             Trouble::ErrorBefore => error(&mut self.rng),
             Trouble::ErrorAfter => {
-                self.server.handle(now, op, row);
+                self.server.handle(clock, op, row);
                 error(&mut self.rng)
             }
-            Trouble::Cut => match self.server.handle(now, op, row) {
+            Trouble::Cut => match self.server.handle(clock, op, row) {
                 Reply::Http {
                     status,
                     body: Some(body),
@@ -138,18 +138,23 @@ impl World {
                     // Half a body reaches nobody as such, unless its length was not announced.
                     let half =
                         (status < 300 && keep.is_multiple_of(2)).then(|| body[..keep].to_vec());
-                    server::raw(now, status, None, half)
+                    server::raw(clock, status, None, half)
                 }
                 other => other,
             },
             Trouble::Throttled => {
-                let wait = self.rng.below(4).to_string();
-                server::raw(now, 429, Some(wait), Some(b"\"Ratelimited\"".to_vec()))
+                let seconds = self.rng.next_u64() % 4;
+                let wait = if self.coin() {
+                    seconds.to_string()
+                } else {
+                    server::http_date(clock.after(Duration::from_secs(seconds)))
+                };
+                server::raw(clock, 429, Some(wait), Some(b"\"Ratelimited\"".to_vec()))
             }
             Trouble::ThrottledSilently => {
-                server::raw(now, 429, None, Some(b"\"Ratelimited\"".to_vec()))
+                server::raw(clock, 429, None, Some(b"\"Ratelimited\"".to_vec()))
             }
-            Trouble::Unauthorized => server::http(now, 401, &json!({"message": "Unauthorized"})),
+            Trouble::Unauthorized => server::http(clock, 401, &json!({"message": "Unauthorized"})),
         };
         self.log(|| {
             let status = match &reply {
@@ -172,6 +177,31 @@ impl World {
         }
         if in_time {
             self.push(back_at, Ev::Answer(serial, reply));
+        }
+    }
+
+    /// The machine sleeps and wakes up: hardly a connection is left.
+    pub(super) fn sleep(&mut self, length: Duration) {
+        self.log(|| format!("zzz      for {length:?}"));
+        self.figures.faults += 1;
+        self.server.on_sleep(length);
+        let waiting: Vec<u64> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| !wire.answered)
+            .map(|(serial, _)| *serial)
+            .collect();
+        for serial in waiting {
+            if self.chance(0.8) {
+                if let Some(wire) = self.wires.get(&serial) {
+                    *self
+                        .unclear
+                        .entry(wire.row.unwrap_or_default())
+                        .or_default() += 1;
+                }
+                let lost = Reply::Transport(TransportError::Lost("connection reset".into()));
+                self.push(self.now, Ev::Answer(serial, lost));
+            }
         }
     }
 
