@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod coordinator;
+#[cfg(test)]
+mod fuzz;
 pub mod ledger;
 pub mod model;
 pub mod pace;

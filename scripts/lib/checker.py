@@ -2,9 +2,12 @@
 
 Independent on purpose: it shares no code with userferry and believes the target, never the report.
 `judge` looks at what is there at the end, `judge_traffic` at the requests on the way there.
+Where the file was made with its outcome in mind, `judge_fates` holds the results against that,
+and `judge_accounts` the summary against the results and the target.
 """
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 from source import email_key
 
@@ -15,6 +18,16 @@ OPEN = {"pending", ""}
 
 # How long after a 429 was answered a request may still arrive: it was on its way.
 PAUSE_GRACE_S = 0.1
+
+# What a line of counts adds up, by the first words of the kinds; the rest is "other".
+HEADINGS = {
+    "lost": ("lost", "row not reported", "membership missing"),
+    "twice": ("duplicated", "created twice", "row reported twice"),
+    "falsely failed": ("falsely failed", "parked"),
+    "falsely succeeded": ("falsely succeeded",),
+    "orphan organizations": ("orphan organization",),
+    "windows over the limit": ("rate exceeded",),
+}
 
 
 class Verdict:
@@ -40,6 +53,14 @@ class Verdict:
         for kind, count in sorted(self.counts.items()):
             parts.append(f"{count} {kind} (e.g. {'; '.join(self.examples[kind])})")
         return ", ".join(parts) or "no fault"
+
+
+def heading(kind):
+    """The word of `HEADINGS` under which a kind of fault is counted."""
+    for name, words in HEADINGS.items():
+        if kind.startswith(words):
+            return name
+    return "other"
 
 
 class World:
@@ -253,6 +274,65 @@ def judge_organizations(rows, world, known, verdict):
             verdict.fault("orphan organization", f"{org['id']} {key}")
         elif org["name"] not in named[key]:
             verdict.fault("wrong organization name", f"{key}: {org['name']!r}")
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What must become of a row: one of these states, and the step at which it fails if it must."""
+
+    states: frozenset
+    step: str | None = None
+
+
+def judge_fates(results, fates, verdict):
+    """Compares every row with what had to become of it; `fates` are by row number."""
+    for result in results:
+        fate = fates.get(int(result["row"]))
+        if fate is None or (
+            result["state"] in fate.states and fate.step in (None, result["step"])
+        ):
+            continue
+        wanted = "/".join(sorted(fate.states))
+        where = f"row {result['row']} {result['state']} {result['step']} {result['error_code']}"
+        verdict.fault(misjudged(result["state"], fate), f"{where}, not {wanted}")
+
+
+def misjudged(state, fate):
+    """The kind of fault a wrong state is."""
+    ours, theirs = {"created", "recovered"}, {"linked", "updated"}
+    if state in OPEN:
+        return "lost (still pending)"
+    if state in BAD and not fate.states & BAD:
+        return "falsely failed (nothing was wrong with it)"
+    if state in GOOD and not fate.states & GOOD:
+        return "falsely succeeded (it had to be refused)"
+    if state in ours and fate.states & theirs:
+        return "somebody else's claimed as ours"
+    if state in theirs and fate.states & ours:
+        return "ours taken for somebody else's"
+    return "wrong state"
+
+
+def judge_accounts(summary, results, dump, before, verdict):
+    """The sums of the summary are those of the results and of what the target holds."""
+    states = Counter(result["state"] for result in results)
+    for state, count in summary["rows"].items():
+        counted = len(results) if state == "total" else states[state]
+        if count != counted:
+            verdict.fault("miscounted rows", f"{state}: {count} is {counted}")
+    grown = len(dump["organizations"]) - len(before["organizations"])
+    count = summary["organizations"]["created"]
+    if count != grown:
+        verdict.fault("miscounted organizations", f"created: {count} is {grown}")
+    # Each membership is counted once, however many rows ask for it.
+    tally = summary["memberships"]
+    ids = {result["membership_id"] for result in results if result["state"] in GOOD} - {""}
+    count = sum(tally[kind] for kind in ("created", "recovered", "existing", "reactivated"))
+    if count != len(ids):
+        verdict.fault("miscounted memberships", f"{tally}: {count} is {len(ids)}")
+    grown = len(dump["memberships"]) - len(before["memberships"])
+    if tally["created"] > grown:
+        verdict.fault("miscounted memberships", f"created: {tally['created']} of {grown}")
 
 
 def judge_traffic(requests, windows=(), pauses=True):

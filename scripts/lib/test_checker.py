@@ -4,6 +4,7 @@
 """
 
 import copy
+import random
 import sys
 import tempfile
 import unittest
@@ -12,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import checker  # noqa: E402
+from crowd import Crowd, Shape  # noqa: E402
 from history import Request  # noqa: E402
 from source import read_rows  # noqa: E402
 
@@ -185,6 +187,119 @@ class Traffic(unittest.TestCase):
         self.assertIn("created twice", checker.judge_traffic(twice).counts)
         refused = [request(1.0, entity="user a"), request(2.0, 400, entity="user a")]
         self.assertTrue(checker.judge_traffic(refused).clean)
+
+
+def fate(*states, step=None):
+    return checker.Fate(frozenset(states), step)
+
+
+FATES = {
+    1: fate("created", "recovered"),
+    2: fate("created", "recovered"),
+    3: fate("merged"),
+    4: fate("failed", step="validation"),
+}
+
+
+class Fates(unittest.TestCase):
+    def found(self, kind, plant, fates=FATES):
+        told, verdict = results(), checker.Verdict()
+        plant(told)
+        checker.judge_fates(told, fates, verdict)
+        self.assertEqual(dict(verdict.counts), {kind: 1} if kind else {}, verdict.words())
+
+    def test_what_had_to_become_of_each_row(self):
+        self.found(None, lambda told: None)
+        self.found("lost (still pending)", lambda told: told[0].update(state="pending"))
+        failed = "falsely failed (nothing was wrong with it)"
+        self.found(failed, lambda told: told[0].update(state="failed", step="user"))
+        self.found(failed, lambda told: told[2].update(state="parked", step="user"))
+        succeeded = "falsely succeeded (it had to be refused)"
+        self.found(succeeded, lambda told: told[3].update(state="created", step=""))
+        self.found("wrong state", lambda told: told[3].update(step="user"))
+        self.found("wrong state", lambda told: told[2].update(state="created"))
+        self.found("wrong state", lambda told: told[0].update(state="skipped"))
+
+    def test_whose_a_user_is(self):
+        self.found("ours taken for somebody else's", lambda told: told[1].update(state="linked"))
+        there = FATES | {2: fate("linked")}
+        self.found("somebody else's claimed as ours", lambda told: None, there)
+        self.found(None, lambda told: told[1].update(state="linked"), there)
+
+
+class Headings(unittest.TestCase):
+    def test_every_kind_is_counted_somewhere(self):
+        wanted = {
+            "lost user": "lost",
+            "lost (still pending)": "lost",
+            "membership missing": "lost",
+            "duplicated user": "twice",
+            "created twice": "twice",
+            "falsely failed (user is there)": "falsely failed",
+            "parked": "falsely failed",
+            "falsely succeeded (no user)": "falsely succeeded",
+            "orphan organization": "orphan organizations",
+            "rate exceeded": "windows over the limit",
+            "ours taken for somebody else's": "other",
+            "wrong role": "other",
+        }
+        self.assertEqual({kind: checker.heading(kind) for kind in wanted}, wanted)
+        self.assertEqual(set(wanted.values()), {*checker.HEADINGS, "other"})
+
+
+class Accounts(unittest.TestCase):
+    def found(self, kind, plant):
+        summary = {
+            "rows": {"total": 4, "created": 1, "recovered": 1, "merged": 1, "failed": 1, "linked": 0},
+            "organizations": {"created": 2},
+            "memberships": {"created": 2, "recovered": 1, "existing": 0, "reactivated": 0},
+        }
+        verdict = checker.Verdict()
+        plant(summary)
+        nobody = {"users": [], "organizations": [], "memberships": []}
+        checker.judge_accounts(summary, results(), world(), nobody, verdict)
+        self.assertEqual(set(verdict.counts), {kind} - {None}, verdict.words())
+
+    def test_sums_agree(self):
+        self.found(None, lambda told: None)
+        self.found("miscounted rows", lambda told: told["rows"].update(total=5))
+        self.found("miscounted rows", lambda told: told["rows"].update(linked=1))
+        organizations = "miscounted organizations"
+        self.found(organizations, lambda told: told["organizations"].update(created=1))
+        memberships = "miscounted memberships"
+        self.found(memberships, lambda told: told["memberships"].update(existing=1))
+        self.found(memberships, lambda told: told["memberships"].update(created=4, recovered=-1))
+
+
+class Crowds(unittest.TestCase):
+    """What `chaos` expects follows from the file alone."""
+
+    def crowd(self, **shape):
+        return Crowd(random.Random(1), Shape(rows=300, orgs=5, again=0.3, **shape))
+
+    def test_every_row_has_a_fate_and_seeds_repeat(self):
+        one, two = (self.crowd(bad=0.1, there=0.2) for _ in range(2))
+        self.assertEqual(one.records, two.records)
+        self.assertEqual(sorted(one.fates), list(range(1, 301)))
+        states = {state for fate in one.fates.values() for state in fate.states}
+        self.assertEqual(states, {"created", "recovered", "merged", "linked", "failed"})
+
+    def test_nobody_is_made_twice(self):
+        crowd = self.crowd(bad=0.1, there=0.2)
+        there = {body["email"].lower() for body, _, _ in crowd.there}
+        made = [
+            cells["email"].strip().lower()
+            for number, cells in enumerate(crowd.records, 1)
+            if "created" in crowd.fates[number].states
+        ]
+        self.assertEqual(len(made), len(set(made)))
+        self.assertFalse(there & set(made))
+
+    def test_policies(self):
+        for policy, state in (("link", "linked"), ("skip", "skipped"), ("fail", "failed")):
+            crowd = self.crowd(there=0.2, policy=policy)
+            found = sum(state in fate.states for fate in crowd.fates.values())
+            self.assertGreater(found, 10, policy)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 use super::rates::{LimitArg, RateArg};
 use crate::model::rate::parse_duration;
 use crate::model::{ExistingPolicy, TargetKind};
+use crate::report::Overflow;
 use crate::sandbox::SandboxArgs;
 use crate::source::GenerateArgs;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -80,6 +81,27 @@ pub struct ImportArgs {
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// What gives way when the events file cannot keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OverflowArg {
+    /// The run waits
+    Block,
+    /// The oldest events that are no results go
+    DropOldest,
+    /// The newest events that are no results go
+    DropNewest,
+}
+
+impl From<OverflowArg> for Overflow {
+    fn from(arg: OverflowArg) -> Self {
+        match arg {
+            OverflowArg::Block => Self::Block,
+            OverflowArg::DropOldest => Self::DropOldest,
+            OverflowArg::DropNewest => Self::DropNewest,
+        }
+    }
 }
 
 /// `resume` and `retry`.
@@ -200,6 +222,10 @@ pub struct TuningArgs {
     /// Append every event of the run to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
+    /// When events come faster than the disk takes them [default: block]. Results and errors are
+    /// never dropped
+    #[arg(long, value_enum, value_name = "POLICY", requires = "events")]
+    pub events_overflow: Option<OverflowArg>,
     /// Diagnostics on stderr
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = LogLevel::Warn)]
     pub log_level: LogLevel,

@@ -4,11 +4,12 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
 use crate::ledger::{
-    Checkpoints, JobFolder, JobLock, JobSummary, LedgerReader, RunSnapshot, RunState,
+    Checkpoints, FailureGroup, JobFolder, JobLock, JobSummary, LedgerReader, RunSnapshot, RunState,
 };
 use crate::model::tally::OrgCacheTally;
 use crate::model::{RequestTally, RowTally};
 use crate::report::{Summary, SummaryFacts};
+use std::path::Path;
 
 /// No job is what was asked for.
 const NO_JOB: &str = "no_job";
@@ -54,7 +55,7 @@ fn no_jobs(place: &Place) -> CliError {
 pub fn read(folder: JobFolder) -> CliResult<Listed> {
     let summary = LedgerReader::open(&folder.ledger_path())
         .and_then(|reader| reader.summary())
-        .map_err(|error| CliError::of_jobs_ledger(&error, folder.name()))?;
+        .map_err(|error| CliError::of_ledger(&error).job(folder.name()))?;
     let held = JobLock::holder(folder.path())
         .map_err(CliError::from)?
         .is_some();
@@ -73,7 +74,7 @@ pub fn check(job: &Listed) -> CliResult<()> {
         return Ok(());
     }
     LedgerReader::check(&job.folder.ledger_path())
-        .map_err(|error| CliError::of_jobs_ledger(&error, job.name()))
+        .map_err(|error| CliError::of_ledger(&error).job(job.name()))
 }
 
 /// Every job of a folder.
@@ -222,6 +223,7 @@ impl Listed {
             rows: totals.rows,
             memberships: totals.memberships,
             organizations: totals.organizations,
+            failures: failures_of(&self.folder.ledger_path(), &totals.rows),
             snapshot: &snapshot,
         })
     }
@@ -230,6 +232,16 @@ impl Listed {
     pub fn exit(&self) -> Exit {
         Exit::of_rows(self.rows())
     }
+}
+
+/// Returns why rows failed, as the ledger says. One that cannot be read right now leaves the
+/// numbers without their reasons: whoever needs the ledger says why.
+pub fn failures_of(ledger: &Path, rows: &RowTally) -> Vec<FailureGroup> {
+    if !rows.has_problems() {
+        return Vec::new();
+    }
+    let read = LedgerReader::open(ledger).and_then(|reader| reader.failures());
+    read.unwrap_or_default()
 }
 
 /// The counters of a run that has not committed any.

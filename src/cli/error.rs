@@ -81,9 +81,12 @@ impl CliError {
         self
     }
 
-    /// Adds the job it happened to.
+    /// Adds the job it happened to; what to do about it names that job.
     #[must_use]
     pub fn job(mut self, job: &str) -> Self {
+        if let Some(hint) = &mut self.0.hint {
+            *hint = hint.replace("recover JOB", &format!("recover {job}"));
+        }
         self.0.job.get_or_insert_with(|| job.to_owned());
         self
     }
@@ -189,14 +192,6 @@ impl CliError {
             .caused_by(error)
     }
 
-    /// Words the error of a job's ledger: what to do about it names the job.
-    pub fn of_jobs_ledger(error: &LedgerError, job: &str) -> Self {
-        let hint = error
-            .hint()
-            .replace("recover JOB", &format!("recover {job}"));
-        Self::of_ledger(error).hint(hint).job(job)
-    }
-
     /// Words a failure to write to stdout.
     pub fn stdout(error: &std::io::Error) -> Self {
         Self::new(
@@ -266,9 +261,10 @@ impl From<ReplaceError> for CliError {
 
 impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
-        // Everything about the file's content refuses the input; only our own space is the disk's.
+        // Everything about the file's content refuses the input; what cannot be read or written is
+        // the disk's.
         let exit = match error {
-            SourceError::Spill(_) => Exit::Disk,
+            SourceError::Read(_) | SourceError::Spill(_) => Exit::Disk,
             // The file may be right: two things were asked for that exclude each other.
             SourceError::OrganizationColumns { .. } => Exit::Usage,
             _ => Exit::Input,

@@ -122,6 +122,5 @@ fn dry_run(
     let path = folder.path().join("ledger");
     let new = prepare::new_job("dry-run", file, options, indexed);
     Ledger::create(&path, &new)?;
-    let ledger = Ledger::open(&path)?;
-    run::rehearse(ctx, &args.tuning, &new.record, ledger, admission)
+    run::rehearse(ctx, &args.tuning, &new.record, &path, admission)
 }

@@ -9,14 +9,16 @@ use super::output::Output;
 use super::resolve::Place;
 use crate::ledger::LedgerReader;
 use crate::model::{ChunkSpec, RowNumber, RowOutcome, RowState};
+use crate::report::reasons::{self, ReasonsWriter};
 use crate::report::rejects::RejectsWriter;
 use crate::report::results::{ResultRow, ResultsWriter};
 use crate::report::words;
 use crate::source::chunk::{read_bytes, read_header};
 use crate::source::{Columns, CsvRecord, read_chunk, records};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Runs `results`.
 pub fn results(ctx: &Context, args: &ResultsArgs) -> CliResult<Exit> {
@@ -82,50 +84,84 @@ pub fn rejects(ctx: &Context, args: &RejectsArgs) -> CliResult<Exit> {
     let job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
     let of_job = |error: CliError| error.job(job.name());
     let file = open_source(&job).map_err(of_job)?;
-    let out = Output::open(args.out.as_deref(), Some(&job.summary.record.source))?;
-    let records = write_rejects(&job, &file, out).map_err(of_job)?;
+    let source = Some(job.summary.record.source.as_path());
+    let reasons_at = args.out.as_deref().and_then(beside_file);
+    let mut sinks = Sinks {
+        reasons: match &reasons_at {
+            Some(path) => Some(Output::open(Some(path), source)?),
+            None => None,
+        },
+        rejects: Output::open(args.out.as_deref(), source)?,
+    };
+    let records = write_rejects(&job, &file, &mut sinks).map_err(of_job)?;
+    // The rejects appear last: whoever sees them finds their reasons.
+    if let Some(reasons) = sinks.reasons {
+        reasons.finish()?;
+    }
+    sinks.rejects.finish()?;
     if args.out.is_some() {
         let count = words::counted(records, "row");
+        let reasons = reasons_at.map_or_else(String::new, |path| {
+            format!("; {} says why each is there", path.display())
+        });
         ctx.screen.say(&format!(
-            "{count} written, unchanged; import the corrected file as it is"
+            "{count} written, unchanged{reasons}. Import the corrected file as it is"
         ));
     }
     Ok(Exit::Success)
 }
 
-fn write_rejects(job: &Listed, file: &File, out: Output) -> CliResult<u64> {
+/// Returns where reasons go beside `--out`; nowhere beside a pipe or a device.
+fn beside_file(rejects: &Path) -> Option<PathBuf> {
+    let special = std::fs::metadata(rejects).is_ok_and(|meta| !meta.is_file());
+    (!special).then(|| reasons::path_beside(rejects))
+}
+
+/// Where rejects and their reasons go.
+struct Sinks {
+    rejects: Output,
+    reasons: Option<Output>,
+}
+
+fn write_rejects(job: &Listed, file: &File, sinks: &mut Sinks) -> CliResult<u64> {
     let record = &job.summary.record;
     let reader = LedgerReader::open(&job.folder.ledger_path())?;
-    let chunks = reader.chunks()?;
-    let header = read_header(file, &record.columns)?;
-    let mut writer = match RejectsWriter::start(out, &header) {
-        Ok(writer) => writer,
-        Err(error) => return stopped(error).map(|()| 0),
-    };
     let mut copier = Copier {
         file,
-        chunks: chunks.into_iter(),
+        chunks: reader.chunks()?.into_iter(),
         open: None,
     };
-    let mut result = Ok(());
-    reader.for_each_outcome(RowNumber(1), |outcome| {
-        if !matches!(outcome.state, RowState::Failed | RowState::Parked) {
-            return ControlFlow::Continue(());
+    let header = read_header(file, &record.columns)?;
+    let mut copied = Ok(());
+    let copy_all = || -> Result<u64, Stopped> {
+        let mut writer =
+            RejectsWriter::start(&mut sinks.rejects, &header).map_err(Stopped::Writing)?;
+        let mut reasons = match &mut sinks.reasons {
+            Some(out) => Some(ReasonsWriter::start(out).map_err(Stopped::Writing)?),
+            None => None,
+        };
+        let read = reader.for_each_outcome(RowNumber(1), |outcome| {
+            if !matches!(outcome.state, RowState::Failed | RowState::Parked) {
+                return ControlFlow::Continue(());
+            }
+            copied = copier.copy(outcome, &mut writer, reasons.as_mut());
+            match copied {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        });
+        copied?;
+        read.map_err(CliError::from)?;
+        if let Some(reasons) = reasons {
+            reasons.finish().map_err(Stopped::Writing)?;
         }
-        result = copier.copy(outcome.row, &mut writer);
-        if result.is_ok() {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })?;
-    match result {
+        let (_, records) = writer.finish().map_err(Stopped::Writing)?;
+        Ok(records)
+    };
+    match copy_all() {
+        Ok(records) => Ok(records),
         Err(Stopped::Writing(error)) => stopped(error).map(|()| 0),
         Err(Stopped::Reading(error)) => Err(error),
-        Ok(()) => match writer.finish() {
-            Ok((out, records)) => out.finish().map(|()| records),
-            Err(error) => stopped(error).map(|()| 0),
-        },
     }
 }
 
@@ -244,14 +280,26 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    fn copy(&mut self, row: RowNumber, writer: &mut RejectsWriter<Output>) -> Result<(), Stopped> {
+    /// Copies the record of `outcome`, and says why where reasons go.
+    fn copy(
+        &mut self,
+        outcome: &RowOutcome,
+        rejects: &mut RejectsWriter<impl Write>,
+        reasons: Option<&mut ReasonsWriter<impl Write>>,
+    ) -> Result<(), Stopped> {
+        let row = outcome.row;
         self.open_chunk_of(row)?;
         let found = self
             .open
             .as_ref()
             .and_then(|(spec, bytes)| records(bytes, spec).find(|record| record.number == row));
         let record = found.ok_or_else(|| unknown(row))?;
-        writer.write(record.bytes).map_err(Stopped::Writing)
+        rejects.write(record.bytes).map_err(Stopped::Writing)?;
+        reasons.map_or(Ok(()), |reasons| {
+            reasons
+                .write(outcome, record.line)
+                .map_err(Stopped::Writing)
+        })
     }
 
     fn open_chunk_of(&mut self, row: RowNumber) -> Result<(), Stopped> {
@@ -268,5 +316,109 @@ impl Copier<'_> {
             self.open = Some((spec, bytes));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{OrgMode, RowError, Step};
+    use crate::source::{self, IndexOptions};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A field as somebody's program wrote it: raw when it can be, quoted otherwise or anyway.
+    fn written(field: &str, quoted: bool) -> String {
+        if quoted || field.contains(['"', ',', '\r', '\n']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field.to_owned()
+        }
+    }
+
+    fn field() -> impl Strategy<Value = String> {
+        let odd = [
+            "", " ", "=1+1", "\"", "a,b", "x\r\ny", "é", "'", "\t-", "@a", "\u{feff}",
+        ];
+        prop_oneof![
+            proptest::sample::select(odd.to_vec()).prop_map(str::to_owned),
+            "[a-z@.,\"\n ]{0,8}",
+        ]
+    }
+
+    fn index(path: &Path, bytes: &[u8]) -> (File, source::Index) {
+        std::fs::write(path, bytes).unwrap();
+        let options = IndexOptions {
+            chunk_size: 3,
+            org_mode: OrgMode::Columns,
+            hash_key: 7,
+        };
+        let index = source::build(path, &options, &mut |_| {}).unwrap();
+        (File::open(path).unwrap(), index)
+    }
+
+    fn parsed(file: &File, index: &source::Index) -> Vec<csv::StringRecord> {
+        let chunks = index.chunks.iter();
+        let read = chunks.flat_map(|chunk| read_chunk(file, chunk, &index.columns).unwrap());
+        read.map(|record| record.fields).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        /// What was rejected reads as the same records under the same header, whatever is in
+        /// them and however they were written.
+        #[test]
+        fn rejects_read_as_the_rows_they_are(
+            rows in vec((vec((field(), any::<bool>()), 2..=2), any::<bool>()), 1..20),
+            crlf in any::<bool>(),
+            mark in any::<bool>(),
+            ended in any::<bool>(),
+        ) {
+            let line_end = if crlf { "\r\n" } else { "\n" };
+            let mut text = if mark { "\u{feff}".to_owned() } else { String::new() };
+            text.push_str(&["email", "\"first name\"", "notes"].join(","));
+            for (at, (fields, _)) in rows.iter().enumerate() {
+                let cells = fields.iter().map(|(field, quoted)| written(field, *quoted));
+                let cells: Vec<String> = [format!("u{at}@x.org")].into_iter().chain(cells).collect();
+                text.push_str(line_end);
+                text.push_str(&cells.join(","));
+            }
+            if ended {
+                text.push_str(line_end);
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let (file, whole) = index(&folder.path().join("users.csv"), text.as_bytes());
+            let all = parsed(&file, &whole);
+            prop_assert_eq!(all.len(), rows.len());
+
+            let chosen: BTreeSet<usize> = rows.iter().enumerate()
+                .filter(|(_, (_, rejected))| *rejected).map(|(at, _)| at).collect();
+            let header = read_header(&file, &whole.columns).unwrap();
+            let mut writer = RejectsWriter::start(Vec::new(), &header).unwrap();
+            let mut reasons = ReasonsWriter::start(Vec::new()).unwrap();
+            let mut copier = Copier {
+                file: &file,
+                chunks: whole.chunks.clone().into_iter(),
+                open: None,
+            };
+            for at in &chosen {
+                let row = RowNumber(u32::try_from(*at).unwrap() + 1);
+                let outcome = RowOutcome::failed(row, Step::User, RowError::local("x", "y"));
+                let copied = copier.copy(&outcome, &mut writer, Some(&mut reasons));
+                prop_assert!(copied.is_ok());
+            }
+            let (bytes, count) = writer.finish().unwrap();
+            prop_assert_eq!(count, chosen.len() as u64);
+            let reasons = reasons.finish().unwrap();
+            prop_assert_eq!(csv::Reader::from_reader(&*reasons).records().count(), chosen.len());
+            if !chosen.is_empty() {
+                let (file, again) = index(&folder.path().join("rejects.csv"), &bytes);
+                let expected: Vec<_> = chosen.iter().map(|at| all[*at].clone()).collect();
+                prop_assert_eq!(parsed(&file, &again), expected);
+                prop_assert_eq!(read_header(&file, &again.columns).unwrap(), header);
+            }
+        }
     }
 }

@@ -97,7 +97,7 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
     let of_job = |error: CliError| error.job(name);
     let lock = JobLock::acquire(listed.folder.path()).map_err(|error| of_job(error.into()))?;
     let mut ledger = Ledger::open(&listed.folder.ledger_path())
-        .map_err(|error| CliError::of_jobs_ledger(&error, name))?;
+        .map_err(|error| CliError::of_ledger(&error).job(name))?;
     let record = ledger.record().map_err(|error| of_job(error.into()))?;
     check_bytes(ctx, &record).map_err(of_job)?;
     Ok(Job {

@@ -4,10 +4,10 @@ use super::args::TuningArgs;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::key;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::stop;
+use super::{desk, key};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
@@ -15,12 +15,13 @@ use crate::ledger::{
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
-use crate::report::{EventLog, Summary, SummaryFacts, screen, words};
+use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 /// Where requests of a dry run are addressed; none is ever sent.
 const NOWHERE: &str = "http://127.0.0.1";
@@ -125,10 +126,12 @@ fn run_locked(
     // The sandbox ends before the job is free: a successor finds its log closed.
     drop(sandbox);
     let resume = place.command("resume", job.folder.name());
+    let ledger = job.folder.ledger_path();
     let shown = Shown {
         job: Some(job.folder.name()),
         resume: Some(resume),
         target: job.record.options.target,
+        ledger: &ledger,
     };
     conclude(ctx, args, &shown, &end, written, Some(place))?;
     Ok(exit)
@@ -139,9 +142,10 @@ pub fn rehearse(
     ctx: &mut Context,
     args: &TuningArgs,
     record: &JobRecord,
-    mut ledger: Ledger,
+    path: &Path,
     admission: Admission,
 ) -> CliResult<Exit> {
+    let mut ledger = Ledger::open(path)?;
     let events = open_events(args)?;
     let image = ledger.load()?;
     let origin = record
@@ -158,6 +162,7 @@ pub fn rehearse(
         job: None,
         resume: None,
         target: record.options.target,
+        ledger: path,
     };
     conclude(ctx, args, &shown, &end, written, None)?;
     Ok(exit)
@@ -186,13 +191,16 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
     let Some(path) = &args.events else {
         return Ok(None);
     };
-    EventLog::start(path).map(Some).map_err(|error| {
-        let message = format!(
-            "the events file {} cannot be opened: {error}",
-            path.display()
-        );
-        CliError::new(Exit::Disk, "events_file", message)
-    })
+    let overflow = args.events_overflow.map_or(Overflow::Block, Overflow::from);
+    EventLog::start(path, EventOptions::usual(overflow))
+        .map(Some)
+        .map_err(|error| {
+            let message = format!(
+                "the events file {} cannot be opened: {error}",
+                path.display()
+            );
+            CliError::new(Exit::Disk, "events_file", message)
+        })
 }
 
 fn config(
@@ -229,7 +237,7 @@ fn perform(
     ledger: Ledger,
     lock: Option<OwnedFd>,
     mut events: Option<EventLog>,
-) -> (RunEnd, io::Result<()>) {
+) -> (RunEnd, io::Result<u64>) {
     let display = &mut ctx.display;
     let mut observer = |event: &RunEvent| {
         display.on_event(Mono::now(), event);
@@ -239,11 +247,11 @@ fn perform(
     };
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
     display.finish();
-    (end, events.map_or(Ok(()), EventLog::finish))
+    (end, events.map_or(Ok(0), EventLog::finish))
 }
 
 /// Returns the exit code: the run's, unless all went well but the events that were asked for.
-fn exit_of(end: &RunEnd, events: &io::Result<()>) -> Exit {
+fn exit_of(end: &RunEnd, events: &io::Result<u64>) -> Exit {
     match Exit::of_run(&end.why, &end.rows) {
         Exit::Success | Exit::RowsFailed if events.is_err() => Exit::Disk,
         exit => exit,
@@ -274,6 +282,8 @@ struct Shown<'a> {
     job: Option<&'a str>,
     resume: Option<String>,
     target: TargetKind,
+    /// Why rows failed is read from here.
+    ledger: &'a Path,
 }
 
 /// Prints the summary, why the run was stopped, and what to do next.
@@ -282,7 +292,7 @@ fn conclude(
     args: &TuningArgs,
     shown: &Shown<'_>,
     end: &RunEnd,
-    events: io::Result<()>,
+    events: io::Result<u64>,
     place: Option<&Place>,
 ) -> CliResult<()> {
     let mut summary = Summary::new(SummaryFacts {
@@ -293,9 +303,17 @@ fn conclude(
         rows: end.rows,
         memberships: end.memberships,
         organizations: end.organizations,
+        failures: desk::failures_of(shown.ledger, &end.rows),
         snapshot: &end.snapshot,
     });
-    let stopped = stop::error_of(&end.why, shown.resume.as_deref()).or_else(|| {
+    if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
+        let events = words::counted(*dropped, "event");
+        ctx.say(&format!(
+            "warning: {events} did not fit into {}: the disk was slower than the run (--events-overflow)",
+            path.display()
+        ));
+    }
+    let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
         let path = args.events.as_ref()?.display();
         let message = format!("the events file {path} is not complete: {}", events.err()?);
         Some(CliError::new(Exit::Disk, "events_file", message))

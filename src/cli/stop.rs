@@ -8,8 +8,9 @@ use crate::ledger::RunState;
 use crate::model::RowTally;
 use crate::target::StopReason;
 
-/// Returns the error that ended the run; none when it completed or was interrupted.
-pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
+/// Returns the error that ended the run; none when it completed or was interrupted. `resume` is the
+/// command that continues `job`.
+pub fn error_of(why: &EndReason, job: Option<&str>, resume: Option<&str>) -> Option<CliError> {
     let error = match why {
         EndReason::Completed | EndReason::Interrupted(_) => return None,
         EndReason::Outage(reason) => CliError::new(
@@ -19,7 +20,13 @@ pub fn error_of(why: &EndReason, resume: Option<&str>) -> Option<CliError> {
         ),
         EndReason::Refused(reason) => refused(reason),
         // It says itself what makes a new one; this one cannot be continued.
-        EndReason::Ledger(error) if error.is_damage() => return Some(CliError::of_ledger(error)),
+        EndReason::Ledger(error) if error.is_damage() => {
+            let error = CliError::of_ledger(error);
+            return Some(match job {
+                Some(job) => error.job(job),
+                None => error,
+            });
+        }
         EndReason::Ledger(error) => CliError::of_ledger(error),
         EndReason::SourceChanged(words) => {
             CliError::new(Exit::Input, "file_changed", words.clone())
@@ -103,6 +110,7 @@ fn line(what: &str, command: &str) -> String {
 mod tests {
     use super::*;
     use crate::coordinator::StopSignal;
+    use crate::ledger::LedgerError;
     use std::path::PathBuf;
 
     fn place() -> Place {
@@ -136,7 +144,7 @@ mod tests {
             (EndReason::Internal("x".to_owned()), 70),
         ];
         for (why, exit) in table {
-            let error = error_of(&why, Some("userferry resume j")).unwrap();
+            let error = error_of(&why, Some("j"), Some("userferry resume j")).unwrap();
             assert_eq!(error.exit().as_u8(), exit, "{why:?}");
             assert_eq!(
                 error.exit(),
@@ -149,8 +157,23 @@ mod tests {
             EndReason::Completed,
             EndReason::Interrupted(StopSignal::Interrupt),
         ] {
-            assert!(error_of(&calm, None).is_none());
+            assert!(error_of(&calm, Some("j"), None).is_none());
         }
+    }
+
+    #[test]
+    fn a_ledger_damaged_on_the_way_tells_how_this_job_is_recovered_and_not_to_resume_it() {
+        let damage = LedgerError::Corrupt {
+            path: PathBuf::from("/c/users-1f3a9c/ledger.sqlite"),
+            detail: "page 7".to_owned(),
+        };
+        let why = EndReason::Ledger(damage.into());
+        let error = error_of(&why, Some("users-1f3a9c"), Some("userferry resume j")).unwrap();
+        let words = error.rendered();
+        assert_eq!(error.exit(), Exit::Disk);
+        let command = "`userferry recover users-1f3a9c --from-target`";
+        assert!(words.contains(command), "{words}");
+        assert!(!words.contains("resume"), "{words}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod check;
 mod codes;
 mod commit;
 pub mod error;
+mod failures;
 pub mod folder;
 pub mod holder;
 mod image;
@@ -33,6 +34,7 @@ pub mod writer;
 mod tests;
 
 pub use error::{FolderError, LedgerError, LockError};
+pub use failures::FailureGroup;
 pub use folder::{Checkpoints, JobFolder, NewFolder, SpaceWarning, job_name_for};
 pub use holder::Holder;
 pub use lock::{JobLock, LockState};

@@ -2,6 +2,7 @@
 
 use super::check;
 use super::error::{Fault, LedgerError};
+use super::failures::{self, FailureGroup};
 use super::holder::Holder;
 use super::image;
 use super::rows::{self, OUTCOME};
@@ -77,6 +78,12 @@ impl LedgerReader {
                 run: last_run(conn)?,
             })
         })
+    }
+
+    /// Returns why rows failed or were parked: counted by code, the largest group first. Reads
+    /// every outcome.
+    pub fn failures(&self) -> Result<Vec<FailureGroup>, LedgerError> {
+        self.snapshot(failures::groups)
     }
 
     /// Returns where every chunk of the file lies, ascending.

@@ -149,6 +149,7 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{FromWorker, ToWorker};
     use super::*;
     use proptest::prelude::*;
 
@@ -173,16 +174,64 @@ mod tests {
         Ok(messages)
     }
 
+    /// A frame that is as it should be around a body that may not be.
+    fn framed(body: &[u8]) -> Vec<u8> {
+        let mut payload = 0_u32.to_le_bytes().to_vec();
+        payload.extend(body);
+        let mut out = u32::try_from(payload.len()).unwrap().to_le_bytes().to_vec();
+        out.extend(crc32fast::hash(&payload).to_le_bytes());
+        out.extend(payload);
+        out
+    }
+
+    /// Bodies that come far: a kind of message there is, and small numbers, which are lengths,
+    /// choices and options.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![3 => 0_u8..4, 1 => any::<u8>()];
+        let rest = prop::collection::vec(byte, 0..160);
+        (0_u8..24, rest).prop_map(|(kind, rest)| [&[kind][..], &rest].concat())
+    }
+
+    /// What is taken for a message says the same when it is said again.
+    fn says_the_same_again<T: Serialize + DeserializeOwned>(
+        body: &[u8],
+    ) -> Result<(), TestCaseError> {
+        let mut decoder = Decoder::default();
+        decoder.push(&framed(body));
+        let Ok(Some(message)) = decoder.message::<T>() else {
+            return Ok(());
+        };
+        let (mut once, mut twice) = (Vec::new(), Vec::new());
+        encode(0, &message, &mut once).unwrap();
+        let mut decoder = Decoder::default();
+        decoder.push(&once);
+        let again: T = decoder.message().unwrap().unwrap();
+        encode(0, &again, &mut twice).unwrap();
+        prop_assert_eq!(once, twice);
+        Ok(())
+    }
+
     proptest! {
         #[test]
-        fn any_split_gives_the_same_messages(
+        fn any_pieces_give_the_same_messages(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..8),
-            cut in any::<prop::sample::Index>(),
+            mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..9),
         ) {
             let bytes = stream(&messages);
-            let cut = cut.index(bytes.len() + 1);
-            let (left, right) = bytes.split_at(cut);
-            prop_assert_eq!(decode_all(&[left, right]).unwrap(), messages);
+            cuts.sort_by_key(|cut| cut.index(bytes.len() + 1));
+            let (mut pieces, mut from) = (Vec::new(), 0);
+            for to in cuts.iter().map(|cut| cut.index(bytes.len() + 1)) {
+                pieces.push(&bytes[from..to]);
+                from = to;
+            }
+            pieces.push(&bytes[from..]);
+            prop_assert_eq!(decode_all(&pieces).unwrap(), messages);
+        }
+
+        #[test]
+        fn a_body_that_nobody_wrote_is_refused_or_is_a_message(body in bodies()) {
+            says_the_same_again::<FromWorker>(&body)?;
+            says_the_same_again::<ToWorker>(&body)?;
         }
 
         #[test]

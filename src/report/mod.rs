@@ -10,10 +10,10 @@
 //! ledger. I17 no key, password or raw row is printed; `results` and `rejects`, made on demand
 //! from the source, are the only outputs with people's data.
 
-pub mod event_json;
 pub mod events;
 pub mod outfile;
 pub mod progress;
+pub mod reasons;
 pub mod rejects;
 pub mod results;
 pub mod screen;
@@ -21,7 +21,7 @@ pub mod summary;
 pub mod table;
 pub mod words;
 
-pub use events::EventLog;
+pub use events::{EventLine, EventLog, EventOptions, Overflow};
 pub use outfile::OutFile;
 pub use progress::Display;
 pub use screen::Screen;

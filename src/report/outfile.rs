@@ -55,7 +55,9 @@ impl OutFile {
             let folder = path
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty());
-            Sink::Renamed(NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?)
+            let made = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
+            // The library names its own path in the error, which nobody asked for.
+            Sink::Renamed(made.map_err(|error| io::Error::from(error.kind()))?)
         };
         Ok(Self {
             sink: BufWriter::new(sink),
@@ -122,6 +124,15 @@ mod tests {
         out.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"a,b\n");
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_error_does_not_name_a_temporary_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("no-such-folder").join("out.csv");
+        let error = OutFile::create(&missing, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!error.to_string().contains(".tmp"), "{error}");
     }
 
     #[test]

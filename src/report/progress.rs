@@ -1,6 +1,6 @@
 //! The progress of a run on stderr: bars on a terminal, a line now and then elsewhere, or JSON.
 
-use super::event_json::event_json;
+use super::events::EventLine;
 use super::screen::Screen;
 use super::words;
 use crate::model::Mono;
@@ -302,7 +302,13 @@ impl Lines {
             | RunEvent::Call { .. } => false,
         };
         if show {
-            self.screen.say(&event_json(wall_ms(), event).to_string());
+            let line = EventLine {
+                ts: wall_ms(),
+                event,
+            };
+            // Numbers, ids and words: there is nothing in it that is no JSON.
+            self.screen
+                .say(&serde_json::to_string(&line).unwrap_or_default());
         }
     }
 }

@@ -130,7 +130,7 @@ fn text(cell: &Value) -> String {
 }
 
 /// Puts a `'` before what a spreadsheet would run as a formula (CWE-1236).
-fn defused(text: &str) -> String {
+pub(super) fn defused(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         format!("'{text}")
     } else {
@@ -139,7 +139,7 @@ fn defused(text: &str) -> String {
 }
 
 /// Unwraps the I/O error inside a CSV error, so that a broken pipe is still one.
-fn io_error(error: csv::Error) -> io::Error {
+pub(super) fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),

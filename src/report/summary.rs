@@ -1,13 +1,20 @@
 //! The summary: one stable object for scripts, a short table for people, from the same facts.
 
 use super::words;
-use crate::ledger::{RunSnapshot, RunState};
+use crate::ledger::{FailureGroup, RunSnapshot, RunState};
 use crate::model::tally::OrgCacheTally;
-use crate::model::{MembershipTally, OrgTally, RequestTally, RowTally, TargetKind};
+use crate::model::{MembershipTally, OrgTally, RequestTally, RowTally, Step, TargetKind};
 use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
+
+/// Groups of failures the table shows.
+const GROUPS_SHOWN_MAX: usize = 10;
+
+/// Longest example in the table, in characters.
+const EXAMPLE_CHARS_MAX: usize = 160;
 
 /// What a summary is made of.
 #[derive(Clone, Debug)]
@@ -26,6 +33,8 @@ pub struct SummaryFacts<'a> {
     pub memberships: MembershipTally,
     /// Organizations of the job.
     pub organizations: OrgTally,
+    /// Why rows of the job failed or were parked, the largest group first.
+    pub failures: Vec<FailureGroup>,
     /// The run's own counters.
     pub snapshot: &'a RunSnapshot,
 }
@@ -63,12 +72,45 @@ pub struct Summary {
     pub elapsed_s: f64,
     /// Rows settled by this run per second.
     pub rows_per_s: f64,
+    /// Why rows of the job failed or were parked, by code.
+    pub failures: Failures,
     /// What stopped the run; absent unless its state is `failed` or `paused`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
     /// The exit code; absent unless `error` is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<u8>,
+}
+
+/// Failed and parked rows by code: an object in JSON, the largest group first.
+#[derive(Clone, Debug)]
+pub struct Failures(pub Vec<FailureGroup>);
+
+/// A group as JSON shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    failed: u64,
+    parked: u64,
+    step: Option<&'static str>,
+    row: u32,
+    message: &'a str,
+}
+
+impl Serialize for Failures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for group in &self.0 {
+            let shown = Shown {
+                failed: group.failed,
+                parked: group.parked,
+                step: group.step.map(Step::as_str),
+                row: group.row.0,
+                message: &group.message,
+            };
+            map.serialize_entry(&group.code, &shown)?;
+        }
+        map.end()
+    }
 }
 
 /// Percentiles in milliseconds.
@@ -133,6 +175,7 @@ impl Summary {
             },
             elapsed_s,
             rows_per_s,
+            failures: Failures(facts.failures),
             error: None,
             exit: None,
         }
@@ -178,6 +221,7 @@ impl Summary {
             ("ambiguous", r.ambiguous),
         ];
         section(&mut out, "requests", r.total, &lines);
+        failure_lines(&mut out, &self.failures.0);
         self.rate_line(&mut out);
         out
     }
@@ -220,6 +264,31 @@ impl Summary {
                 "workers", self.workers.count
             );
         }
+    }
+}
+
+/// Writes the largest groups of failures, one line each with its example.
+fn failure_lines(out: &mut String, groups: &[FailureGroup]) {
+    for (at, group) in groups.iter().take(GROUPS_SHOWN_MAX).enumerate() {
+        let name = if at == 0 { "failures" } else { "" };
+        let rows = words::count(group.rows());
+        let example = words::shortened(&group.message, EXAMPLE_CHARS_MAX);
+        // What breaks a rule names its row itself.
+        let place = if example.starts_with(&format!("row {}, ", group.row)) {
+            String::new()
+        } else {
+            format!("row {}: ", group.row)
+        };
+        let code = &group.code;
+        let _infallible = writeln!(out, "  {name:<14} {rows:>12}   {code}: {place}{example}");
+    }
+    if let Some(rest) = groups
+        .get(GROUPS_SHOWN_MAX..)
+        .filter(|rest| !rest.is_empty())
+    {
+        let rows = words::count(rest.iter().map(FailureGroup::rows).sum());
+        let more = words::counted(rest.len() as u64, "more code");
+        let _infallible = writeln!(out, "  {:<14} {rows:>12}   {more}", "");
     }
 }
 
@@ -299,6 +368,7 @@ pub(crate) mod tests {
             },
             memberships: MembershipTally::default(),
             organizations: OrgTally::default(),
+            failures: Vec::new(),
             snapshot,
         }
     }
@@ -321,7 +391,7 @@ pub(crate) mod tests {
             "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0},
             "rate": {"writes_per_s": 50.0, "used": 0.98},
             "workers": {"count": 2, "restarts": 0},
-            "elapsed_s": 2.0, "rows_per_s": 1.5,
+            "elapsed_s": 2.0, "rows_per_s": 1.5, "failures": {},
         });
         // Compared as text: the order of the fields is part of what people see.
         assert_eq!(
@@ -345,6 +415,42 @@ pub(crate) mod tests {
         assert_eq!(value["resume"], Value::Null);
         assert_eq!(value["dry_run"], true);
         assert_eq!(value["rate"], json!({"writes_per_s": null, "used": null}));
+    }
+
+    fn group(code: &str, rows: u64, message: &str) -> FailureGroup {
+        FailureGroup {
+            code: code.to_owned(),
+            failed: rows - 1,
+            parked: 1,
+            step: Some(Step::User),
+            row: crate::model::RowNumber(7),
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn failures_are_told_by_code_with_an_example() {
+        let snapshot = snapshot();
+        let mut facts = facts(&snapshot);
+        facts.failures = vec![
+            group("z_first", 3000, "row 7, line 9, column email: no @"),
+            group("invalid_role", 2, "no such role"),
+        ];
+        facts
+            .failures
+            .extend((0..9).map(|n| group(&format!("c{n}"), 1, "x")));
+        let summary = Summary::new(facts);
+        let json = serde_json::to_string(&summary).unwrap();
+        let wanted = r#""failures":{"z_first":{"failed":2999,"parked":1,"step":"user","row":7,"#;
+        assert!(json.contains(wanted), "{json}");
+        let table = summary.table();
+        for wanted in [
+            "  failures              3,000   z_first: row 7, line 9, column email: no @\n",
+            "                            2   invalid_role: row 7: no such role\n",
+            "                            1   1 more code\n",
+        ] {
+            assert!(table.contains(wanted), "{table}");
+        }
     }
 
     #[test]

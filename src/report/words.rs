@@ -1,5 +1,6 @@
 //! Numbers and times as people read them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Returns a number with thousands separated: `1,234,567`.
@@ -19,6 +20,14 @@ pub fn count(n: u64) -> String {
 pub fn counted(n: u64, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(n))
+}
+
+/// Returns at most `chars_max` characters of `text`, with a sign that there was more.
+pub fn shortened(text: &str, chars_max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default().trim_end()).into(),
+        None => text.into(),
+    }
 }
 
 /// Returns a rate with the digits that matter: `0.42`, `49.5`, `12,345`.
@@ -101,6 +110,10 @@ mod tests {
         assert_eq!(
             eta(0, 0.0) + &eta(5, 0.0) + &eta(100, 50.0) + &eta(7550, 50.0),
             "0s-2s2m31s"
+        );
+        assert_eq!(
+            ["äöü", "äöüß"].map(|text| shortened(text, 3)),
+            ["äöü", "äöü…"]
         );
         assert_eq!(wall_time(0), "1970-01-01 00:00:00Z");
     }

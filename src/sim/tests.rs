@@ -107,9 +107,11 @@ fn blame(failures: &[(u64, String)], case: impl Fn(u64) -> String) {
     } else {
         ""
     };
+    let bug = number("USERFERRY_PLANT").map(|bug| format!("USERFERRY_PLANT={bug} "));
+    let bug = bug.unwrap_or_default();
     for (at, words) in failures {
         println!(
-            "{} cargo test {with}--lib sim::tests::replay -- --nocapture\n    {}",
+            "{bug}{} cargo test {with}--lib sim::tests::replay -- --nocapture\n    {}",
             case(*at),
             words.chars().take(1000).collect::<String>()
         );

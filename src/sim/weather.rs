@@ -152,9 +152,9 @@ impl Weather {
         let signal = pick(0.15, &[0.002, 0.01]);
         let batch = pick(0.5, &[0.5, 0.9]);
         let sign_ups_share = pick(0.2, &[0.1, 0.4]);
-        let many_spells = pick(0.3, &[1.0, 2.0]);
+        let mut spells = pick(0.3, &[1.0, 2.0]);
         let lag_ms = pick(0.4, &[200.0, 1_000.0, 2_400.0]);
-        let sleeps = pick(0.15, &[1.0, 3.0]);
+        let mut naps = pick(0.15, &[1.0, 3.0]);
         let wall_jumps = pick(0.5, &[1.0]) > 0.0;
         let calm_s = [5, 20, 60][rng.below(3)];
         let mut weather = Self {
@@ -178,24 +178,17 @@ impl Weather {
             calm_at: Mono((calm_s + 1) * SECOND),
             kills_left: 1 + u32::try_from(rng.below(6)).unwrap(),
         };
-        let mut spells = many_spells;
         while spells > 0.0 {
             spells -= 1.0;
             weather.spells.push(spell(&mut rng, calm_s));
         }
-        let mut naps = sleeps;
         while naps > 0.0 {
             naps -= 1.0;
-            let at = Mono(SECOND + rng.next_u64() % (calm_s * SECOND / 2));
-            let seconds = [5, 60, 3_600, 8 * 3_600][rng.below(4)];
-            weather.sleeps.push((at, Duration::from_secs(seconds)));
+            weather.sleeps.push(nap(&mut rng, calm_s));
         }
         for row in 1..=rows {
             if rng.unit() < sign_ups_share {
-                let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
-                weather
-                    .sign_ups
-                    .push((at, RowNumber(row), rng.unit() < 0.5));
+                weather.sign_ups.push(sign_up(&mut rng, RowNumber(row)));
             }
         }
         weather
@@ -226,6 +219,17 @@ impl Weather {
         }
         Trouble::None
     }
+}
+
+fn sign_up(rng: &mut Rng, row: RowNumber) -> (Mono, RowNumber, bool) {
+    let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
+    (at, row, rng.unit() < 0.5)
+}
+
+fn nap(rng: &mut Rng, within_s: u64) -> (Mono, Duration) {
+    let at = Mono(SECOND + rng.next_u64() % (within_s * SECOND / 2));
+    let seconds = [5, 60, 3_600, 8 * 3_600][rng.below(4)];
+    (at, Duration::from_secs(seconds))
 }
 
 fn spell(rng: &mut Rng, within_s: u64) -> Spell {

@@ -272,7 +272,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(crate::fuzz::cases(2000))]
 
         #[test]
         fn any_soup_splits_as_the_csv_crate_splits_it(soup in "[ab\",\r\né]{0,40}") {

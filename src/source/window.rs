@@ -286,8 +286,21 @@ mod tests {
 
     type Seen = Vec<(u64, u64, String)>;
 
-    fn walk(bytes: &[u8], step: usize) -> Result<(Seen, (u64, String), ChunkHash), String> {
-        let mut window = Window::new(Trickle(bytes, step));
+    type Walked = Result<(Seen, (u64, String), ChunkHash), String>;
+
+    /// Bytes that mean something to a CSV, and others.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let telling = prop::sample::select(b"ab\",\r\n\n\"".to_vec());
+        let byte = prop_oneof![30 => telling, 1 => any::<u8>()];
+        prop::collection::vec(byte, 0..48)
+    }
+
+    fn walk(bytes: &[u8], step: usize) -> Walked {
+        walk_through(Trickle(bytes, step))
+    }
+
+    fn walk_through(file: impl Read) -> Walked {
+        let mut window = Window::new(file);
         let mut fields = Fields::default();
         let mut seen = Vec::new();
         let words = |error: SourceError| format!("{} {:?}", error.code(), error.place());
@@ -308,6 +321,17 @@ mod tests {
         #[test]
         fn the_size_of_reads_changes_nothing(soup in "[ab\",\r\né\u{feff}]{0,60}", step in 1usize..9) {
             prop_assert_eq!(walk(soup.as_bytes(), step), walk(soup.as_bytes(), BLOCK_BYTES));
+        }
+
+        #[test]
+        fn a_read_that_ends_anywhere_changes_nothing(soup in bytes()) {
+            let whole = walk(&soup, BLOCK_BYTES);
+            for cut in 0..=soup.len() {
+                let (left, right) = soup.split_at(cut);
+                // A read of nothing is the end of a file: only the second part may have none.
+                let pieces = if left.is_empty() { right.chain(left) } else { left.chain(right) };
+                prop_assert_eq!(walk_through(pieces), whole.clone(), "cut at {}", cut);
+            }
         }
     }
 

@@ -78,6 +78,23 @@ mod tests {
         }
 
         #[test]
+        fn what_is_nearly_a_number_or_a_date_is_capped_too(
+            now in 0_u64..300_000_000_000,
+            ahead in 0_u64..300_000_000_000,
+            blow in any::<prop::sample::Index>(),
+            with in prop::sample::select(vec!["", "0", "9", ".", "-", "e", " ", ",", "\u{e9}", "99999999"]),
+        ) {
+            let until = now.saturating_add(ahead).min(250_000_000_000);
+            let date = |s| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(s));
+            for mut value in [date(until), ahead.to_string(), format!("{ahead}.5")] {
+                let at = blow.index(value.len());
+                value.replace_range(at..=at, with);
+                let date = date(now.min(250_000_000_000));
+                prop_assert!(wait(&value, Some(&date)).is_none_or(|wait| wait <= WAIT_MAX), "{value}");
+            }
+        }
+
+        #[test]
         fn whole_seconds_are_exact_up_to_the_cap(seconds in 0_u64..2_000) {
             let expected = Duration::from_secs(seconds).min(WAIT_MAX);
             prop_assert_eq!(wait(&seconds.to_string(), None), Some(expected));

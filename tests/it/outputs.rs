@@ -257,3 +257,45 @@ fn files_are_private() {
         assert_eq!(mode(name), 0o600, "{name}");
     }
 }
+
+#[test]
+fn rejects_of_a_fault_that_is_gone_import_without_a_failure() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let header = "email,first_name,org_external_id\r\n";
+    let row = |n: usize, org: &str| format!("u{n}@example.com,\"N, {n}\",{org}\r\n");
+    let rows: String = (0..40)
+        .map(|n| row(n, if n % 2 == 0 { "here" } else { "missing" }))
+        .collect();
+    work.write("users.csv", format!("{header}{rows}"));
+    server.make(
+        "/organizations",
+        &serde_json::json!({"name": "Here", "external_id": "here"}),
+    );
+    work.run(&format!("import users.csv --job it {}", server.target()))
+        .expect(1);
+    work.run("rejects it --out rejects.csv")
+        .expect(0)
+        .says(&["20 rows written", "rejects.reasons.csv"]);
+    let reasons = std::fs::read(work.path("rejects.reasons.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(&*reasons);
+    let reasons: Vec<crate::harness::Record> = reader.deserialize().map(Result::unwrap).collect();
+    assert_eq!(reasons.len(), 20);
+    for (at, reason) in reasons.iter().enumerate() {
+        assert_eq!(reason["record"], (at + 1).to_string());
+        assert_eq!(reason["row"], (2 * at + 2).to_string());
+        assert_eq!(reason["line"], (2 * at + 3).to_string());
+        assert_eq!(reason["error_code"], "organization_not_found");
+    }
+    server.make(
+        "/organizations",
+        &serde_json::json!({"name": "Missing", "external_id": "missing"}),
+    );
+    let summary = work
+        .run(&format!("import rejects.csv --json {}", server.target()))
+        .expect(0)
+        .json();
+    assert_eq!(summary["rows"]["created"], 20);
+    assert_eq!(summary["rows"]["failed"], 0);
+    assert_eq!(server.world().users.len(), 40);
+}

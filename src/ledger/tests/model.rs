@@ -465,11 +465,8 @@ fn org_key(key: u8) -> OrgKey {
 }
 
 proptest! {
-    // Every step syncs: a quarter of the usual cases, and `PROPTEST_CASES` still scales them.
-    #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases.div_ceil(4),
-        ..ProptestConfig::default()
-    })]
+    // Every step syncs: a quarter of the usual cases.
+    #![proptest_config(crate::fuzz::cases(64))]
     #[test]
     fn the_ledger_is_what_the_model_says(followers in groups(), steps in steps()) {
         let mut pair = Pair::new(followers);

@@ -61,8 +61,8 @@ impl World {
 
     /// The local wall clock: in some plays it is years off, otherwise with every run.
     fn wall(&mut self) -> ServerMs {
-        const YEARS_MS: i64 = 5 * 365 * 86_400_000;
-        let off = i64::try_from(self.rng.below(2 * YEARS_MS as usize)).unwrap() - YEARS_MS;
+        const YEARS_MS: u64 = 5 * 365 * 86_400_000;
+        let off = (self.rng.next_u64() % (2 * YEARS_MS)).cast_signed() - YEARS_MS.cast_signed();
         let off = if self.weather.wall_jumps { off } else { 0 };
         ServerMs(EPOCH_MS + off)
     }

@@ -2,7 +2,7 @@
 
 use super::{Ev, MS, SECOND, Wire, World};
 use crate::model::rng::Rng;
-use crate::model::{LeaseId, OrgKey, RowNumber};
+use crate::model::{LeaseId, Mono, OrgKey, RowNumber};
 use crate::sim::server;
 use crate::sim::weather::Trouble;
 use crate::target::{Op, Reply, RequestClass, TransportError};
@@ -103,6 +103,16 @@ impl World {
         }
     }
 
+    /// Draws a `Retry-After`: seconds or a date.
+    fn retry_after(&mut self, clock: Mono) -> String {
+        let seconds = self.rng.next_u64() % 4;
+        if self.coin() {
+            seconds.to_string()
+        } else {
+            server::http_date(clock.after(Duration::from_secs(seconds)))
+        }
+    }
+
     pub(super) fn arrive(&mut self, serial: u64) {
         let Some(mut wire) = self.wires.remove(&serial) else {
             return;
@@ -143,12 +153,7 @@ impl World {
                 other => other,
             },
             Trouble::Throttled => {
-                let seconds = self.rng.next_u64() % 4;
-                let wait = if self.coin() {
-                    seconds.to_string()
-                } else {
-                    server::http_date(clock.after(Duration::from_secs(seconds)))
-                };
+                let wait = self.retry_after(clock);
                 server::raw(clock, 429, Some(wait), Some(b"\"Ratelimited\"".to_vec()))
             }
             Trouble::ThrottledSilently => {

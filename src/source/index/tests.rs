@@ -91,7 +91,7 @@ fn by_csv(bytes: &[u8]) -> Vec<csv::StringRecord> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(crate::fuzz::cases(400))]
 
     #[test]
     fn chunks_hold_every_record_once_where_it_was_written(file in written(), chunk_size in 1u32..9) {
@@ -131,6 +131,36 @@ proptest! {
             prop_assert_eq!(record.line, file.rows[n].1);
             prop_assert_eq!(&record.fields, want);
         }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_with_their_place_or_read_as_the_csv_crate_reads_them(
+        rows in prop::collection::vec(
+            prop_oneof![
+                30 => prop::sample::select(b"ab\",\r\n\n,,".to_vec()),
+                1 => any::<u8>(),
+            ],
+            0..60,
+        ),
+        chunk_size in 1u32..5,
+    ) {
+        let bytes = [b"email,a\n", &rows[..]].concat();
+        let file = file_of(&bytes);
+        let index = match build(file.path(), &options(chunk_size), &mut |_| {}) {
+            Ok(index) => index,
+            Err(error) => {
+                prop_assert!(error.place().is_some(), "{error}");
+                prop_assert!(error.place().unwrap().byte <= bytes.len() as u64);
+                return Ok(());
+            }
+        };
+        let mut read = Vec::new();
+        for chunk in &index.chunks {
+            for record in read_chunk(file.as_file(), chunk, &index.columns).unwrap() {
+                read.push(record.fields);
+            }
+        }
+        prop_assert_eq!(read, by_csv(&bytes));
     }
 
     #[test]
@@ -210,7 +240,7 @@ fn model(rows: &[[String; 4]]) -> (Vec<Follower>, u32, Vec<ExternalIdConflict>) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(crate::fuzz::cases(400))]
 
     #[test]
     fn shared_emails_and_ids_are_found_whatever_fits_in_memory(

@@ -641,6 +641,12 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
             "<html>",
             "\\u",
             "\"email_not_available\"",
+            "\"user_creation_error\"",
+            "\"invalid_email\"",
+            "{\"code\":\"invalid_role\"}",
+            "{\"code\":\"never_heard_of\"}",
+            "{\"code\":\"user_creation_error\",\"errors\":[",
+            "]}",
             "\"status\"",
             "\"created_at\"",
             "\"\"",
@@ -654,7 +660,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_024))]
+    #![proptest_config(crate::fuzz::cases(1_024))]
 
     #[test]
     fn no_answer_whatever_makes_it_panic_or_claim_too_much(
@@ -676,10 +682,24 @@ proptest! {
                     prop_assert!(body::is_id(&entity.id) || matches!(op, Op::Probe));
                 }
                 Verdict::Absent => prop_assert_eq!(op.class(), RequestClass::Read),
-                Verdict::Rejected(rejection) | Verdict::Exists(rejection) => {
+                // Only these fail a row: a write that was refused for a reason that is known.
+                Verdict::Rejected(rejection) => {
                     prop_assert_eq!(op.class(), RequestClass::Write);
-                    prop_assert!((400..500).contains(&status));
-                    prop_assert!(!rejection.code.is_empty());
+                    let code = &*rejection.code;
+                    prop_assert!(match status {
+                        400 | 422 => REJECTED_CODES.contains(&code),
+                        404 => code == USER_OR_ORG_MISSING,
+                        _ => status == 413 && !code.is_empty(),
+                    }, "{status} {code}");
+                }
+                Verdict::Exists(rejection) => {
+                    prop_assert_eq!(op.class(), RequestClass::Write);
+                    let code = &*rejection.code;
+                    let says_so = EXISTS_CODES.contains(&code) || code == USER_CREATION_ERROR;
+                    prop_assert!(match status {
+                        400 | 422 => says_so,
+                        _ => status == 409 && !code.is_empty(),
+                    }, "{status} {code}");
                 }
                 Verdict::NotApplied(_) => prop_assert!(matches!(status, 401 | 429)),
                 Verdict::Stop(_) | Verdict::Ambiguous(_) => {}

@@ -498,7 +498,7 @@ fn judge_membership(target: &Target, outcome: &RowOutcome) -> Result<(), TestCas
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_096))]
+    #![proptest_config(crate::fuzz::cases(4_096))]
 
     #[test]
     fn a_row_ends_and_its_outcome_is_what_the_target_holds(setting in setting()) {
