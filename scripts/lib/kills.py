@@ -20,10 +20,12 @@ from source import read_rows
 
 # How often the target is asked how far the job is.
 LOOK_EVERY = 0.005
-# A run of a few hundred rows ends in seconds; a minute is a run that hangs.
-RUN_ENDS_WITHIN = 60
+# A run that sends nothing for so long hangs, however busy the machine is.
+STANDS_STILL = 60
+# A run that sends the same again and again never ends.
+ENDS_AT_LAST = 900
 # With a planted bug, which may be one that hangs.
-PLANTED_RUN_ENDS_WITHIN = 20
+PLANTED_STANDS_STILL = 15
 # Users are dated by the millisecond, a run's beginning by the second of its first answer.
 BEFORE_THE_JOB = 1.2
 NOBODY = {"users": [], "organizations": [], "memberships": []}
@@ -106,7 +108,7 @@ class Job:
     def __init__(self, work, seed, number, env=None):
         self.work = work
         self.env = env
-        self.patience = PLANTED_RUN_ENDS_WITHIN if env else RUN_ENDS_WITHIN
+        self.patience = PLANTED_STANDS_STILL if env else STANDS_STILL
         self.rng = generator(seed, number)
         self.plan = Plan(self.rng)
         self.report = Report(number, rows=self.plan.crowd.shape.rows)
@@ -140,7 +142,7 @@ class Job:
             command = self.start()
             while len(self.strikes) < self.plan.kills and command.running:
                 self.strike(command)
-            done = command.wait(self.patience)
+            done = self.finish(command)
             if done.code != -signal.SIGKILL:
                 break
         require(done.code in (0, 1), f"the last run ended with {done.code}: {done.tail}")
@@ -177,10 +179,7 @@ class Job:
             now = self.meter.entities()
             goal = now + self.rng.uniform(0, 1.02) * (self.expected() - now)
             reached = lambda: self.meter.entities() >= goal  # noqa: E731
-        while command.running and not reached():
-            age = time.monotonic() - command.started
-            require(age < self.patience, f"a run still goes after {self.patience} s")
-            time.sleep(LOOK_EVERY)
+        self.watch(command, reached)
         time.sleep(self.rng.uniform(0, 0.02))
         mode = self.mode()
         victims = self.victims(mode, command)
@@ -191,6 +190,28 @@ class Job:
         self.report.kills[mode] += 1
         if self.server.command.pid in victims:
             self.revive()
+
+    def watch(self, command, reached, every=LOOK_EVERY):
+        """Waits until `reached` or the command's end; a command that stands still fails."""
+        last, since, begun = None, time.monotonic(), command.started
+        while command.running and not reached():
+            now = time.monotonic()
+            if last != self.meter.received:
+                last, since = self.meter.received, now
+            if now - since >= self.patience:
+                raise Failure(f"the run stands still: no request for {self.patience} s")
+            require(now - begun < ENDS_AT_LAST, f"the run still goes after {ENDS_AT_LAST} s")
+            time.sleep(every)
+
+    def finish(self, command):
+        """Waits for the end of a command."""
+        self.watch(command, self.nothing_more, 0.02)
+        return command.wait(self.patience)
+
+    def nothing_more(self):
+        """Never reached; looks at the target, so that a run that stands still is noticed."""
+        self.meter.entities()
+        return False
 
     def mode(self):
         if self.plan.kind == "mortal":
@@ -267,7 +288,7 @@ class Job:
         """Nothing is left to do: a resume writes nothing."""
         before = self.server.dump()
         tuning = self.plan.tuning()
-        done = Command(self.work, "resume", "job", *tuning, env=self.env).wait(self.patience)
+        done = self.finish(Command(self.work, "resume", "job", *tuning, env=self.env))
         require(done.code == code, f"a second resume ended with {done.code}: {done.tail}")
         if self.server.dump() != before:
             raise Failure("resuming a finished job changed the target")
@@ -277,8 +298,12 @@ class Meter:
     """Asks a sandbox what it holds, over one connection."""
 
     def __init__(self, port):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.received = 0
 
     def entities(self):
+        """How many things the target holds; notes how many requests it received."""
         self.connection.request("GET", "/_sandbox/stats")
-        return sum(json.load(self.connection.getresponse())["entities"].values())
+        stats = json.load(self.connection.getresponse())
+        self.received = stats["requests"]["received"]
+        return sum(stats["entities"].values())

@@ -176,6 +176,13 @@ pub struct IdentityArgs {
     /// Fail rows that name no organization
     #[arg(long)]
     pub require_membership: bool,
+    /// Read the file as an export of this product, with this profile of your own, or as it is
+    /// [default: auto, by its header]
+    #[arg(
+        long,
+        value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
+    )]
+    pub profile: Option<String>,
     /// Rows per chunk, 1 to 1000 [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub chunk_size: Option<u32>,
@@ -466,7 +473,6 @@ mod tests {
     #[test]
     fn options_that_are_not_built_are_refused() {
         for words in [
-            "import a.csv --profile auth0",
             "import a.csv --limit 5",
             "import a.csv --max-failures 5%",
             "import a.csv --target scim",

@@ -5,6 +5,7 @@ use super::error::{CliError, CliResult};
 use super::resolve;
 use crate::model::escape::shown;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
+use crate::source::profile::{self, ProfileChoice};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -32,7 +33,18 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
         args.require_membership,
         stored.require_membership,
     )?;
+    check_profile(args, stored)?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
+}
+
+/// The header of the same file is recognised as it was: `auto` is no difference.
+fn check_profile(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
+    let given = match resolve::profile(args)? {
+        None | Some(ProfileChoice::Detect) => return Ok(()),
+        Some(ProfileChoice::Off) => profile::NONE.to_owned(),
+        Some(ProfileChoice::Use(profile)) => profile.id.clone(),
+    };
+    same("--profile", Some(&given), &stored.profile)
 }
 
 /// Refuses to continue a job that goes elsewhere than this command line says, defaults included:
@@ -136,6 +148,7 @@ mod tests {
             create_orgs: true,
             on_existing: Some(ExistingArg::Link),
             chunk_size: Some(250),
+            profile: Some("none".to_owned()),
             ..IdentityArgs::default()
         };
         assert!(check(&equal, &stored()).is_ok());
@@ -179,6 +192,10 @@ mod tests {
             (
                 with(|a| a.require_membership = true),
                 ["--require-membership", "on", "off"],
+            ),
+            (
+                with(|a| a.profile = text("clerk")),
+                ["--profile", "clerk", "none"],
             ),
             (
                 with(|a| a.chunk_size = Some(5)),

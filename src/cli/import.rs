@@ -84,7 +84,8 @@ fn new_job(
     file: &Path,
     options: JobOptions,
 ) -> CliResult<Exit> {
-    let indexed = prepare::index(ctx, file, &options)?;
+    let profile = resolve::profile(&args.identity)?.unwrap_or_default();
+    let indexed = prepare::index(ctx, file, &options, &profile)?;
     let rows = indexed.rows();
     let admission = run::admit(ctx, &args.tuning, &options, u64::from(rows), false)?;
     if let Some(warning) = checkpoints.check_space(rows)? {
@@ -115,7 +116,8 @@ fn dry_run(
     file: &Path,
     options: JobOptions,
 ) -> CliResult<Exit> {
-    let indexed = prepare::index(ctx, file, &options)?;
+    let profile = resolve::profile(&args.identity)?.unwrap_or_default();
+    let indexed = prepare::index(ctx, file, &options, &profile)?;
     let rows = u64::from(indexed.rows());
     let admission = run::admit(ctx, &args.tuning, &options, rows, true)?;
     let folder = resolve::temporary_folder()?;

@@ -350,6 +350,7 @@ mod tests {
     fn index(path: &Path, bytes: &[u8]) -> (File, source::Index) {
         std::fs::write(path, bytes).unwrap();
         let options = IndexOptions {
+            profile: source::profile::ProfileChoice::Off,
             chunk_size: 3,
             org_mode: OrgMode::Columns,
             hash_key: 7,

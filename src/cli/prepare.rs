@@ -10,6 +10,7 @@ use crate::model::clock::wall_ms;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono};
 use crate::report::words;
+use crate::source::profile::{self, ProfileChoice};
 use crate::source::{self, Index, IndexOptions};
 use std::path::Path;
 
@@ -28,18 +29,27 @@ impl Indexed {
 }
 
 /// Reads the whole file once; says what people should know about it.
-pub fn index(ctx: &mut Context, file: &Path, options: &JobOptions) -> CliResult<Indexed> {
+pub fn index(
+    ctx: &mut Context,
+    file: &Path,
+    options: &JobOptions,
+    profile: &ProfileChoice,
+) -> CliResult<Indexed> {
     let hash_key = entropy();
     let shape = IndexOptions {
         chunk_size: options.chunk_size,
         org_mode: options.org_mode.clone(),
         hash_key,
+        profile: profile.clone(),
     };
     let total = std::fs::metadata(file).map_or(0, |meta| meta.len());
     let display = &mut ctx.display;
     let index = source::build(file, &shape, &mut |done| {
         display.on_bytes(Mono::now(), done, total);
     })?;
+    if let Some(read_as) = &index.read_as {
+        ctx.say(read_as);
+    }
     for warning in &index.warnings {
         ctx.say(&format!("warning: {warning}"));
     }
@@ -56,6 +66,11 @@ pub fn index(ctx: &mut Context, file: &Path, options: &JobOptions) -> CliResult<
 /// Returns what the ledger of a new job starts from.
 pub fn new_job(name: &str, file: &Path, options: JobOptions, indexed: Indexed) -> NewJob {
     let Indexed { index, hash_key } = indexed;
+    let plan = index.columns.plan.as_ref();
+    let options = JobOptions {
+        profile: plan.map_or_else(|| profile::NONE.to_owned(), |plan| plan.profile.clone()),
+        ..options
+    };
     NewJob {
         record: JobRecord {
             name: name.to_owned(),

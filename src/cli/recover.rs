@@ -17,8 +17,10 @@ use crate::ledger::{
     set_aside_and_replace,
 };
 use crate::model::clock::wall_ms;
+use crate::model::escape::shown;
 use crate::model::{JobOptions, ServerMs, TargetKind};
 use crate::report::words;
+use crate::source::profile::{self, ProfileChoice};
 use crate::supervise::sandbox_child::state_path;
 use std::path::PathBuf;
 
@@ -79,6 +81,7 @@ fn refuse_sound(place: &Place, folder: &JobFolder) -> CliResult<()> {
 struct Plan {
     file: PathBuf,
     options: JobOptions,
+    profile: ProfileChoice,
     t_lo: ServerMs,
     /// When the job was made, local clock.
     created_ms: i64,
@@ -98,10 +101,36 @@ fn plan(
     let made_ms = old.record.as_ref().map(|record| record.created_ms);
     Ok(Plan {
         file,
+        profile: profile_of(args, old)?,
         options,
         t_lo: old.t_lo(trace_ms, now_ms),
         created_ms: made_ms.or(trace_ms).unwrap_or(now_ms),
     })
+}
+
+/// The profile the file was read with: a built-in one is known by its name, a person's own has to
+/// be given again.
+fn profile_of(args: &RecoverArgs, old: &Salvage) -> CliResult<ProfileChoice> {
+    let given = resolve::profile(&args.identity)?;
+    let stored = old
+        .record
+        .as_ref()
+        .map(|record| record.options.profile.as_str());
+    let (Some(stored), None | Some(ProfileChoice::Detect)) = (stored, &given) else {
+        return Ok(given.unwrap_or_default());
+    };
+    if stored == profile::NONE {
+        return Ok(ProfileChoice::Off);
+    }
+    profile::named(stored)
+        .map(ProfileChoice::Use)
+        .ok_or_else(|| {
+            let message = format!(
+                "the job was read with a profile of its own, `{}`",
+                shown(stored)
+            );
+            CliError::usage("profile_unknown", message).hint("give it again: --profile FILE.toml")
+        })
 }
 
 /// The old ledger says what the job is; what the command line says must be the same. The file may
@@ -153,7 +182,7 @@ fn announce(ctx: &Context, folder: &JobFolder, plan: &Plan) {
 
 /// Reads the file anew, and makes sure that it is the job's own where that is known.
 fn rebuild(ctx: &mut Context, folder: &JobFolder, old: &Salvage, plan: Plan) -> CliResult<NewJob> {
-    let indexed = prepare::index(ctx, &plan.file, &plan.options)?;
+    let indexed = prepare::index(ctx, &plan.file, &plan.options, &plan.profile)?;
     let mut new = prepare::new_job(folder.name(), &plan.file, plan.options, indexed);
     if let Some(record) = &old.record {
         let (bytes, hash) = (new.record.source_bytes, new.record.source_hash.as_str());

@@ -10,11 +10,14 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rates::{self, RateAsk, Rates};
 use crate::coordinator::Tuning;
+use crate::model::escape::shown;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
+use crate::source::profile::{self, Profile, ProfileChoice};
 use secrecy::SecretString;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where `--target workos` goes without `--base-url`.
@@ -265,6 +268,57 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
         reactivate: args.reactivate,
         require_membership: args.require_membership,
         chunk_size: args.chunk_size.unwrap_or(CHUNK_SIZE),
+        // What a header tells is known after it was read.
+        profile: profile::NONE.to_owned(),
+    })
+}
+
+/// Returns how the arguments choose the file's profile; `None` when they do not say.
+pub fn profile(args: &IdentityArgs) -> CliResult<Option<ProfileChoice>> {
+    let Some(word) = args.profile.as_deref() else {
+        return Ok(None);
+    };
+    if let Some(profile) = profile::named(word) {
+        return Ok(Some(ProfileChoice::Use(profile)));
+    }
+    match word {
+        "auto" => Ok(Some(ProfileChoice::Detect)),
+        profile::NONE => Ok(Some(ProfileChoice::Off)),
+        file if Path::new(file).extension().is_some_and(|ext| ext == "toml") => {
+            own_profile(Path::new(file)).map(|own| Some(ProfileChoice::Use(Arc::new(own))))
+        }
+        other => {
+            let built_in: Vec<&str> = profile::built_in().iter().map(|p| p.id.as_str()).collect();
+            let message = format!("there is no profile `{}`", shown(other));
+            Err(CliError::usage("unknown_profile", message).hint(format!(
+                "allowed are auto, none, {} and the path of a profile of your own that ends in \
+                 .toml",
+                built_in.join(", ")
+            )))
+        }
+    }
+}
+
+fn own_profile(path: &Path) -> CliResult<Profile> {
+    let place = path.display();
+    // One byte more than allowed tells that it is too long, whatever it is.
+    let text = std::fs::File::open(path).and_then(|file| {
+        let mut text = String::new();
+        let most = profile::TEXT_BYTES_MAX as u64 + 1;
+        file.take(most).read_to_string(&mut text).map(|_| text)
+    });
+    let text = text.map_err(|error| {
+        CliError::usage(
+            "profile_not_read",
+            format!("cannot read the profile {place}: {error}"),
+        )
+    })?;
+    Profile::read_own(&text).map_err(|error| {
+        CliError::usage(
+            "profile_refused",
+            format!("the profile {place} is refused: {error}"),
+        )
+        .hint("docs/PROFILES.md has the form, and examples")
     })
 }
 

@@ -87,4 +87,13 @@ pub struct JobOptions {
     pub require_membership: bool,
     /// Rows per chunk, 1 to 1000.
     pub chunk_size: u32,
+    /// The profile the file is read with: the name of a built-in one, `toml:` and a hash of the
+    /// text of a person's own, or `none`.
+    #[serde(default = "no_profile")]
+    pub profile: String,
+}
+
+/// What a job without a profile says.
+fn no_profile() -> String {
+    "none".to_owned()
 }

@@ -210,6 +210,14 @@ impl RowOutcome {
         Self::unhappy(row, RowState::Parked, step, error)
     }
 
+    /// Makes a row that its file's profile leaves out, before any step.
+    pub fn left_out(row: RowNumber, error: RowError) -> Self {
+        Self {
+            step: None,
+            ..Self::unhappy(row, RowState::Skipped, Step::Validation, error)
+        }
+    }
+
     fn unhappy(row: RowNumber, state: RowState, step: Step, error: RowError) -> Self {
         Self {
             row,

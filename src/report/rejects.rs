@@ -121,7 +121,7 @@ mod tests {
         ) {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            let options = IndexOptions { chunk_size, org_mode: OrgMode::Columns, hash_key: 1 };
+            let options = IndexOptions { chunk_size, org_mode: OrgMode::Columns, hash_key: 1, profile: crate::source::profile::ProfileChoice::Off };
             let index = build(file.path(), &options, &mut |_| {}).unwrap();
             let header = read_header(file.as_file(), &index.columns).unwrap();
             let mut writer = RejectsWriter::start(Vec::new(), &header).unwrap();

@@ -309,6 +309,7 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
             reactivate: policy.reactivate,
             require_membership: false,
             chunk_size: 7,
+            profile: "none".to_owned(),
         },
         created_ms: 1,
         generation: 1,

@@ -1,7 +1,8 @@
 //! Reading one chunk: its bytes, checked against the index, and its records.
 
+use super::cells::Cells;
 use super::error::{Place, SourceError};
-use super::records::{RECORD_BYTES_MAX, records, unescape};
+use super::records::{RECORD_BYTES_MAX, records};
 use super::{Columns, window};
 use crate::model::{ChunkSpec, RowNumber};
 use std::fs::File;
@@ -14,7 +15,7 @@ pub(super) const CHUNK_BYTES_MAX: usize = 8 << 20;
 /// The most bytes the index puts in one chunk: its records, and the blank lines after them.
 const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX + RECORD_BYTES_MAX;
 
-/// One record of a chunk, unescaped.
+/// One record of a chunk, unescaped, and mapped by its profile.
 #[derive(Clone, Debug)]
 pub struct CsvRecord {
     /// Its number.
@@ -25,7 +26,8 @@ pub struct CsvRecord {
     pub fields: csv::StringRecord,
 }
 
-/// Reads a chunk with `pread`, checks its hash, and returns its records in order.
+/// Reads a chunk with `pread`, checks its hash, and returns its records in order, their cells at
+/// the positions of `columns`.
 pub fn read_chunk(
     file: &File,
     spec: &ChunkSpec,
@@ -36,14 +38,10 @@ pub fn read_chunk(
     let mut out = Vec::new();
     while let Some((record, fields)) = raw.next_with_fields() {
         let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;
-        let mut unescaped = csv::StringRecord::with_capacity(text.len(), columns.count);
-        for field in fields.raw(text) {
-            unescaped.push_field(&unescape(field));
-        }
         out.push(CsvRecord {
             number: record.number,
             line: record.line,
-            fields: unescaped,
+            fields: Cells::new(text, fields, columns).all(),
         });
     }
     if out.len() == spec.rows as usize {

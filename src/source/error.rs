@@ -104,6 +104,21 @@ pub enum SourceError {
         /// Where the first one starts.
         at: Place,
     },
+    /// A profile looks at a column that the header lacks.
+    #[error(
+        "the {profile} profile wants the column {column}{}, and the header has none ({at})",
+        wanted_by.as_ref().map_or_else(String::new, |by| format!(" for {by}"))
+    )]
+    ProfileColumn {
+        /// The profile's name.
+        profile: String,
+        /// The column that is missing.
+        column: String,
+        /// The column of ours that comes from it; `None`: a condition looks at it.
+        wanted_by: Option<String>,
+        /// Where the header starts.
+        at: Place,
+    },
     /// Organization columns, and one organization for every row.
     #[error(
         "the file has organization columns ({}) and one organization was named for every row",
@@ -190,6 +205,7 @@ impl SourceError {
             Self::ColumnTwice { .. } => "column_duplicated",
             Self::EmailColumnMissing { .. } => "email_column_missing",
             Self::ColumnsNotBuilt { .. } => "columns_not_built",
+            Self::ProfileColumn { .. } => "profile_column_missing",
             Self::OrganizationColumns { .. } => "organization_columns",
             Self::QuoteUnclosed { .. } => "quote_unclosed",
             Self::NotUtf8 { .. } => "not_utf8",
@@ -224,6 +240,10 @@ impl SourceError {
             }
             Self::ColumnsNotBuilt { .. } => {
                 "remove them from the file; nothing is read and then ignored"
+            }
+            Self::ProfileColumn { .. } => {
+                "name another profile, or say --profile none if the columns are already named as \
+                 the README does"
             }
             Self::OrganizationColumns { .. } => {
                 "leave out --org-id and --org-external-id, or remove those columns"
@@ -264,6 +284,7 @@ impl SourceError {
             | Self::ColumnTwice { at, .. }
             | Self::EmailColumnMissing { at, .. }
             | Self::ColumnsNotBuilt { at, .. }
+            | Self::ProfileColumn { at, .. }
             | Self::OrganizationColumns { at, .. }
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }

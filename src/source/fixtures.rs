@@ -14,6 +14,7 @@ fn options(org_mode: &OrgMode) -> IndexOptions {
         chunk_size: 250,
         org_mode: org_mode.clone(),
         hash_key: 1,
+        profile: profile::ProfileChoice::Off,
     }
 }
 

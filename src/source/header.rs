@@ -1,10 +1,12 @@
 //! Which column is which: header names to positions.
 
 use super::error::{Place, SourceError};
+use super::profile::{self, Plan, Profile, ProfileChoice, SKIP_COLUMN, plain};
 use super::records::{Fields, unescape};
 use crate::model::OrgMode;
 use crate::model::escape::shown;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The columns of the contract that are carried, in its order.
 pub const KNOWN: &[&str] = &[
@@ -72,6 +74,13 @@ pub struct Columns {
     pub role_slugs: Option<usize>,
     /// Byte length of the header record with its line end, a byte order mark included.
     pub header_bytes: u64,
+    /// Why a row is left out; a blank cell leaves it in.
+    #[serde(default)]
+    pub skip: Option<usize>,
+    /// How the cells come from those of the file; `None`: they are the file's own. With a plan
+    /// every position is one of its columns, without one a field of the record.
+    #[serde(default)]
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Columns {
@@ -89,6 +98,7 @@ impl Columns {
             "org_external_id" => &mut self.org_external_id,
             "org_name" => &mut self.org_name,
             "role_slugs" => &mut self.role_slugs,
+            SKIP_COLUMN => &mut self.skip,
             _ => return None,
         })
     }
@@ -103,6 +113,8 @@ pub(super) struct Header {
     pub(super) named: usize,
     /// Sentences about columns that are ignored.
     pub(super) warnings: Vec<String>,
+    /// What the file was read as; `None` without a profile.
+    pub(super) read_as: Option<String>,
 }
 
 /// One header cell.
@@ -121,30 +133,104 @@ pub(super) fn parse(
     fields: &Fields,
     at: &Place,
     org_mode: &OrgMode,
+    profile: &ProfileChoice,
 ) -> Result<Header, SourceError> {
     let cells = cells(text, fields, at);
     refuse_other_delimiter(&cells, at)?;
     refuse_twice(&cells)?;
+    refuse_organizations(&cells, org_mode)?;
+    if let Some(profile) = chosen(profile, &cells) {
+        return mapped(&profile, &cells, at, org_mode);
+    }
     let Some(email) = position(&cells, "email") else {
         return Err(no_email(&cells, at));
     };
     refuse_not_built(&cells)?;
-    refuse_organizations(&cells, org_mode)?;
     let mut columns = Columns {
         count: cells.len(),
         email,
         ..Columns::default()
     };
-    for name in KNOWN {
+    for name in KNOWN.iter().chain([&SKIP_COLUMN]) {
         if let Some(slot) = columns.slot(name) {
             *slot = position(&cells, name);
         }
     }
-    let named = cells.iter().rposition(|cell| !cell.plain.is_empty());
     Ok(Header {
         columns,
-        named: named.map_or(0, |last| last + 1),
+        named: named_cells(&cells),
         warnings: unknown_warning(&cells).into_iter().collect(),
+        read_as: None,
+    })
+}
+
+/// Returns how many cells a record must have: up to the last one with a name.
+fn named_cells(cells: &[Cell]) -> usize {
+    let named = cells.iter().rposition(|cell| !cell.plain.is_empty());
+    named.map_or(0, |last| last + 1)
+}
+
+/// Returns the profile of a header.
+fn chosen(choice: &ProfileChoice, cells: &[Cell]) -> Option<Arc<Profile>> {
+    match choice {
+        ProfileChoice::Off => None,
+        ProfileChoice::Use(profile) => Some(Arc::clone(profile)),
+        ProfileChoice::Detect => profile::detected(&names_of(cells)),
+    }
+}
+
+fn names_of(cells: &[Cell]) -> Vec<String> {
+    cells.iter().map(|cell| cell.plain.clone()).collect()
+}
+
+/// Returns the columns of a header that a profile maps.
+fn mapped(
+    profile: &Profile,
+    cells: &[Cell],
+    at: &Place,
+    org_mode: &OrgMode,
+) -> Result<Header, SourceError> {
+    let plan = profile
+        .bind(&names_of(cells))
+        .map_err(|unbound| SourceError::ProfileColumn {
+            profile: profile.name.clone(),
+            column: unbound.missing,
+            wanted_by: unbound.wanted_by,
+            at: at.clone(),
+        })?;
+    let named: Vec<&str> = plan
+        .names()
+        .filter(|name| ORGANIZATION.contains(name))
+        .collect();
+    if let (OrgMode::Single { .. }, false) = (org_mode, named.is_empty()) {
+        return Err(SourceError::OrganizationColumns {
+            names: named.into_iter().map(str::to_owned).collect(),
+            at: at.clone(),
+        });
+    }
+    let mut columns = Columns {
+        count: cells.len(),
+        ..Columns::default()
+    };
+    for (index, name) in plan.names().enumerate() {
+        if name == "email" {
+            columns.email = index;
+        } else if let Some(slot) = columns.slot(name) {
+            *slot = Some(index);
+        }
+    }
+    let read_as = plan.told(
+        &cells
+            .iter()
+            .map(|cell| cell.name.clone())
+            .collect::<Vec<_>>(),
+    );
+    columns.plan = Some(Arc::new(plan));
+    Ok(Header {
+        columns,
+        named: named_cells(cells),
+        warnings: Vec::new(),
+        read_as: Some(read_as),
     })
 }
 
@@ -168,15 +254,6 @@ fn cells(text: &str, fields: &Fields, at: &Place) -> Vec<Cell> {
         });
     }
     cells
-}
-
-/// Returns a name without letter case, spaces, `-` and `_`.
-fn plain(name: &str) -> String {
-    let counts = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '_');
-    name.chars()
-        .filter(counts)
-        .flat_map(char::to_lowercase)
-        .collect()
 }
 
 fn position(cells: &[Cell], known: &str) -> Option<usize> {
@@ -258,7 +335,8 @@ fn those_of(cells: &[Cell], known: &[&str]) -> (Vec<String>, Option<Place>) {
 }
 
 fn unknown_warning(cells: &[Cell]) -> Option<String> {
-    let is_known = |cell: &Cell| KNOWN.iter().any(|name| plain(name) == cell.plain);
+    let names = KNOWN.iter().chain([&SKIP_COLUMN]);
+    let is_known = |cell: &Cell| names.clone().any(|name| plain(name) == cell.plain);
     let unknown: Vec<&Cell> = cells
         .iter()
         .filter(|cell| !cell.plain.is_empty() && !is_known(cell))
@@ -331,7 +409,7 @@ mod tests {
             line: 1,
             ..Place::default()
         };
-        parse(text, &fields, &at, mode)
+        parse(text, &fields, &at, mode, &ProfileChoice::Off)
     }
 
     fn read(text: &str) -> Result<Header, SourceError> {

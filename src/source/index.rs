@@ -1,8 +1,10 @@
 //! The one pass over the file: chunks, hashes, and rows that share an email or an external id.
 
+use super::cells::Cells;
 use super::chunk::CHUNK_BYTES_MAX;
 use super::keyed::{Keyed, Purpose, org_bytes};
 use super::pairs::{Again, Repeats, row_org};
+use super::profile::ProfileChoice;
 use super::records::{Fields, unescape};
 use super::window::{self, BLOCK_BYTES, Window, read_some};
 use super::{Columns, SourceError, header};
@@ -27,6 +29,8 @@ pub struct IndexOptions {
     pub org_mode: OrgMode,
     /// The key of the 64-bit keyed hashes.
     pub hash_key: u64,
+    /// How the file's profile is chosen.
+    pub profile: ProfileChoice,
 }
 
 /// Everything one pass over the file tells.
@@ -52,6 +56,8 @@ pub struct Index {
     pub org_names: Vec<(u64, RowNumber)>,
     /// Sentences for people: unknown columns with the nearest known name.
     pub warnings: Vec<String>,
+    /// What the file was read as, and what becomes of its columns; `None` without a profile.
+    pub read_as: Option<String>,
 }
 
 /// Indexes the file at `path` in one streaming pass; calls `on_bytes` with the bytes read so far.
@@ -109,6 +115,7 @@ struct Pass<'a> {
     /// Fields a record must have.
     named: usize,
     warnings: Vec<String>,
+    read_as: Option<String>,
     chunks: Vec<ChunkSpec>,
     /// The chunk being filled; its length and hash are not known yet.
     open: Option<ChunkSpec>,
@@ -133,7 +140,7 @@ impl<'a> Pass<'a> {
         };
         let text = window.record(length)?;
         let at = window.place_at(0);
-        let mut header = header::parse(text, &fields, &at, &options.org_mode)?;
+        let mut header = header::parse(text, &fields, &at, &options.org_mode, &options.profile)?;
         window.advance(length);
         header.columns.header_bytes = window.offset();
         window.set_row(RowNumber(1));
@@ -145,6 +152,7 @@ impl<'a> Pass<'a> {
             columns: header.columns,
             named: header.named,
             warnings: header.warnings,
+            read_as: header.read_as,
             chunks: Vec::new(),
             open: None,
             rows: 0,
@@ -168,8 +176,9 @@ impl<'a> Pass<'a> {
         self.add_to_chunk(row, length);
         let text = self.window.record(length)?;
         self.check_count(text)?;
-        self.repeats.note(row, text, &self.fields, &self.columns)?;
-        if let Some(hash) = named_org(text, &self.fields, &self.columns, self.options.hash_key) {
+        let cells = Cells::new(text, &self.fields, &self.columns);
+        self.repeats.note(row, &cells)?;
+        if let Some(hash) = named_org(&cells, self.options.hash_key) {
             self.org_names.note(hash, row);
         }
         self.window.advance(length);
@@ -249,18 +258,19 @@ impl<'a> Pass<'a> {
             conflicts: shared.conflicts,
             org_names: self.org_names.finish(),
             warnings: self.warnings,
+            read_as: self.read_as,
         })
     }
 }
 
 /// Returns the hash of the organization a row gives a name to.
-fn named_org(text: &str, fields: &Fields, columns: &Columns, hash_key: u64) -> Option<u64> {
-    let name = fields.value(text, columns.org_name?);
-    columns.org_external_id?;
-    if name.trim().is_empty() {
+fn named_org(cells: &Cells<'_>, hash_key: u64) -> Option<u64> {
+    cells.some(cells.columns.org_name)?;
+    cells.columns.org_external_id?;
+    if cells.some(cells.columns.skip).is_some() {
         return None;
     }
-    match row_org(text, fields, columns)? {
+    match row_org(cells)? {
         OrgKey::Id(_) => None,
         external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
     }

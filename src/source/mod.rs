@@ -10,6 +10,7 @@
 //! # See
 //! [`index`](mod@index) for the one pass, [`rules`] for what makes a row fail.
 
+mod cells;
 pub mod chunk;
 pub mod error;
 pub mod generate;
@@ -17,6 +18,7 @@ pub mod header;
 pub mod index;
 mod keyed;
 mod pairs;
+pub mod profile;
 pub mod records;
 pub mod row;
 pub mod rules;

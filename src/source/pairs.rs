@@ -5,14 +5,14 @@
 //! and no email is kept.
 
 use super::Columns;
+use super::cells::Cells;
 use super::chunk::read_bytes;
 use super::error::SourceError;
 use super::keyed::{Keyed, Purpose, org_bytes};
-use super::records::{Fields, records};
+use super::records::records;
 use super::row::{email_norm, org_of};
 use super::sorter::{Sorted, Sorter};
 use crate::model::{ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 
@@ -73,21 +73,16 @@ impl Repeats {
         }
     }
 
-    /// Takes note of one row. A row without an email shares nothing: it fails by itself.
-    pub(super) fn note(
-        &mut self,
-        row: RowNumber,
-        record: &str,
-        fields: &Fields,
-        columns: &Columns,
-    ) -> Result<(), SourceError> {
-        let email = email_norm(&fields.value(record, columns.email));
-        if email.is_empty() {
+    /// Takes note of one row. A row without an email shares nothing, it fails by itself; nor does
+    /// one that its profile leaves out.
+    pub(super) fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
+        let email = email_norm(&cells.value(cells.columns.email));
+        if email.is_empty() || cells.some(cells.columns.skip).is_some() {
             return Ok(());
         }
         let hash = self.keyed.hash(Purpose::Email, email.as_bytes());
         self.emails.push((hash, row.0))?;
-        if let Some(external) = cell(record, fields, columns.external_id) {
+        if let Some(external) = cells.some(cells.columns.external_id) {
             let hash = self
                 .keyed
                 .hash(Purpose::ExternalId, external.trim().as_bytes());
@@ -118,12 +113,6 @@ impl Repeats {
         shared.find_followers(facts.emails.finish()?)?;
         Ok(shared)
     }
-}
-
-/// Returns a cell when its column exists and it is not blank.
-fn cell<'a>(record: &'a str, fields: &Fields, column: Option<usize>) -> Option<Cow<'a, str>> {
-    let value = fields.value(record, column?);
-    (!value.trim().is_empty()).then_some(value)
 }
 
 /// Returns the rows whose hash another row has too, ascending.
@@ -205,15 +194,16 @@ impl Facts {
             }
             // The index checked this very text before.
             let text = std::str::from_utf8(record.bytes).unwrap_or_default();
-            let email = email_norm(&fields.value(text, again.columns.email));
+            let cells = Cells::new(text, fields, again.columns);
+            let email = email_norm(&cells.value(again.columns.email));
             let email = self.keyed.wide(EMAIL, email.as_bytes());
             let [short_email, _] = email;
             if by_email {
-                let org = self.organization(text, fields, again);
-                let user = self.user_fields(text, fields, again.columns);
+                let org = self.organization(&cells, again.org_mode);
+                let user = self.user_fields(&cells);
                 self.emails.push((email, record.number.0, org, user))?;
             }
-            let external = cell(text, fields, again.columns.external_id);
+            let external = cells.some(again.columns.external_id);
             if let Some(external) = external.filter(|_| by_external) {
                 let external = self.keyed.wide(EXTERNAL_ID, external.trim().as_bytes());
                 self.externals
@@ -224,10 +214,10 @@ impl Facts {
     }
 
     /// Returns what two rows of one organization have in common; 0 for a row without any.
-    fn organization(&self, record: &str, fields: &Fields, again: &Again<'_>) -> u64 {
-        let key = match again.org_mode {
+    fn organization(&self, cells: &Cells<'_>, org_mode: &OrgMode) -> u64 {
+        let key = match org_mode {
             OrgMode::Single { key, .. } => Some(key.clone()),
-            OrgMode::Columns => row_org(record, fields, again.columns),
+            OrgMode::Columns => row_org(cells),
         };
         key.map_or(0, |key| {
             self.keyed
@@ -237,7 +227,8 @@ impl Facts {
     }
 
     /// Returns what two rows with equal user fields have in common.
-    fn user_fields(&self, record: &str, fields: &Fields, columns: &Columns) -> u64 {
+    fn user_fields(&self, cells: &Cells<'_>) -> u64 {
+        let columns = cells.columns;
         let columns = [
             columns.first_name,
             columns.last_name,
@@ -248,9 +239,9 @@ impl Facts {
             columns.password_hash,
             columns.password_hash_type,
         ];
-        let mut all = Vec::with_capacity(record.len());
+        let mut all = Vec::with_capacity(cells.bytes());
         for column in columns.into_iter().flatten() {
-            let value = fields.value(record, column);
+            let value = cells.value(column);
             let value = value.trim();
             // The length in front keeps `a`, `bc` apart from `ab`, `c`.
             all.extend_from_slice(&value.len().to_le_bytes());
@@ -261,9 +252,9 @@ impl Facts {
 }
 
 /// Returns the organization a row names, if it names exactly one.
-pub(super) fn row_org(record: &str, fields: &Fields, columns: &Columns) -> Option<OrgKey> {
-    let id = cell(record, fields, columns.org_id);
-    let external = cell(record, fields, columns.org_external_id);
+pub(super) fn row_org(cells: &Cells<'_>) -> Option<OrgKey> {
+    let id = cells.some(cells.columns.org_id);
+    let external = cells.some(cells.columns.org_external_id);
     org_of(
         id.as_deref().unwrap_or_default(),
         external.as_deref().unwrap_or_default(),

@@ -6,12 +6,12 @@ use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{LeaseId, Mono, OrgKey, RowNumber, RowOutcome, ServerMs, Step};
+use crate::model::{LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
-use crate::source::{CsvRecord, RowRules, SourceError, parse_row, read_chunk};
+use crate::source::{Columns, CsvRecord, RowRules, SourceError, parse_row, read_chunk};
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
 use crate::target::{DryClient, Op, StopReason, Verdict};
@@ -132,6 +132,20 @@ where
     };
     gating.abort();
     result
+}
+
+/// Returns the outcome of a row that its profile leaves out.
+fn left_out(record: &CsvRecord, columns: &Columns) -> Option<RowOutcome> {
+    let reason = record.fields.get(columns.skip?)?.trim();
+    if reason.is_empty() {
+        return None;
+    }
+    let CsvRecord { number, line, .. } = record;
+    let message = format!("row {number}, line {line}: {reason}");
+    Some(RowOutcome::left_out(
+        *number,
+        RowError::local("dropped_by_profile", message),
+    ))
 }
 
 /// Says why there will be no work, for a worker that cannot begin.
@@ -317,6 +331,9 @@ impl Server {
     async fn run_row(&self, job: Job) -> Result<RowOutcome, TurnedAway> {
         let number = job.record.number;
         let columns = &self.shell.config.columns;
+        if let Some(outcome) = left_out(&job.record, columns) {
+            return Ok(outcome);
+        }
         let row = match parse_row(&job.record, columns, &self.rules) {
             Ok(row) => row,
             Err(error) => return Ok(RowOutcome::failed(number, Step::Validation, error)),

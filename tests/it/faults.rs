@@ -1,13 +1,13 @@
 //! A target that answers badly: rows are looked up and sent again, never failed for it.
 
-use crate::harness::Work;
+use crate::harness::{Work, seed};
 use crate::judge::{World, people, plain};
 use serde_json::Value;
 
 /// Imports 200 people in 6 organizations into a server with these faults; all must be well.
 fn through(faults: &str, options: &str) -> Value {
     let work = Work::new();
-    let server = work.sandbox(&format!("--faults {faults} --seed 7"));
+    let server = work.sandbox(&format!("--faults {faults} --seed {}", 7 + seed()));
     work.write("users.csv", people(200, |n| format!("org-{}", n % 6)));
     let line = format!(
         "import users.csv --create-orgs --json --workers 2 --chunk-size 20 {options} {}",

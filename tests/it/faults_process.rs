@@ -2,8 +2,9 @@
 
 use crate::harness::{Running, Server, Work, signal_to, until};
 use crate::judge::{World, plain};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,13 @@ fn begun(server_options: &str, options: &str) -> (Work, Server, Running) {
     let work = Work::new();
     let server = work.sandbox(server_options);
     work.write("users.csv", plain(200));
-    let running = work.start(&format!(
+    let mut command = work.userferry(&format!(
         "import users.csv --json --workers 2 --chunk-size 20 --events events.jsonl {options} {}",
         server.paced(100)
     ));
+    // As a shell starts it: what is typed at the terminal goes to this group and to no other.
+    command.process_group(0);
+    let running = work.spawn(command);
     server.has_applied(40);
     (work, server, running)
 }
@@ -48,13 +52,36 @@ fn no_burst(work: &Work, server: &Server, running: Running) -> Value {
 
 #[test]
 fn a_coordinator_that_is_stopped_and_continued_bursts_not_and_kills_nobody() {
-    let (work, server, running) = begun("", "");
-    running.signal(Signal::STOP);
-    stands_still(&server);
-    running.signal(Signal::CONT);
-    let summary = no_burst(&work, &server, running);
+    // Ctrl-Z to its group, which none of its workers is in, and what cannot be caught.
+    for stop in [Signal::TSTP, Signal::STOP] {
+        let (work, server, running) = begun("", "");
+        to_group(&running, stop);
+        stands_still(&server);
+        to_group(&running, Signal::CONT);
+        let summary = no_burst(&work, &server, running);
+        assert_eq!(summary["workers"]["restarts"], 0, "{summary}");
+        assert_eq!(summary["requests"]["ambiguous"], 0, "{summary}");
+    }
+}
+
+/// Signals everybody in the group of the coordinator, as a terminal does.
+fn to_group(running: &Running, signal: Signal) {
+    let group = Pid::from_raw(i32::try_from(running.pid()).unwrap()).unwrap();
+    kill_process_group(group, signal).unwrap();
+}
+
+/// Workers that were interrupted too would leave answers unknown.
+#[test]
+fn ctrl_c_reaches_the_coordinator_and_none_of_its_workers() {
+    let (work, server, running) = begun("--latency 60ms", "--job it");
+    to_group(&running, Signal::INT);
+    let summary = running.wait().expect(130).json();
+    let held = u64::try_from(server.world().users.len()).unwrap();
+    assert_eq!(summary["rows"]["created"], held, "it did not drain");
     assert_eq!(summary["workers"]["restarts"], 0, "{summary}");
-    assert_eq!(summary["requests"]["ambiguous"], 0, "{summary}");
+    let summary = work.run("resume it --rate none --json").expect(0).json();
+    assert_eq!(summary["rows"]["created"], 200, "{summary}");
+    assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));
 }
 
 /// What a closed lid does to the processes: all stop, connections go stale, deadlines pass.

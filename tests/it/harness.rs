@@ -20,6 +20,34 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How often a condition is looked at.
 const TICK: Duration = Duration::from_millis(3);
 
+/// What makes a test another one: `FAULT_SEED`, 0 if it is not set. It moves moments by a few
+/// writes, delays answers, and chooses the workers where a test leaves them open.
+pub fn seed() -> u64 {
+    let text = std::env::var("FAULT_SEED").unwrap_or_default();
+    text.parse().unwrap_or_default()
+}
+
+/// A number below `bound` that depends on the seed and on `salt`; 0 without a seed.
+fn chance(salt: u64, bound: u64) -> u64 {
+    let mixed = (seed() ^ (salt << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 33) % bound * u64::from(seed() != 0)
+}
+
+/// The words of a command, with what the seed adds to them.
+fn seeded(line: &str) -> String {
+    let (option, value) = match line.split_whitespace().next() {
+        Some("import") => ("--workers", (1 + chance(1, 4)).to_string()),
+        Some("resume" | "retry") => ("--workers", (1 + chance(2, 4)).to_string()),
+        Some("sandbox") => ("--latency", format!("{}ms~50%", 1 + chance(3, 5))),
+        _ => return line.to_owned(),
+    };
+    if seed() == 0 || line.contains(option) {
+        line.to_owned()
+    } else {
+        format!("{line} {option} {value}")
+    }
+}
+
 /// Waits until `look` returns something; fails with `what` when it never does.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -84,7 +112,7 @@ impl Work {
     /// `userferry` with the words of `line`.
     pub fn userferry(&self, line: &str) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_userferry"));
-        command.args(line.split_whitespace());
+        command.args(seeded(line).split_whitespace());
         command
     }
 
@@ -293,8 +321,9 @@ impl Server {
         self.stats()["requests"]["received"].as_u64().unwrap()
     }
 
-    /// Waits until it has applied this many writes.
+    /// Waits until it has applied this many writes, and as many more as the seed says.
     pub fn has_applied(&self, writes: u64) {
+        let writes = writes + chance(writes, 12);
         until("enough writes are applied", || {
             let applied = self.stats()["requests"]["applied"].as_u64().unwrap();
             (applied >= writes).then_some(())

@@ -13,6 +13,7 @@
 
 mod access;
 mod crash;
+mod documents;
 mod existing;
 mod faults;
 mod faults_answers;
@@ -26,6 +27,7 @@ mod http;
 mod jobs;
 mod judge;
 mod outputs;
+mod profiles;
 mod proxy;
 mod rows;
 mod secrets;

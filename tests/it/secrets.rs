@@ -85,13 +85,45 @@ fn processes_keep_the_key(work: &Work, coordinator: u32) {
         (!pids.is_empty()).then_some(pids)
     });
     for pid in workers {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
-        assert!(!holds(&environment, KEY), "the environment of a worker");
+        has_no_canary(pid, "cmdline");
+        has_no_canary(pid, "environ");
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
         assert!(line.starts_with(b"userferry\0worker\0"), "{line:?}");
     }
-    let line = std::fs::read(format!("/proc/{coordinator}/cmdline")).unwrap();
-    assert!(!holds(&line, KEY));
+    has_no_canary(u64::from(coordinator), "cmdline");
+}
+
+/// Looks at what the system tells everybody, or this user, about a process.
+#[cfg(target_os = "linux")]
+fn has_no_canary(pid: u64, what: &str) {
+    let told = std::fs::read(format!("/proc/{pid}/{what}")).unwrap();
+    assert!(!told.is_empty(), "{what} of {pid} tells nothing");
+    for canary in [KEY, PASSWORD, HASH, EMAIL, NAME] {
+        assert!(!holds(&told, canary), "{canary} is in {what} of {pid}");
+    }
+}
+
+/// The environment that a person gives the key in is that person's; from a file it gets into none.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_key_from_a_file_is_in_the_environment_of_nobody() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let work = Work::new();
+    let server = work.sandbox(&format!("--api-key {KEY}"));
+    work.write("users.csv", crate::judge::plain(100));
+    work.write("key", KEY);
+    let owner_only = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(work.path("key"), owner_only).unwrap();
+    let mut command = work.userferry(&format!(
+        "import users.csv --events events.jsonl --api-key-file key {}",
+        server.paced(50)
+    ));
+    command.env_remove("WORKOS_API_KEY");
+    let running = work.spawn(command);
+    server.has_applied(10);
+    processes_keep_the_key(&work, running.pid());
+    has_no_canary(u64::from(running.pid()), "environ");
+    running.wait().expect(0);
 }
 
 #[cfg(not(target_os = "linux"))]

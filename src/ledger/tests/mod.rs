@@ -60,6 +60,7 @@ fn record() -> JobRecord {
             reactivate: false,
             require_membership: false,
             chunk_size: 250,
+            profile: "none".to_owned(),
         },
         created_ms: 1,
         generation: 1,

@@ -134,6 +134,7 @@ fn bad_rows_break_rows_and_never_the_file() {
         chunk_size: 250,
         org_mode: OrgMode::Columns,
         hash_key: 1,
+        profile: crate::source::profile::ProfileChoice::Off,
     };
     let index = build(&path, &options, &mut |_| {}).unwrap();
     assert_eq!((index.rows, index.followers.len()), (1300, 0));

@@ -18,6 +18,7 @@ fn options(chunk_size: u32) -> IndexOptions {
         chunk_size,
         org_mode: OrgMode::Columns,
         hash_key: 42,
+        profile: ProfileChoice::Off,
     }
 }
 

@@ -1,6 +1,7 @@
 use super::super::{Credential, records::Fields};
 use super::*;
 use crate::model::RowNumber;
+use crate::source::profile::ProfileChoice;
 use secrecy::ExposeSecret;
 
 const HEADER: &str = "email,first_name,last_name,email_verified,external_id,password,\
@@ -10,7 +11,7 @@ fn columns() -> Columns {
     let mut fields = Fields::default();
     fields.scan(HEADER.as_bytes(), true);
     let at = super::super::Place::default();
-    super::super::header::parse(HEADER, &fields, &at, &OrgMode::Columns)
+    super::super::header::parse(HEADER, &fields, &at, &OrgMode::Columns, &ProfileChoice::Off)
         .unwrap()
         .columns
 }

@@ -1,0 +1,66 @@
+//! One record as the index sees it: its cells by the positions of [`Columns`], computed by the
+//! profile when there is one.
+
+use super::Columns;
+use super::records::Fields;
+use std::borrow::Cow;
+
+/// The cells of one record.
+#[derive(Clone, Copy)]
+pub(super) struct Cells<'a> {
+    /// The record as the file holds it.
+    text: &'a str,
+    fields: &'a Fields,
+    /// Which column is which.
+    pub(super) columns: &'a Columns,
+}
+
+impl<'a> Cells<'a> {
+    /// Looks at a record.
+    pub(super) fn new(text: &'a str, fields: &'a Fields, columns: &'a Columns) -> Self {
+        Self {
+            text,
+            fields,
+            columns,
+        }
+    }
+
+    /// Returns the length of the record in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Returns a cell, unescaped; one that is not there is empty.
+    pub(super) fn value(&self, column: usize) -> Cow<'a, str> {
+        let Self { text, fields, .. } = *self;
+        match &self.columns.plan {
+            None => fields.value(text, column),
+            Some(plan) => plan.value(column, &move |cell| fields.value(text, cell)),
+        }
+    }
+
+    /// Returns a cell when its column exists and it is not blank.
+    pub(super) fn some(&self, column: Option<usize>) -> Option<Cow<'a, str>> {
+        let value = self.value(column?);
+        (!value.trim().is_empty()).then_some(value)
+    }
+
+    /// Returns every cell, unescaped, in the order of the columns.
+    pub(super) fn all(&self) -> csv::StringRecord {
+        let count = self.columns.plan.as_ref().map_or(0, |plan| plan.len());
+        let mut all = csv::StringRecord::with_capacity(self.text.len(), count);
+        match &self.columns.plan {
+            None => {
+                for raw in self.fields.raw(self.text) {
+                    all.push_field(&super::records::unescape(raw));
+                }
+            }
+            Some(_) => {
+                for column in 0..count {
+                    all.push_field(&self.value(column));
+                }
+            }
+        }
+        all
+    }
+}

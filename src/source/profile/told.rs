@@ -1,0 +1,90 @@
+//! What people are told about a plan: one sentence.
+
+use super::SKIP_COLUMN;
+use super::plan::{Output, Piece, Plan, Take};
+
+/// Most columns that are named as not carried.
+const NAMES_SHOWN_MAX: usize = 20;
+
+impl Plan {
+    /// Returns what the file is read as, what becomes of its columns, and which are not carried;
+    /// `names` are the header's.
+    pub fn told(&self, names: &[String]) -> String {
+        let mut used = vec![false; names.len()];
+        let mut parts = Vec::new();
+        for output in &self.outputs {
+            let cells = output.cells();
+            for cell in &cells {
+                if let Some(used) = used.get_mut(*cell) {
+                    *used = true;
+                }
+            }
+            let from: Vec<&str> = cells
+                .iter()
+                .filter_map(|cell| names.get(*cell))
+                .map(String::as_str)
+                .collect();
+            match (output.name.as_str(), from.as_slice()) {
+                (SKIP_COLUMN, _) => {}
+                (name, [from]) if *from == name => parts.push(name.to_owned()),
+                (name, []) => parts.push(format!("{name} from the profile")),
+                (name, from) => parts.push(format!("{name} from {}", from.join(", "))),
+            }
+        }
+        let left: Vec<&str> = names
+            .iter()
+            .zip(used)
+            .filter(|(name, used)| !used && !name.is_empty())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        format!(
+            "read as {} export: {}{}",
+            with_article(&self.name),
+            parts.join(", "),
+            not_carried(&left)
+        )
+    }
+}
+
+fn not_carried(names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
+    match (shown.as_slice(), names.len() - shown.len()) {
+        ([], _) => String::new(),
+        (shown, 0) => format!("; not carried: {}", shown.join(", ")),
+        (shown, more) => format!("; not carried: {} and {more} more", shown.join(", ")),
+    }
+}
+
+fn with_article(name: &str) -> String {
+    let vowel = name.starts_with(['A', 'E', 'I', 'O', 'U', 'a', 'e', 'i', 'o', 'u']);
+    format!("{} {name}", if vowel { "an" } else { "a" })
+}
+
+impl Output {
+    /// Returns the cells it is made of, each once; conditions are not counted in.
+    fn cells(&self) -> Vec<usize> {
+        let mut cells = match &self.rule.take {
+            Take::First(cells) | Take::Join(cells, _) => cells.clone(),
+            Take::FirstOrHalf(cells, whole, _) => cells.iter().copied().chain([*whole]).collect(),
+            Take::Constant(_) => Vec::new(),
+            Take::Template(pieces) => pieces
+                .iter()
+                .filter_map(|piece| match piece {
+                    Piece::Cell(cell, _) => Some(*cell),
+                    Piece::Text(_) | Piece::Blank => None,
+                })
+                .collect(),
+            Take::Split(cell, _) => vec![*cell],
+            Take::Listed(item, list) => vec![*item, *list],
+            Take::Object(members) => members.iter().map(|(_, cell)| *cell).collect(),
+            Take::Reason(rules) => rules
+                .iter()
+                .flat_map(|(_, tests)| tests)
+                .filter_map(|test| test.cell)
+                .collect(),
+        };
+        cells.sort_unstable();
+        cells.dedup();
+        cells
+    }
+}

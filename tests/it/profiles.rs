@@ -1,0 +1,265 @@
+//! Exports as the products write them, through the binary into the sandbox.
+
+use crate::harness::{Record, Work};
+use crate::judge::text;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Email, first name, last name, verified, external id.
+type Person = (String, String, String, bool, String);
+
+fn people(dump: &Value) -> Vec<Person> {
+    let mut people: Vec<Person> = dump["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| {
+            let cell = |name: &str| text(&user[name]);
+            let verified = user["email_verified"].as_bool().unwrap();
+            let [first, last] = [cell("first_name"), cell("last_name")];
+            (cell("email"), first, last, verified, cell("external_id"))
+        })
+        .collect();
+    people.sort();
+    people
+}
+
+fn person(email: &str, first: &str, last: &str, verified: bool, id: &str) -> Person {
+    let [email, first, last, id] = [email, first, last, id].map(str::to_owned);
+    (email, first, last, verified, id)
+}
+
+/// State and error code of every row, in order.
+fn told(results: &[Record]) -> Vec<(&str, &str)> {
+    let of = |row| -> (&str, &str) {
+        let row: &Record = row;
+        (&row["state"], &row["error_code"])
+    };
+    results.iter().map(of).collect()
+}
+
+/// Imports a fixture; returns its people, and what was said.
+fn import(work: &Work, file: &str, options: &str, exit: i32) -> (Vec<Person>, String) {
+    let server = work.sandbox("");
+    work.fixture(&format!("profiles/{file}"));
+    let line = format!("import {file} --create-orgs {} {options}", server.target());
+    let done = work.run(&line).expect(exit);
+    (people(&server.dump()), done.stderr)
+}
+
+#[test]
+fn a_clerk_export_is_read_as_one() {
+    let work = Work::new();
+    let (people, said) = import(&work, "clerk.csv", "", 1);
+    assert!(
+        said.contains("read as a Clerk export: email from primary_email_address"),
+        "{said}"
+    );
+    assert!(said.contains("not carried: username"), "{said}");
+    assert_eq!(
+        people,
+        [
+            person(
+                "Ada@example.com",
+                "Ada",
+                "Lovelace",
+                true,
+                "user_2YDryYFVMM1W1plDDKz7Gzf4we6"
+            ),
+            person(
+                "ben@example.com",
+                "Ben",
+                "Doe",
+                false,
+                "user_2ZZCgLE7kJG2CRBxTZ6YUIvzS10"
+            ),
+            person(
+                "cleo@example.com",
+                "Cleo",
+                "Hancock",
+                true,
+                "user_2cWszPHuo6P2lCdnhhZbVMfbAIC"
+            ),
+        ]
+    );
+    assert_eq!(
+        told(&work.results()),
+        [
+            ("created", ""),
+            ("created", ""),
+            ("created", ""),
+            ("failed", "email_missing"),
+            ("failed", "password_hash_type_unknown"),
+        ]
+    );
+}
+
+#[test]
+fn rejects_of_an_export_are_its_own_bytes_and_import_as_one() {
+    let work = Work::new();
+    import(&work, "clerk.csv", "", 1);
+    let rejects = work.run("rejects").expect(0).stdout;
+    let source = std::fs::read_to_string(work.path("clerk.csv")).unwrap();
+    let lines: Vec<&str> = source.lines().collect();
+    assert_eq!(
+        rejects,
+        format!("{}\n{}\n{}\n", lines[0], lines[4], lines[5])
+    );
+    work.write(
+        "rejects.csv",
+        rejects.replace("5f4dcc3b5aa765d61d8327deb882cf99,md5", ","),
+    );
+    let done = work.run("import rejects.csv").expect(1);
+    assert!(
+        done.stderr.contains("read as a Clerk export"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(
+        told(&work.results()),
+        [("failed", "email_missing"), ("created", "")]
+    );
+}
+
+#[test]
+fn an_auth0_csv_loses_its_quotes_and_leaves_blocked_users_out() {
+    let work = Work::new();
+    let (people, said) = import(&work, "auth0.csv", "", 0);
+    assert!(said.contains("read as an Auth0 export"), "{said}");
+    assert_eq!(
+        people,
+        [
+            person("Ben@example.com", "Ben", "Doe", false, "auth0|euclid"),
+            person(
+                "ada@example.com",
+                "Ada",
+                "Lovelace",
+                true,
+                "auth0|5dea9f9c82dd7c0e76e4ec93"
+            ),
+            person(
+                "dora@example.com",
+                "Dora",
+                "'t Hart",
+                true,
+                "google-oauth2|1234"
+            ),
+        ]
+    );
+    let results = work.results();
+    assert_eq!(told(&results)[2], ("skipped", "dropped_by_profile"));
+    assert_eq!(
+        results[2]["error_message"],
+        "row 3, line 4: blocked at Auth0"
+    );
+    assert_eq!(results[2]["external_id"], "auth0|5dea9f9c82dd7c0e76e4ec95");
+}
+
+#[test]
+fn cognito_and_okta_exports_are_read_as_theirs() {
+    let work = Work::new();
+    let (people, said) = import(&work, "cognito.csv", "", 0);
+    assert!(said.contains("read as a Cognito export"), "{said}");
+    assert_eq!(
+        people,
+        [
+            person("Ben@example.com", "Ben", "Doe", false, "ben"),
+            person("ada@example.com", "Ada", "Lovelace", true, "ada"),
+        ]
+    );
+    let work = Work::new();
+    let (people, said) = import(&work, "okta.csv", "", 0);
+    assert!(said.contains("read as an Okta export"), "{said}");
+    assert_eq!(
+        people,
+        [
+            person("ada@example.com", "Ada", "Lovelace", false, "00u1abcd"),
+            person("dora@example.com", "Dora", "Expired", false, "00u4abcd"),
+        ]
+    );
+}
+
+#[test]
+fn a_profile_of_ones_own_maps_drops_and_finds_repeated_people() {
+    let work = Work::new();
+    work.fixture("profiles/staff.toml");
+    let server = work.sandbox("");
+    work.fixture("profiles/staff.csv");
+    let target = server.target();
+    let done = work
+        .run(&format!("import staff.csv --create-orgs --profile staff.toml --workers 2 --chunk-size 1 {target}"))
+        .expect(0);
+    assert!(
+        done.stderr.contains("read as a Staff list export"),
+        "{}",
+        done.stderr
+    );
+    // Rows 1 and 4 have one address only after the profile made it.
+    let results = work.results();
+    let states: Vec<&str> = told(&results).iter().map(|(state, _)| *state).collect();
+    assert_eq!(states, ["created", "created", "skipped", "merged"]);
+    let world = server.world();
+    let joined: Vec<_> = world
+        .memberships
+        .iter()
+        .map(|one| (&*one.0, &*one.1))
+        .collect();
+    assert_eq!(
+        joined,
+        [("ada@example.com", "de-R&D"), ("ada@example.com", "uk-Ops")]
+    );
+    let country = BTreeMap::from([("country".to_owned(), "de".to_owned())]);
+    assert_eq!(world.users[0].5, country);
+}
+
+#[test]
+fn the_profile_is_part_of_what_a_job_is() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    work.fixture("profiles/clerk.csv")
+        .fixture("profiles/staff.toml");
+    let target = server.target();
+    let none = work
+        .run(&format!("import clerk.csv --profile none {target}"))
+        .expect(65);
+    assert!(
+        none.stderr.contains("no column is named email"),
+        "{}",
+        none.stderr
+    );
+    work.run(&format!("import clerk.csv --profile clerk {target}"))
+        .expect(1);
+    let other = work.run("retry --profile staff.toml").expect(2);
+    assert!(
+        other.stderr.contains("--profile is `toml:"),
+        "{}",
+        other.stderr
+    );
+    work.run("retry --profile none").expect(2);
+    work.run("retry --profile clerk --rate none").expect(1);
+    let unknown = work
+        .run("import clerk.csv --fresh --profile supabase")
+        .expect(2);
+    assert!(
+        unknown.stderr.contains("allowed are auto, none, auth0"),
+        "{}",
+        unknown.stderr
+    );
+    work.write("wrong.toml", "name = \"x\"\n[columns]\nmail = \"y\"\n");
+    let wrong = work
+        .run("import clerk.csv --fresh --profile wrong.toml")
+        .expect(2);
+    assert!(
+        wrong.stderr.contains("[columns] names mail"),
+        "{}",
+        wrong.stderr
+    );
+    let foreign = work
+        .run("import clerk.csv --fresh --profile okta")
+        .expect(65);
+    assert!(
+        foreign.stderr.contains("wants the column email"),
+        "{}",
+        foreign.stderr
+    );
+}
