@@ -40,6 +40,8 @@ pub enum Command {
     Retry(Box<ContinueArgs>),
     /// Make a new ledger for a job whose ledger is damaged, and continue
     Recover(Box<RecoverArgs>),
+    /// Check a CSV without importing it: every problem with row, line, column and rule
+    Check(Box<CheckArgs>),
     /// Show the state of a job, also while it runs in another terminal
     Status(StatusArgs),
     /// List jobs, or remove one
@@ -81,6 +83,43 @@ pub struct ImportArgs {
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("check_org").args(["org_id", "org_external_id"]))]
+pub struct CheckArgs {
+    /// The CSV of users
+    #[arg(value_name = "CSV")]
+    pub file: PathBuf,
+    /// As it will be imported with: every row goes into the organization with this id
+    #[arg(long, value_name = "ID")]
+    pub org_id: Option<String>,
+    /// As it will be imported with: every row goes into the organization with this external id
+    #[arg(long, value_name = "ID")]
+    pub org_external_id: Option<String>,
+    /// As it will be imported with: rows that name no organization fail
+    #[arg(long)]
+    pub require_membership: bool,
+    /// Read the file as an export of this product, with this profile of your own, or as it is
+    /// [default: auto, by its header]
+    #[arg(
+        long,
+        value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
+    )]
+    pub profile: Option<String>,
+    /// Write a copy with safe repairs to this new file, and list every one of them
+    #[arg(long, value_name = "FILE")]
+    pub fix: Option<PathBuf>,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write every problem to this file (mode 0600), as CSV
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write it as JSON lines instead
+    #[arg(long, requires = "out")]
+    pub jsonl: bool,
 }
 
 /// What gives way when the events file cannot keep up.
@@ -483,7 +522,9 @@ mod tests {
             "import a.csv --chunk-size 0",
             "import a.csv --chunk-size 1001",
             "import a.csv --workers 0",
-            "check a.csv",
+            "check a.csv --jsonl",
+            "check a.csv --org-id a --org-external-id b",
+            "check a.csv --target workos",
             "undo x",
             "verify",
             "status --watch --json",

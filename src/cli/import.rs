@@ -5,8 +5,8 @@ use super::context::Context;
 use super::desk::{self, Listed};
 use super::error::CliResult;
 use super::exit::Exit;
-use super::prepare;
 use super::resolve::{self, Place};
+use super::{check, prepare};
 use super::{identity, resume, run};
 use crate::ledger::{Checkpoints, Ledger, job_name_for};
 use crate::model::{JobOptions, TargetKind};
@@ -118,11 +118,13 @@ fn dry_run(
 ) -> CliResult<Exit> {
     let profile = resolve::profile(&args.identity)?.unwrap_or_default();
     let indexed = prepare::index(ctx, file, &options, &profile)?;
+    let report = check::report_of(file, indexed.index(), &options)?;
     let rows = u64::from(indexed.rows());
     let admission = run::admit(ctx, &args.tuning, &options, rows, true)?;
     let folder = resolve::temporary_folder()?;
     let path = folder.path().join("ledger");
     let new = prepare::new_job("dry-run", file, options, indexed);
     Ledger::create(&path, &new)?;
-    run::rehearse(ctx, &args.tuning, &new.record, &path, admission)
+    let problems = check::groups_of(&report);
+    run::rehearse(ctx, &args.tuning, &new.record, &path, problems, admission)
 }

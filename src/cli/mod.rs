@@ -8,6 +8,7 @@
 //! `run.rs` for the one call that runs a job; a file per command.
 
 pub mod args;
+mod check;
 mod context;
 mod desk;
 pub mod error;
@@ -91,6 +92,7 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
         Command::Retry(args) => resume::retry(&mut of_run(&args.tuning), &args),
         Command::Recover(args) => recover::run(&mut of_run(&args.tuning), &args),
+        Command::Check(args) => check::run(&quiet(), &args),
         Command::Status(args) => status::run(&quiet(), &args),
         Command::Jobs(args) => jobs::run(&quiet(), &args),
         Command::Results(args) => outcomes::results(&quiet(), &args),
@@ -130,6 +132,7 @@ impl Command {
             Self::Resume(_) => "resume",
             Self::Retry(_) => "retry",
             Self::Recover(_) => "recover",
+            Self::Check(_) => "check",
             Self::Status(_) => "status",
             Self::Jobs(_) => "jobs",
             Self::Results(_) => "results",
@@ -146,6 +149,7 @@ impl Command {
             Self::Import(args) => args.tuning.json,
             Self::Resume(args) | Self::Retry(args) => args.tuning.json,
             Self::Recover(args) => args.tuning.json,
+            Self::Check(args) => args.json,
             Self::Status(args) => args.json,
             Self::Jobs(_)
             | Self::Results(_)

@@ -22,6 +22,11 @@ pub struct Indexed {
 }
 
 impl Indexed {
+    /// Returns what the one pass told.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Returns how many rows the file has.
     pub fn rows(&self) -> u32 {
         self.index.rows
@@ -53,8 +58,8 @@ pub fn index(
     for warning in &index.warnings {
         ctx.say(&format!("warning: {warning}"));
     }
-    if index.followers_differing > 0 {
-        let rows = words::counted(u64::from(index.followers_differing), "row");
+    if !index.differing.is_empty() {
+        let rows = words::counted(index.differing.len() as u64, "row");
         ctx.say(&format!(
             "note: {rows} repeat an email with other user fields; the values of the lowest \
                  row count"

@@ -125,6 +125,15 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// Returns the command line of this process without some of its flags, as a shell takes it.
+pub fn command_without(flags: &[&str]) -> String {
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let kept = words.filter(|word| !flags.contains(&word.as_str()));
+    let quoted: Vec<String> = kept.map(|word| quoted(&word)).collect();
+    format!("userferry {}", quoted.join(" "))
+}
+
 /// Makes a path absolute without asking the disk.
 pub fn absolute(path: &Path) -> CliResult<PathBuf> {
     std::path::absolute(path).map_err(|error| {

@@ -10,11 +10,13 @@ use super::stop;
 use super::{desk, key};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
-    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
+    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
 };
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::plan::{Plan, PlanFacts};
+use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
@@ -128,6 +130,7 @@ fn run_locked(
     let resume = place.command("resume", job.folder.name());
     let ledger = job.folder.ledger_path();
     let shown = Shown {
+        plan: None,
         job: Some(job.folder.name()),
         resume: Some(resume),
         target: job.record.options.target,
@@ -143,6 +146,7 @@ pub fn rehearse(
     args: &TuningArgs,
     record: &JobRecord,
     path: &Path,
+    problems: Vec<ProblemGroup>,
     admission: Admission,
 ) -> CliResult<Exit> {
     let mut ledger = Ledger::open(path)?;
@@ -158,7 +162,17 @@ pub fn rehearse(
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
+    let plan = Plan::new(PlanFacts {
+        rows: &end.rows,
+        memberships: &end.memberships,
+        organizations: &end.organizations,
+        limits: config.tuning.limits,
+        concurrency: config.tuning.concurrency,
+        problems,
+        next: resolve::command_without(&["--dry-run", "--json"]),
+    });
     let shown = Shown {
+        plan: Some(plan),
         job: None,
         resume: None,
         target: record.options.target,
@@ -279,6 +293,8 @@ fn stored_snapshot(folder: &JobFolder, at_hand: RunSnapshot) -> RunSnapshot {
 
 /// What names a run in its summary.
 struct Shown<'a> {
+    /// What a dry run found.
+    plan: Option<Plan>,
     job: Option<&'a str>,
     resume: Option<String>,
     target: TargetKind,
@@ -306,6 +322,10 @@ fn conclude(
         failures: desk::failures_of(shown.ledger, &end.rows),
         snapshot: &end.snapshot,
     });
+    // A run that was stopped counted only a part.
+    if end.snapshot.state == RunState::Completed {
+        summary.plan.clone_from(&shown.plan);
+    }
     if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
         let events = words::counted(*dropped, "event");
         ctx.say(&format!(

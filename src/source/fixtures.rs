@@ -98,7 +98,7 @@ fn people_of_many_organizations_follow_their_first_row() {
     let (index, rows) = clean("many-organizations.csv", &OrgMode::Columns);
     assert_eq!((rows.len(), orgs(&rows).len()), (600, 4));
     assert_eq!(index.followers.len(), 120);
-    assert_eq!(index.followers_differing, 0);
+    assert_eq!(index.differing.len(), 0);
     for follower in &index.followers {
         let back = if follower.row.0 <= 580 { 480 } else { 580 };
         assert_eq!(follower.leader.0, follower.row.0 - back);

@@ -84,6 +84,15 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Returns where a known column stands.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        match name {
+            "email" => Some(self.email),
+            // The positions are few and small: a copy keeps the names in one place.
+            name => self.clone().slot(name).copied().flatten(),
+        }
+    }
+
     fn slot(&mut self, name: &str) -> Option<&mut Option<usize>> {
         Some(match name {
             "first_name" => &mut self.first_name,

@@ -48,8 +48,9 @@ pub struct Index {
     pub chunks: Vec<ChunkSpec>,
     /// Rows that repeat a lower row's email, ascending.
     pub followers: Vec<Follower>,
-    /// How many of them differ from their leader in a user field (the leader's values count).
-    pub followers_differing: u32,
+    /// Those of them that differ from their leader in a user field (the leader's values count),
+    /// ascending.
+    pub differing: Vec<RowNumber>,
     /// Rows whose `external_id` belongs to a lower row with another email, ascending.
     pub conflicts: Vec<ExternalIdConflict>,
     /// `(org_key_hash, lowest row that gives this organization a name)`, sorted by hash.
@@ -254,7 +255,7 @@ impl<'a> Pass<'a> {
             columns: self.columns,
             chunks: self.chunks,
             followers: shared.followers,
-            followers_differing: shared.followers_differing,
+            differing: shared.differing,
             conflicts: shared.conflicts,
             org_names: self.org_names.finish(),
             warnings: self.warnings,

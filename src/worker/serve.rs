@@ -136,10 +136,7 @@ where
 
 /// Returns the outcome of a row that its profile leaves out.
 fn left_out(record: &CsvRecord, columns: &Columns) -> Option<RowOutcome> {
-    let reason = record.fields.get(columns.skip?)?.trim();
-    if reason.is_empty() {
-        return None;
-    }
+    let reason = record.left_out(columns)?;
     let CsvRecord { number, line, .. } = record;
     let message = format!("row {number}, line {line}: {reason}");
     Some(RowOutcome::left_out(

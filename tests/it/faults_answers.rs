@@ -40,7 +40,9 @@ fn through(
     assert_eq!(records.len(), 40);
     let row = records.remove(6);
     for record in records {
-        assert_eq!(record["state"], "created", "{record:?}");
+        // Answers may be late on a busy machine where time is scaled; then they are looked up.
+        let state = &*record["state"];
+        assert!(["created", "recovered"].contains(&state), "{record:?}");
     }
     Came {
         work,

@@ -1,6 +1,6 @@
-use super::super::{Credential, records::Fields};
+use super::super::records::Fields;
 use super::*;
-use crate::model::RowNumber;
+use crate::model::OrgKey;
 use crate::source::profile::ProfileChoice;
 use secrecy::ExposeSecret;
 
