@@ -286,6 +286,9 @@ pub struct TuningArgs {
     #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0,
           value_parser = parse_time_scale)]
     pub time_scale: f64,
+    /// Starts workers from this file instead of this very program; for tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub worker_program: Option<PathBuf>,
 }
 
 /// Where jobs live.

@@ -266,7 +266,9 @@ impl From<SourceError> for CliError {
         let exit = match error {
             SourceError::Read(_) | SourceError::Spill(_) => Exit::Disk,
             // The file may be right: two things were asked for that exclude each other.
-            SourceError::OrganizationColumns { .. } => Exit::Usage,
+            SourceError::OrganizationColumns { .. }
+            | SourceError::HashParameters { .. }
+            | SourceError::BesideNothing { .. } => Exit::Usage,
             _ => Exit::Input,
         };
         let place = error.place();

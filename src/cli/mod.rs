@@ -32,7 +32,7 @@ mod run;
 mod status;
 mod stop;
 
-use crate::model::Mono;
+use crate::model::{Mono, crash};
 use crate::report::{Screen, screen};
 use crate::{sandbox, worker};
 use args::{Cli, Command, TuningArgs};
@@ -44,8 +44,20 @@ use exit::Exit;
 use resolve::Env;
 use std::process::ExitCode;
 
+/// Says that this process crashed, and what a person does then.
+fn crashed(place: &str) -> String {
+    format!(
+        "error: userferry stopped itself at {place}: a bug\n\
+         hint: what was committed is kept; if a job was running, `userferry resume` goes on with \
+         it. Please report the place above"
+    )
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    crash::end_on_panic(crashed);
+    crash::leave_no_core();
+    resolve::take_name();
     let started = Mono::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -20,6 +20,7 @@ use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
+use crate::target::proxy::proxy_for;
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -114,6 +115,9 @@ fn run_locked(
         admission.tuning,
         false,
     )?;
+    if let Some(proxy) = proxy_for(&config.base_url) {
+        ctx.say(&format!("requests go through the proxy {proxy}"));
+    }
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
@@ -227,7 +231,10 @@ fn config(
 ) -> CliResult<RunConfig> {
     Ok(RunConfig {
         job: record.name.clone(),
-        program: resolve::program()?,
+        program: match &args.worker_program {
+            Some(program) => program.clone(),
+            None => resolve::program()?,
+        },
         source: record.source.clone(),
         columns: record.columns.clone(),
         options: record.options.clone(),

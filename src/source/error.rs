@@ -47,6 +47,9 @@ pub enum SourceError {
     /// The sorted runs of a large index cannot be written to the temporary folder, or read back.
     #[error("cannot use a temporary file while indexing")]
     Spill(#[source] std::io::Error),
+    /// The copy of the source cannot be written, or read back.
+    #[error("cannot use the copy of the source in the job's folder")]
+    Spool(#[source] std::io::Error),
     /// A folder, a pipe, a device.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
@@ -103,6 +106,55 @@ pub enum SourceError {
         names: Vec<String>,
         /// Where the first one starts.
         at: Place,
+    },
+    /// JSON that cannot be read to its end.
+    #[error("the JSON cannot be read at line {line}: {what}")]
+    Json {
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// JSON that no profile recognises.
+    #[error("the file is JSON, and no profile recognises its records")]
+    JsonUnknown,
+    /// A text with a NUL character.
+    #[error("record {record} of the JSON holds a NUL character")]
+    JsonNul {
+        /// Which record, from 1.
+        record: u64,
+    },
+    /// A file of password hashes that cannot be trusted.
+    #[error("the password hashes in {} cannot be used: line {line}: {what}", path.display())]
+    Hashes {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Parameters of password hashes that are missing, or not usable.
+    #[error("{what} ({profile} export)")]
+    HashParameters {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong with them.
+        what: String,
+    },
+    /// A file was given beside a source that has no use for it.
+    #[error(
+        "{option} was given, and {}",
+        profile.as_ref().map_or_else(
+            || "the file is read without a profile".to_owned(),
+            |profile| format!("the {profile} profile has no use for it"),
+        )
+    )]
+    BesideNothing {
+        /// The option.
+        option: &'static str,
+        /// The profile, if there is one.
+        profile: Option<String>,
     },
     /// A profile looks at a column that the header lacks.
     #[error(
@@ -197,6 +249,7 @@ impl SourceError {
             Self::Open { .. } => "file_not_opened",
             Self::Read(_) => "file_not_read",
             Self::Spill(_) => "temporary_file",
+            Self::Spool(_) => "copy_not_written",
             Self::NotAFile { .. } => "not_a_regular_file",
             Self::Format { code, .. } => code,
             Self::HeaderMissing => "header_missing",
@@ -205,11 +258,16 @@ impl SourceError {
             Self::ColumnTwice { .. } => "column_duplicated",
             Self::EmailColumnMissing { .. } => "email_column_missing",
             Self::ColumnsNotBuilt { .. } => "columns_not_built",
+            Self::Json { .. } => "json_broken",
+            Self::JsonUnknown => "json_unknown",
+            Self::Hashes { .. } => "password_hashes",
+            Self::HashParameters { .. } => "hash_parameters",
+            Self::BesideNothing { .. } => "nothing_to_join",
             Self::ProfileColumn { .. } => "profile_column_missing",
             Self::OrganizationColumns { .. } => "organization_columns",
             Self::QuoteUnclosed { .. } => "quote_unclosed",
             Self::NotUtf8 { .. } => "not_utf8",
-            Self::Nul { .. } => "nul_byte",
+            Self::Nul { .. } | Self::JsonNul { .. } => "nul_byte",
             Self::FieldCount { .. } => "field_count",
             Self::RecordTooLong { .. } => "record_too_long",
             Self::BlankLines { .. } => "blank_lines_too_long",
@@ -223,6 +281,7 @@ impl SourceError {
         let hint = match self {
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
+            Self::Spool(_) => "make room on the disk of the jobs' folder",
             Self::NotAFile { .. } => "name a CSV file on a local disk",
             Self::Format { .. } => "save it as plain UTF-8 CSV",
             Self::HeaderMissing | Self::HeaderIsData { .. } => {
@@ -241,6 +300,19 @@ impl SourceError {
             Self::ColumnsNotBuilt { .. } => {
                 "remove them from the file; nothing is read and then ignored"
             }
+            Self::Json { .. } => {
+                "export it again; records are JSON objects, one a line or in one array"
+            }
+            Self::JsonUnknown => {
+                "say whose export it is: --profile auth0 or firebase, or a profile of your own"
+            }
+            Self::JsonNul { .. } => "remove it from the file",
+            Self::Hashes { .. } => "every line is one JSON object with a user id of its own",
+            Self::HashParameters { .. } => {
+                "save what the console shows as password hash parameters in a file and give \
+                 --hash-parameters FILE; --hash-parameters none imports without passwords"
+            }
+            Self::BesideNothing { .. } => "leave it out, or name the profile with --profile",
             Self::ProfileColumn { .. } => {
                 "name another profile, or say --profile none if the columns are already named as \
                  the README does"
@@ -274,7 +346,20 @@ impl SourceError {
     /// Returns where in the file, when there is one place.
     pub fn place(&self) -> Option<Place> {
         match self {
-            Self::Open { .. } | Self::Read(_) | Self::Spill(_) | Self::NotAFile { .. } => None,
+            Self::Open { .. }
+            | Self::Read(_)
+            | Self::Spill(_)
+            | Self::Spool(_)
+            | Self::NotAFile { .. }
+            | Self::JsonUnknown
+            | Self::JsonNul { .. }
+            | Self::Hashes { .. }
+            | Self::HashParameters { .. }
+            | Self::BesideNothing { .. } => None,
+            Self::Json { line, .. } => Some(Place {
+                line: *line,
+                ..Place::default()
+            }),
             Self::Format { .. } | Self::HeaderMissing => Some(Place {
                 line: 1,
                 ..Place::default()

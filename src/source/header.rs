@@ -173,6 +173,22 @@ pub(super) fn parse(
     })
 }
 
+/// Returns the names of a header record as they are shown.
+pub(super) fn names(text: &str, fields: &Fields) -> Vec<String> {
+    fields
+        .raw(text)
+        .map(|raw| shown(unescape(raw).trim()))
+        .collect()
+}
+
+/// Returns the names of the header a text begins with.
+pub(super) fn names_of_head(head: &str) -> Vec<String> {
+    let head = head.trim_start_matches(['\u{feff}', '\r', '\n']);
+    let mut fields = Fields::default();
+    fields.scan(head.as_bytes(), true);
+    names(head, &fields)
+}
+
 /// Returns how many cells a record must have: up to the last one with a name.
 fn named_cells(cells: &[Cell]) -> usize {
     let named = cells.iter().rposition(|cell| !cell.plain.is_empty());

@@ -14,10 +14,10 @@ use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
 use crate::model::escape::shown;
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
-    EMAIL_VERIFIED_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII, EXTERNAL_ID_TOO_LONG,
-    FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID, ORG_NAME_ALONE,
-    ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED, ROLE_SLUGS_INVALID,
-    ROLES_WITHOUT_ORGANIZATION,
+    EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
+    EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID,
+    ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED,
+    ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
 };
 use problem::Broken;
 use std::borrow::Cow;
@@ -241,6 +241,8 @@ fn judge_external_id(id: &str, problems: &mut Problems) {
             "{length} characters are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed"
         );
         Broken::new(EXTERNAL_ID_TOO_LONG, words)
+    } else if let Some(words) = dots_fault(id) {
+        Broken::new(EXTERNAL_ID_INVALID, words)
     } else if length > EXTERNAL_ID_CHARS_DOCUMENTED {
         let words = format!(
             "{length} characters; the target's documentation allows \
@@ -251,6 +253,35 @@ fn judge_external_id(id: &str, problems: &mut Problems) {
         return;
     };
     problems.add("external_id", broken);
+}
+
+/// Returns what is wrong with the id or external id of an organization, in words that follow its
+/// name.
+pub fn org_id_fault(id: &str) -> Option<String> {
+    judge_org_id(id).map(|broken| broken.words)
+}
+
+fn judge_org_id(id: &str) -> Option<Broken> {
+    // Longer ones exist nowhere, and would not fit into the frames between processes.
+    if id.len() > EXTERNAL_ID_CHARS_MAX {
+        let words = format!(
+            "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
+            id.len()
+        );
+        return Some(Broken::new(ORGANIZATION_ID_TOO_LONG, words));
+    }
+    if id.chars().any(char::is_control) {
+        let words = "a control character (a line break, a tab) is no part of an id";
+        return Some(Broken::new(ORGANIZATION_ID_INVALID, words));
+    }
+    dots_fault(id).map(|words| Broken::new(ORGANIZATION_ID_INVALID, words))
+}
+
+/// Ids become parts of addresses, and there these two mean folders, however they are encoded: the
+/// request would ask for something else.
+fn dots_fault(id: &str) -> Option<String> {
+    matches!(id, "." | "..")
+        .then(|| format!("`{id}` alone cannot be asked for by the target's API; use another id"))
 }
 
 fn judge_pairs(pairs: usize, problems: &mut Problems) {
@@ -288,14 +319,9 @@ fn judge_organization<'a>(
         );
         return problems.add("org_id", Broken::new(ORG_ID_AND_EXTERNAL_ID, words));
     }
-    // Longer ones exist nowhere, and would not fit into the frames between processes.
     for (column, cell) in [("org_id", id), ("org_external_id", external)] {
-        if cell.len() > EXTERNAL_ID_CHARS_MAX {
-            let words = format!(
-                "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
-                cell.len()
-            );
-            problems.add(column, Broken::new(ORGANIZATION_ID_TOO_LONG, words));
+        if let Some(broken) = judge_org_id(cell) {
+            problems.add(column, broken);
         }
     }
     if id.is_empty() && external.is_empty() && row.org_name.is_some() {

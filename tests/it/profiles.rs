@@ -263,3 +263,170 @@ fn the_profile_is_part_of_what_a_job_is() {
         foreign.stderr
     );
 }
+
+#[test]
+fn a_firebase_export_needs_the_parameters_of_its_hashes() {
+    let work = Work::new();
+    work.fixture("profiles/firebase-parameters.txt");
+    work.fixture("profiles/firebase.json");
+    let refused = work.run("import firebase.json").expect(2);
+    assert!(
+        refused.stderr.contains("--hash-parameters FILE"),
+        "{}",
+        refused.stderr
+    );
+    let options = "--hash-parameters firebase-parameters.txt";
+    let (people, said) = import(&work, "firebase.json", options, 1);
+    assert!(said.contains("read as a Firebase export"), "{said}");
+    assert_eq!(
+        people,
+        [
+            person("Ben@example.com", "", "", false, "b2"),
+            person(
+                "ada@example.com",
+                "Ada",
+                "King Lovelace",
+                true,
+                "8UmAK0zMRVZ4xNJPnTTHOoyrAxD2"
+            ),
+        ]
+    );
+    let results = work.results();
+    assert_eq!(
+        told(&results),
+        [
+            ("created", ""),
+            ("created", ""),
+            ("skipped", "dropped_by_profile"),
+            ("failed", "email_missing"),
+        ]
+    );
+    // Rejects are a CSV of ours: they need neither the profile nor the parameters again.
+    let rejects = work.run("rejects").expect(0).stdout;
+    let mut lines = rejects.lines();
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("email,first_name,last_name,email_verified")
+    );
+    assert_eq!(lines.count(), 1);
+    work.write("rejects.csv", rejects.replace("\n,", "\ndora@example.com,"));
+    work.run("import rejects.csv").expect(0);
+    assert_eq!(told(&work.results()), [("created", "")]);
+}
+
+#[test]
+fn firebase_hashes_are_sent_as_the_documented_string() {
+    let work = Work::new();
+    work.fixture("profiles/firebase-parameters.txt")
+        .fixture("profiles/firebase.json");
+    // Of a row that fails, rejects show what would have been sent.
+    let done = work
+        .run("import firebase.json --hash-parameters firebase-parameters.txt --require-membership");
+    done.expect(1);
+    let rejects = work.run("rejects").expect(0).stdout;
+    let mut reader = csv::Reader::from_reader(rejects.as_bytes());
+    let rows: Vec<Record> = reader.deserialize().map(Result::unwrap).collect();
+    assert_eq!(
+        rows[0]["password_hash"],
+        "$firebase-scrypt$v=1$r=8,m=14,ss=Bw,sk=jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA\
+         $42xEC+ixf3L2lw$lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ"
+    );
+    assert_eq!(rows[0]["password_hash_type"], "firebase-scrypt");
+    assert_eq!(rows[1]["password_hash"], "");
+}
+
+#[test]
+fn auth0_users_get_their_hashes_by_user_id_from_json_and_from_csv() {
+    for file in ["auth0.ndjson", "auth0.csv"] {
+        let work = Work::new();
+        work.fixture("profiles/auth0-hashes.ndjson");
+        let options = "--password-hashes auth0-hashes.ndjson";
+        let (people, said) = import(&work, file, options, 0);
+        assert!(
+            said.contains("2 of 4 records have a password hash"),
+            "{file}: {said}"
+        );
+        assert!(
+            said.contains("1 of its 3 hashes belong to nobody"),
+            "{file}: {said}"
+        );
+        assert_eq!(
+            people,
+            [
+                person("Ben@example.com", "Ben", "Doe", false, "auth0|euclid"),
+                person(
+                    "ada@example.com",
+                    "Ada",
+                    "Lovelace",
+                    true,
+                    "auth0|5dea9f9c82dd7c0e76e4ec93"
+                ),
+                person(
+                    "dora@example.com",
+                    "Dora",
+                    "'t Hart",
+                    true,
+                    "google-oauth2|1234"
+                ),
+            ],
+            "{file}"
+        );
+        assert_eq!(told(&work.results())[2], ("skipped", "dropped_by_profile"));
+        // An address in the file of hashes proves nothing: Dora has another id there.
+        let again = format!("import {file} --fresh --require-membership {options}");
+        work.run(&again).expect(1);
+        let rejects = work.run("rejects").expect(0).stdout;
+        let mut reader = csv::Reader::from_reader(rejects.as_bytes());
+        let rows: Vec<Record> = reader.deserialize().map(Result::unwrap).collect();
+        let hashes: Vec<bool> = rows
+            .iter()
+            .map(|row| !row["password_hash"].is_empty())
+            .collect();
+        assert_eq!(hashes, [true, true, false], "{file}");
+    }
+}
+
+#[test]
+fn json_that_nobody_knows_is_refused_and_a_profile_of_ones_own_reads_it() {
+    let work = Work::new();
+    work.write(
+        "people.json",
+        "{\"people\":[{\"mail\":\"a@example.com\",\"name\":{\"first\":\"Ada\"}}]}",
+    );
+    let refused = work.run("import people.json").expect(65);
+    assert!(
+        refused.stderr.contains("no profile recognises"),
+        "{}",
+        refused.stderr
+    );
+    work.write(
+        "people.toml",
+        "name = \"People\"\nrecords = \"people\"\n[columns]\nemail = \"mail\"\nfirst_name = \"name.first\"\n",
+    );
+    let server = work.sandbox("");
+    work.run(&format!(
+        "import people.json --profile people.toml {}",
+        server.target()
+    ))
+    .expect(0);
+    assert_eq!(
+        people(&server.dump()),
+        [person("a@example.com", "Ada", "", false, "")]
+    );
+    let wrong = work
+        .run("import people.json --profile people.toml --password-hashes x --fresh")
+        .expect(2);
+    assert!(wrong.stderr.contains("no use for it"), "{}", wrong.stderr);
+    work.write(
+        "cut.json",
+        "{\"user_id\":\"auth0|1\",\"email\":\"a@example.com\",\"nickname\":\"a\"}\n{\"user_id\":",
+    );
+    let cut = work.run("import cut.json").expect(65);
+    assert!(
+        cut.stderr.contains("line 2: the text ends inside a record"),
+        "{}",
+        cut.stderr
+    );
+}

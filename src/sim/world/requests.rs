@@ -1,6 +1,7 @@
 //! Requests under way: what is checked when they start, what becomes of them.
 
-use super::{Ev, MS, SECOND, Wire, World};
+use super::{Ev, MS, SECOND, US, Wire, World};
+use crate::coordinator::core::Event;
 use crate::model::rng::Rng;
 use crate::model::{LeaseId, Mono, OrgKey, RowNumber};
 use crate::sim::server;
@@ -190,6 +191,8 @@ impl World {
         self.log(|| format!("zzz      for {length:?}"));
         self.figures.faults += 1;
         self.server.on_sleep(length);
+        let noticed_at = self.now.after(self.within(US, SECOND));
+        self.push(noticed_at, Ev::ToCore(self.epoch, Event::Slept(length)));
         let waiting: Vec<u64> = self
             .wires
             .iter()

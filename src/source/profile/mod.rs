@@ -9,10 +9,14 @@
 //! `docs/PROFILES.md` for the form, in the words of people who write one.
 
 mod apply;
+mod convert;
+mod hashes;
+mod json;
 mod plan;
 mod spec;
 mod told;
 
+pub use convert::{Beside, Conversion, Parameters, read_parameters};
 pub use plan::{Plan, UnboundColumn};
 pub use spec::{Profile, ProfileError, TEXT_BYTES_MAX};
 

@@ -197,6 +197,17 @@ impl Test {
     }
 }
 
+impl Plan {
+    /// The same for records whose cells begin with nothing of the writer's.
+    #[must_use]
+    pub fn without_prefix(self) -> Self {
+        Self {
+            cell_prefix: None,
+            ..self
+        }
+    }
+}
+
 impl Rule {
     fn plain(take: Take) -> Self {
         Self {

@@ -80,6 +80,12 @@ pub struct Profile {
     pub optional: bool,
     /// What the writer of the export puts before every cell of a CSV.
     pub cell_prefix: Option<String>,
+    /// How hashes in a file of their own are joined.
+    pub(super) join: Option<JoinTable>,
+    /// Parameters of the hashes, which the export does not hold.
+    pub(super) parameters: Vec<String>,
+    /// The column of the hashes that need them.
+    pub(super) hashed: Option<String>,
     /// The rule of every column it fills, in our order.
     pub(super) columns: Vec<(&'static str, RuleTable)>,
     /// Rows that are left out.
@@ -127,6 +133,10 @@ struct Text {
     optional: bool,
     #[serde(default)]
     cell_prefix: Option<String>,
+    #[serde(default)]
+    join: Option<JoinTable>,
+    #[serde(default)]
+    hashes: Option<HashTable>,
     columns: BTreeMap<String, Written>,
     #[serde(default)]
     drop: Vec<DropTable>,
@@ -211,6 +221,33 @@ pub(super) struct Condition {
     pub(super) starts_with: Option<Vec<String>>,
 }
 
+/// How hashes in a file of their own are joined: JSON lines, each with a user id.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JoinTable {
+    /// The column of the export that holds the user id.
+    pub(super) key: String,
+    /// The column that the join makes.
+    pub(super) column: String,
+    /// The members of a line that may hold the user id; the first that is not blank does.
+    pub(super) id: Vec<String>,
+    /// What the export's user ids begin with and those of the lines do not.
+    #[serde(default)]
+    pub(super) prefix: String,
+    /// The member that holds the hash.
+    pub(super) from: String,
+}
+
+/// Hashes whose parameters the export does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HashTable {
+    /// The column of the hashes.
+    column: String,
+    /// The names of the parameters.
+    parameters: Vec<String>,
+}
+
 /// Rows that are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -289,6 +326,9 @@ impl Profile {
         for rule in &text.drop {
             check_conditions(&rule.when)?;
         }
+        let (hashed, parameters) = text.hashes.map_or((None, Vec::new()), |hashes| {
+            (Some(hashes.column), hashes.parameters)
+        });
         Ok(Self {
             id: id.to_owned(),
             name: text.name,
@@ -297,6 +337,9 @@ impl Profile {
             records: text.records,
             optional: text.optional,
             cell_prefix: text.cell_prefix,
+            join: text.join,
+            parameters,
+            hashed,
             columns,
             drop: text.drop,
         })

@@ -50,6 +50,7 @@ rules! {
     EMAIL_VERIFIED_INVALID = "email_verified_invalid" Error "neither yes nor no",
     EXTERNAL_ID_NOT_ASCII = "external_id_not_ascii" Error "an external id is not ASCII",
     EXTERNAL_ID_TOO_LONG = "external_id_too_long" Error "an external id is too long",
+    EXTERNAL_ID_INVALID = "external_id_invalid" Error "an external id cannot be asked for",
     EXTERNAL_ID_CONFLICT = "external_id_conflict_in_file" Error
         "an external id belongs to a lower row with another email",
     METADATA_INVALID_JSON = "metadata_invalid_json" Error "metadata is not valid JSON",
@@ -72,6 +73,8 @@ rules! {
         "a hash has parameters that the target refuses",
     ORG_ID_AND_EXTERNAL_ID = "org_id_and_external_id" Error "an organization is named two ways",
     ORGANIZATION_ID_TOO_LONG = "organization_id_too_long" Error "an organization's id is too long",
+    ORGANIZATION_ID_INVALID = "organization_id_invalid" Error
+        "an organization's id cannot be asked for",
     ORG_NAME_ALONE = "org_name_alone" Error "an organization is known by its name only",
     ORGANIZATION_REQUIRED = "organization_required" Error "no organization is named",
     ROLES_WITHOUT_ORGANIZATION = "roles_without_organization" Error "roles without an organization",
