@@ -89,6 +89,8 @@ struct Coordinator {
     last_reply_at: Mono,
     last_tick: Mono,
     idle_ticks: u32,
+    /// The machine slept, and nothing happened since: this is what it hears first.
+    slept: Duration,
     signals: u32,
 }
 

@@ -70,6 +70,7 @@ impl World {
             last_reply_at: self.now,
             last_tick: self.now,
             idle_ticks: 0,
+            slept: Duration::ZERO,
             signals: 0,
         });
         let epoch = self.epoch;
@@ -90,6 +91,10 @@ impl World {
             return;
         }
         let mut effects = Vec::new();
+        if let Some(it) = self.coordinator.as_mut().filter(|it| !it.slept.is_zero()) {
+            let slept = std::mem::take(&mut it.slept);
+            self.feed(Event::Slept(slept), &mut effects);
+        }
         self.feed(event, &mut effects);
         while self.chance(self.weather.batch) {
             let Some((&(at, _), Ev::ToCore(of, _) | Ev::Replied(of, _))) =

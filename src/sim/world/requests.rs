@@ -1,7 +1,6 @@
 //! Requests under way: what is checked when they start, what becomes of them.
 
-use super::{Ev, MS, SECOND, US, Wire, World};
-use crate::coordinator::core::Event;
+use super::{Ev, MS, SECOND, Wire, World};
 use crate::model::rng::Rng;
 use crate::model::{LeaseId, Mono, OrgKey, RowNumber};
 use crate::sim::server;
@@ -191,8 +190,9 @@ impl World {
         self.log(|| format!("zzz      for {length:?}"));
         self.figures.faults += 1;
         self.server.on_sleep(length);
-        let noticed_at = self.now.after(self.within(US, SECOND));
-        self.push(noticed_at, Ev::ToCore(self.epoch, Event::Slept(length)));
+        if let Some(it) = &mut self.coordinator {
+            it.slept += length;
+        }
         let waiting: Vec<u64> = self
             .wires
             .iter()
