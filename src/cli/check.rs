@@ -76,6 +76,7 @@ fn identity_of(args: &CheckArgs) -> IdentityArgs {
     IdentityArgs {
         org_id: args.org_id.clone(),
         org_external_id: args.org_external_id.clone(),
+        orgs_by_name: args.orgs_by_name,
         require_membership: args.require_membership,
         profile: args.profile.clone(),
         ..IdentityArgs::default()

@@ -6,6 +6,7 @@ use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::output::Output;
+use super::prepare;
 use super::resolve::Place;
 use crate::ledger::LedgerReader;
 use crate::model::{ChunkSpec, RowNumber, RowOutcome, RowState};
@@ -14,7 +15,7 @@ use crate::report::rejects::RejectsWriter;
 use crate::report::results::{ResultRow, ResultsWriter};
 use crate::report::words;
 use crate::source::chunk::{read_bytes, read_header};
-use crate::source::{Columns, CsvRecord, read_chunk, records};
+use crate::source::{self, Columns, CsvRecord, read_chunk, records};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -182,8 +183,14 @@ fn stopped(error: io::Error) -> CliResult<()> {
     crate::report::screen::quiet_epipe(Err(error)).map_err(|error| CliError::output(&error))
 }
 
+/// Opens the job's file, once all of it is known to be what it was: rows were added to one that
+/// only grew.
 fn open_source(job: &Listed) -> CliResult<File> {
-    let path = &job.summary.record.source;
+    let record = &job.summary.record;
+    let path = &record.source;
+    if let Ok((bytes, hash)) = source::file_hash(path, &mut |_| {}) {
+        prepare::same_bytes(record, path, bytes, &hash)?;
+    }
     File::open(path).map_err(|error| {
         let message = format!("{} cannot be read: {error}", path.display());
         CliError::new(Exit::Input, "unreadable", message)
@@ -323,7 +330,7 @@ impl Copier<'_> {
 mod tests {
     use super::*;
     use crate::model::{OrgMode, RowError, Step};
-    use crate::source::{self, IndexOptions};
+    use crate::source::IndexOptions;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
