@@ -1,11 +1,12 @@
 //! The command line as clap reads it: words and ranges, nothing resolved.
 
 use super::rates::{LimitArg, MaxFailuresArg, RateArg};
+use crate::model::escape::shown;
 use crate::model::rate::parse_duration;
-use crate::model::{ExistingPolicy, RowState, TargetKind};
+use crate::model::{Delimiter, Encoding, ExistingPolicy, Rename, RowState, TargetKind};
 use crate::report::Overflow;
 use crate::sandbox::SandboxArgs;
-use crate::source::GenerateArgs;
+use crate::source::{GenerateArgs, header, known};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,7 +66,7 @@ pub enum Command {
 /// `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The CSV of users
+    /// The CSV of users, also packed (.gz, .zst); `-` reads stdin
     #[arg(value_name = "CSV")]
     pub file: PathBuf,
     /// See [`IdentityArgs`].
@@ -122,8 +123,17 @@ pub struct CheckArgs {
         value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
     )]
     pub profile: Option<String>,
+    /// A column of the file under its known name; repeatable [default: by name]
+    #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_map)]
+    pub map: Vec<Rename>,
+    /// What separates cells: `,`, `;`, `|` or `tab` [default: found out]
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
+    pub delimiter: Option<Delimiter>,
+    /// How the file writes characters [default: found out]
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub encoding: Option<EncodingArg>,
     /// Write a copy with safe repairs to this new file, and list every one of them
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "map")]
     pub fix: Option<PathBuf>,
     /// Print one JSON object on stdout
     #[arg(long)]
@@ -248,6 +258,15 @@ pub struct IdentityArgs {
     /// Origin of the API: https, or http on loopback [default: the target's own]
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
+    /// A column of the file under its known name; repeatable [default: by name]
+    #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_map)]
+    pub map: Vec<Rename>,
+    /// What separates cells: `,`, `;`, `|` or `tab` [default: found out]
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
+    pub delimiter: Option<Delimiter>,
+    /// How the file writes characters [default: found out]
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub encoding: Option<EncodingArg>,
     /// Put every row into the organization with this id
     #[arg(long, value_name = "ID")]
     pub org_id: Option<String>,
@@ -325,7 +344,7 @@ pub struct TuningArgs {
     /// [default: 1h on a terminal or in CI, else 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration_arg)]
     pub max_outage: Option<Duration>,
-    /// Do not ask before using a live key
+    /// Do not ask before using a live key, nor before a file is read as Windows-1252
     #[arg(long)]
     pub yes: bool,
     /// How progress is shown on stderr
@@ -478,6 +497,34 @@ impl From<TargetArg> for TargetKind {
     }
 }
 
+/// `--encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncodingArg {
+    /// UTF-8
+    #[value(name = "utf-8")]
+    Utf8,
+    /// UTF-16, low byte first
+    #[value(name = "utf-16le")]
+    Utf16Le,
+    /// UTF-16, high byte first
+    #[value(name = "utf-16be")]
+    Utf16Be,
+    /// Windows-1252, what Excel writes without UTF-8 in Western Europe and America
+    #[value(name = "windows-1252")]
+    Windows1252,
+}
+
+impl From<EncodingArg> for Encoding {
+    fn from(arg: EncodingArg) -> Self {
+        match arg {
+            EncodingArg::Utf8 => Self::Utf8,
+            EncodingArg::Utf16Le => Self::Utf16Le,
+            EncodingArg::Utf16Be => Self::Utf16Be,
+            EncodingArg::Windows1252 => Self::Windows1252,
+        }
+    }
+}
+
 /// `--on-existing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExistingArg {
@@ -557,6 +604,33 @@ pub fn parse_job_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+fn parse_delimiter(text: &str) -> Result<Delimiter, String> {
+    let is_it =
+        |delimiter: &Delimiter| text == delimiter.as_str() || text.as_bytes() == [delimiter.byte()];
+    let escaped = (text == "\\t").then_some(Delimiter::Tab);
+    let found = Delimiter::ALL.into_iter().find(is_it).or(escaped);
+    found.ok_or_else(|| "cells are separated by `,`, `;`, `|` or `tab`".to_owned())
+}
+
+/// Reads `THEIR NAME=known_column`.
+fn parse_map(text: &str) -> Result<Rename, String> {
+    let columns = header::KNOWN.join(", ");
+    let Some((theirs, column)) = text.rsplit_once('=') else {
+        return Err(format!(
+            "write the name in the file, =, and one of {columns}"
+        ));
+    };
+    if theirs.trim().is_empty() {
+        return Err("before the = stands the name of a column of the file".to_owned());
+    }
+    let column = column.trim();
+    let known = known(column).ok_or_else(|| format!("{} is none of {columns}", shown(column)))?;
+    Ok(Rename {
+        theirs: theirs.trim().to_owned(),
+        known: known.to_owned(),
+    })
 }
 
 /// Reads an error code: a word as `results` prints it.

@@ -4,6 +4,7 @@ use super::args::{CheckArgs, IdentityArgs};
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::opening::ReadingAsk;
 use super::output::Output;
 use super::resolve;
 use crate::model::rng::entropy;
@@ -21,24 +22,30 @@ use std::path::Path;
 pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     let identity = identity_of(args);
     let options = resolve::job_options(&identity)?;
-    let path = resolve::source_file(&args.file)?;
+    let input = resolve::source_input(&args.file)?;
+    let path = input.path().to_owned();
     let repaired = args
         .fix
         .as_deref()
         .map(|out| create(out, &path))
         .transpose()?;
     let mut list = open_list(args, &path)?;
+    let ask = ReadingAsk::of(&identity, true)?;
     let shape = IndexOptions {
+        delimiter: ask.ask.delimiter.unwrap_or_default(),
+        renames: ask.renames,
         chunk_size: options.chunk_size,
         org_mode: options.org_mode.clone(),
         hash_key: entropy(),
         profile: resolve::profile(&identity)?.unwrap_or_default(),
     };
-    let index = source::build(&path, &shape, &mut |_| {})?;
+    let folder = resolve::temporary_folder()?;
+    let mut copies = || Ok::<_, CliError>(folder.path().to_owned());
+    let (opened, index) = source::read(&input, &ask.ask, &shape, &mut copies, &mut |_| {})?;
     if args.fix.is_some() && index.columns.plan.is_some() {
         return Err(of_profile());
     }
-    let file = open(&path)?;
+    let file = open(&opened.rows)?;
     let mut visit = |finding: &Finding| match &mut list {
         Some(list) => list.write(&line_of(finding)),
         None => Ok(()),
@@ -79,6 +86,9 @@ fn identity_of(args: &CheckArgs) -> IdentityArgs {
         orgs_by_name: args.orgs_by_name,
         require_membership: args.require_membership,
         profile: args.profile.clone(),
+        map: args.map.clone(),
+        delimiter: args.delimiter,
+        encoding: args.encoding,
         ..IdentityArgs::default()
     }
 }

@@ -271,9 +271,11 @@ impl From<SourceError> for CliError {
         // Everything about the file's content refuses the input; what cannot be read or written is
         // the disk's.
         let exit = match error {
-            SourceError::Read(_) | SourceError::Spill(_) => Exit::Disk,
+            SourceError::Read(_) | SourceError::Spill(_) | SourceError::Spool(_) => Exit::Disk,
             // The file may be right: two things were asked for that exclude each other.
             SourceError::OrganizationColumns { .. }
+            | SourceError::MapColumnMissing { .. }
+            | SourceError::EncodingContradicted { .. }
             | SourceError::HashParameters { .. }
             | SourceError::BesideNothing { .. } => Exit::Usage,
             _ => Exit::Input,

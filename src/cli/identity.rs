@@ -4,7 +4,9 @@ use super::args::IdentityArgs;
 use super::error::{CliError, CliResult};
 use super::resolve;
 use crate::model::escape::shown;
-use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
+use crate::model::{
+    Encoding, ExistingPolicy, JobOptions, OrgKey, OrgMode, Reading, Rename, TargetKind,
+};
 use crate::source::profile::{self, ProfileChoice};
 use std::fmt::Display;
 use std::path::Path;
@@ -37,6 +39,27 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
     )?;
     check_profile(args, stored)?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
+}
+
+/// Refuses another way to read the file than the stored one. What is not given is not compared.
+pub fn check_reading(args: &IdentityArgs, stored: &Reading) -> CliResult<()> {
+    let encoding = args.encoding.map(Encoding::from);
+    same("--encoding", encoding.as_ref(), &stored.encoding)?;
+    same("--delimiter", args.delimiter.as_ref(), &stored.delimiter)?;
+    if args.map.is_empty() {
+        return Ok(());
+    }
+    let given = listed(&resolve::renames(&args.map)?);
+    same("--map", Some(&given), &listed(&stored.renames))
+}
+
+fn listed(renames: &[Rename]) -> String {
+    let listed: Vec<String> = renames.iter().map(Rename::to_string).collect();
+    if listed.is_empty() {
+        "not given".to_owned()
+    } else {
+        listed.join(", ")
+    }
 }
 
 /// The header of the same file is recognised as it was: `auto` is no difference.
@@ -215,6 +238,49 @@ mod tests {
                     "{word}: {}",
                     error.rendered()
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was() {
+        use crate::cli::args::EncodingArg;
+        use crate::model::Delimiter;
+        let rename = |theirs: &str| Rename {
+            theirs: theirs.to_owned(),
+            known: "email".to_owned(),
+        };
+        let stored = Reading {
+            delimiter: Delimiter::Semicolon,
+            renames: vec![rename("Mail")],
+            ..Reading::default()
+        };
+        for same in [
+            IdentityArgs::default(),
+            with(|a| a.delimiter = Some(Delimiter::Semicolon)),
+            with(|a| a.encoding = Some(EncodingArg::Utf8)),
+            with(|a| a.map = vec![rename("Mail")]),
+        ] {
+            assert!(check_reading(&same, &stored).is_ok());
+        }
+        for (other, words) in [
+            (
+                with(|a| a.delimiter = Some(Delimiter::Tab)),
+                ["--delimiter", "tab", "semicolon"],
+            ),
+            (
+                with(|a| a.encoding = Some(EncodingArg::Windows1252)),
+                ["--encoding", "windows-1252", "utf-8"],
+            ),
+            (
+                with(|a| a.map = vec![rename("Post")]),
+                ["--map", "Post=email", "Mail=email"],
+            ),
+        ] {
+            let error = check_reading(&other, &stored).unwrap_err();
+            assert_eq!(error.exit().as_u8(), 2);
+            for word in words {
+                assert!(error.rendered().contains(word), "{}", error.rendered());
             }
         }
     }

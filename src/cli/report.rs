@@ -5,11 +5,12 @@ use super::context::Context;
 use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::opening;
 use super::output::Output;
 use super::resolve::Place;
 use crate::ledger::{LedgerReader, Problem};
 use crate::model::clock::wall_ms;
-use crate::model::{ChunkSpec, RowNumber};
+use crate::model::{ChunkSpec, Delimiter, RowNumber};
 use crate::report::html::{self, Page};
 use crate::report::screen::quiet_epipe;
 use crate::source::chunk::read_bytes;
@@ -58,18 +59,21 @@ fn page(place: &Place, job: &Listed) -> CliResult<Page> {
 fn lines_of(job: &Listed, reader: &LedgerReader, problems: &[Problem]) -> BTreeMap<RowNumber, u64> {
     let examples = problems.iter().flat_map(|problem| &problem.examples);
     let rows: Vec<RowNumber> = examples.map(|example| example.row).collect();
-    let (Ok(file), Ok(chunks)) = (File::open(&job.summary.record.source), reader.chunks()) else {
+    let record = &job.summary.record;
+    let rows_file = opening::rows_to_read(record, &job.folder);
+    let file = rows_file.as_ref().map(|rows| File::open(&rows.path));
+    let (Ok(Ok(file)), Ok(chunks)) = (file, reader.chunks()) else {
         return BTreeMap::new();
     };
     rows.into_iter()
-        .filter_map(|row| Some((row, line_of(&file, &chunks, row)?)))
+        .filter_map(|row| Some((row, line_of(&file, &chunks, record.columns.delimiter, row)?)))
         .collect()
 }
 
-fn line_of(file: &File, chunks: &[ChunkSpec], row: RowNumber) -> Option<u64> {
+fn line_of(file: &File, chunks: &[ChunkSpec], delimiter: Delimiter, row: RowNumber) -> Option<u64> {
     let after = chunks.partition_point(|chunk| chunk.first_row <= row);
     let chunk = chunks.get(after.checked_sub(1)?)?;
     let bytes = read_bytes(file, chunk).ok()?;
-    let record = records(&bytes, chunk).find(|record| record.number == row);
+    let record = records(&bytes, chunk, delimiter).find(|record| record.number == row);
     Some(record?.line)
 }

@@ -26,6 +26,7 @@ pub mod job;
 pub mod outcome;
 pub mod plant;
 pub mod rate;
+pub mod reading;
 pub mod rng;
 pub mod tally;
 
@@ -36,6 +37,7 @@ pub use outcome::{
     UserOutcome,
 };
 pub use rate::{RateLimit, RateLimits};
+pub use reading::{Delimiter, Encoding, Packing, Reading, Rename, Spool};
 pub use tally::{MembershipTally, OrgTally, RequestTally, RowTally};
 
 use serde::{Deserialize, Serialize};

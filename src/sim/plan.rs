@@ -296,6 +296,7 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
         source: "/play.csv".into(),
         source_bytes: 1,
         source_hash: String::new(),
+        reading: crate::model::Reading::default(),
         columns: Columns {
             count: 1,
             ..Columns::default()

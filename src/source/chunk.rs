@@ -58,7 +58,7 @@ pub(super) fn each_record<E: From<SourceError>>(
     columns: &Columns,
     visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut raw = records(bytes, spec);
+    let mut raw = records(bytes, spec, columns.delimiter);
     let mut open = CsvRecord {
         number: spec.first_row,
         line: spec.first_line,

@@ -13,7 +13,7 @@ use super::records::{Fields, blank_len, records, unescape};
 use super::rules::catalog::{BYTE_ORDER_MARK, CELL_TRIMMED, FLAG_SPELLED_OUT, HEADER_NAME, Rule};
 use super::rules::{Problem, verdict_of};
 use super::{Columns, Index, RawRecord};
-use crate::model::RowNumber;
+use crate::model::{Delimiter, RowNumber};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
@@ -35,6 +35,7 @@ pub fn fix(
     let mut fixer = Fixer {
         names: names_of(columns),
         single: columns.count == 1,
+        delimiter: columns.delimiter,
         out,
         visit,
     };
@@ -42,7 +43,7 @@ pub fn fix(
     for spec in &index.chunks {
         let bytes = read_bytes(file, spec)?;
         let mut copied = 0;
-        let mut all = records(&bytes, spec);
+        let mut all = records(&bytes, spec, columns.delimiter);
         while let Some((record, fields)) = all.next_with_fields() {
             fixer.copy(bytes.get(copied..record.offset))?;
             fixer.record(&record, fields)?;
@@ -68,6 +69,7 @@ struct Fixer<'a> {
     names: Vec<Option<&'static str>>,
     /// A record of one blank cell would be a blank line, and no record any more.
     single: bool,
+    delimiter: Delimiter,
     out: &'a mut dyn Write,
     visit: &'a mut dyn FnMut(&Finding) -> io::Result<()>,
 }
@@ -100,7 +102,7 @@ impl Fixer<'_> {
         let blank = blank_len(rest);
         self.copy(rest.get(..blank))?;
         let record = rest.get(blank..).unwrap_or_default();
-        let mut fields = Fields::default();
+        let mut fields = Fields::new(self.delimiter);
         fields.scan(record, true);
         let line = 1 + super::records::lines_in(rest.get(..blank).unwrap_or_default());
         self.each_cell(record, &fields, &mut |fixer, at, raw| {

@@ -48,6 +48,7 @@ fn record() -> JobRecord {
         source: "/data/users.csv".into(),
         source_bytes: 1000,
         source_hash: "ab".into(),
+        reading: crate::model::Reading::default(),
         columns: Columns {
             count: 1,
             ..Columns::default()

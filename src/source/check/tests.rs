@@ -8,6 +8,8 @@ pub(in crate::source) fn indexed(text: &str) -> (tempfile::NamedTempFile, Index)
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     let options = IndexOptions {
+        delimiter: crate::model::Delimiter::Comma,
+        renames: Vec::new(),
         chunk_size: 3,
         org_mode: OrgMode::Columns,
         hash_key: 1,

@@ -64,6 +64,8 @@ fn meaning(text: &str) -> Option<Vec<String>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     let options = IndexOptions {
+        delimiter: Delimiter::Comma,
+        renames: Vec::new(),
         chunk_size: 3,
         org_mode: crate::model::OrgMode::Columns,
         hash_key: 1,

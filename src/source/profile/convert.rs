@@ -280,7 +280,7 @@ impl Conversion {
         let at = window.place_at(0);
         let choice = ProfileChoice::Use(Arc::clone(&self.profile));
         // Says what is wrong with a header in the words of every other one.
-        header::parse(head, &fields, &at, &OrgMode::Columns, &choice)?;
+        header::parse(head, &fields, &at, &OrgMode::Columns, &[], &choice)?;
         let mut names = header::names(head, &fields);
         let count = names.len();
         let beside = self.profile.join.iter().map(|join| join.column.clone());
