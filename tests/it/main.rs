@@ -14,6 +14,7 @@
 mod access;
 mod check;
 mod crash;
+mod dialects;
 mod documents;
 mod existing;
 mod faults;
