@@ -12,6 +12,7 @@
 mod judge;
 mod ledger;
 mod plan;
+mod pure;
 mod server;
 mod tests;
 mod weather;

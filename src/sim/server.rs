@@ -68,14 +68,22 @@ pub struct Server {
     next_id: u32,
     /// Writes that changed something.
     pub writes_applied: u64,
+    /// How much more time passed here than on the importer's machine.
+    ahead: Duration,
 }
 
-fn ms(now: Mono) -> i64 {
-    EPOCH_MS + i64::try_from(now.0 / 1_000_000).unwrap()
+/// Returns the server's clock.
+fn ms(clock: Mono) -> i64 {
+    EPOCH_MS + i64::try_from(clock.0 / 1_000_000).unwrap()
 }
 
 fn iso(ms: i64) -> String {
     format!("{:.3}", jiff::Timestamp::from_millisecond(ms).unwrap())
+}
+
+/// Returns an instant of the server's clock as headers say it.
+pub fn http_date(clock: Mono) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms(clock).cast_unsigned()))
 }
 
 /// Returns an answer with this body.
@@ -85,11 +93,10 @@ pub fn http(now: Mono, status: u16, body: &Value) -> Reply {
 
 /// Returns an answer as given.
 pub fn raw(now: Mono, status: u16, retry_after: Option<String>, body: Option<Vec<u8>>) -> Reply {
-    let time = UNIX_EPOCH + Duration::from_millis(ms(now).cast_unsigned());
     Reply::Http {
         status,
         retry_after,
-        date: Some(httpdate::fmt_http_date(time)),
+        date: Some(http_date(now)),
         request_id: Some("req-1".into()),
         body: body.map(Into::into),
     }
@@ -104,6 +111,7 @@ impl Server {
             lag,
             next_id: 0,
             writes_applied: 0,
+            ahead: Duration::ZERO,
         };
         for external_id in old_orgs {
             server.orgs.push(Org {
@@ -168,6 +176,16 @@ impl Server {
         };
         self.users.push(user);
         true
+    }
+
+    /// Returns the server's own time: it does not stand still while the importer's machine sleeps.
+    pub fn clock(&self, now: Mono) -> Mono {
+        now.after(self.ahead)
+    }
+
+    /// The importer's machine slept so long.
+    pub fn on_sleep(&mut self, length: Duration) {
+        self.ahead += length;
     }
 
     fn id(&mut self, kind: &str) -> String {

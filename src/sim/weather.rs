@@ -65,7 +65,7 @@ pub struct Weather {
     /// Per request, each kind of trouble.
     pub troubles: Vec<(Trouble, f64)>,
     pub spells: Vec<Spell>,
-    /// Per frame of a worker: it arrives garbled.
+    /// Per frame, either way: it arrives garbled, twice, not at all, or not whole.
     pub garble: f64,
     /// Per commit: the disk takes no more.
     pub full: f64,
@@ -83,6 +83,10 @@ pub struct Weather {
     pub lag: Duration,
     /// Who signs up when: a row's email, with its first name or without.
     pub sign_ups: Vec<(Mono, RowNumber, bool)>,
+    /// When the machine sleeps, and for how long.
+    pub sleeps: Vec<(Mono, Duration)>,
+    /// The local wall clock is wrong, and jumps between runs.
+    pub wall_jumps: bool,
     /// Nothing goes wrong from then on,
     pub calm_at: Mono,
     /// nor after this many kills.
@@ -109,6 +113,8 @@ impl Weather {
             batch: 0.0,
             lag: Duration::ZERO,
             sign_ups: Vec::new(),
+            sleeps: Vec::new(),
+            wall_jumps: false,
             calm_at: Mono(0),
             kills_left: 0,
         }
@@ -146,8 +152,10 @@ impl Weather {
         let signal = pick(0.15, &[0.002, 0.01]);
         let batch = pick(0.5, &[0.5, 0.9]);
         let sign_ups_share = pick(0.2, &[0.1, 0.4]);
-        let many_spells = pick(0.3, &[1.0, 2.0]);
+        let mut spells = pick(0.3, &[1.0, 2.0]);
         let lag_ms = pick(0.4, &[200.0, 1_000.0, 2_400.0]);
+        let mut naps = pick(0.15, &[1.0, 3.0]);
+        let wall_jumps = pick(0.5, &[1.0]) > 0.0;
         let calm_s = [5, 20, 60][rng.below(3)];
         let mut weather = Self {
             crash,
@@ -165,20 +173,22 @@ impl Weather {
             // Backoffs are scaled, and with them the lag they are made for.
             lag: Duration::from_secs_f64(lag_ms / 1000.0 * time_scale),
             sign_ups: Vec::new(),
+            sleeps: Vec::new(),
+            wall_jumps,
             calm_at: Mono((calm_s + 1) * SECOND),
             kills_left: 1 + u32::try_from(rng.below(6)).unwrap(),
         };
-        let mut spells = many_spells;
         while spells > 0.0 {
             spells -= 1.0;
             weather.spells.push(spell(&mut rng, calm_s));
         }
+        while naps > 0.0 {
+            naps -= 1.0;
+            weather.sleeps.push(nap(&mut rng, calm_s));
+        }
         for row in 1..=rows {
             if rng.unit() < sign_ups_share {
-                let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
-                weather
-                    .sign_ups
-                    .push((at, RowNumber(row), rng.unit() < 0.5));
+                weather.sign_ups.push(sign_up(&mut rng, RowNumber(row)));
             }
         }
         weather
@@ -190,6 +200,7 @@ impl Weather {
         *self = Self {
             lag: self.lag,
             batch: self.batch,
+            wall_jumps: self.wall_jumps,
             ..calm
         };
     }
@@ -208,6 +219,17 @@ impl Weather {
         }
         Trouble::None
     }
+}
+
+fn sign_up(rng: &mut Rng, row: RowNumber) -> (Mono, RowNumber, bool) {
+    let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
+    (at, row, rng.unit() < 0.5)
+}
+
+fn nap(rng: &mut Rng, within_s: u64) -> (Mono, Duration) {
+    let at = Mono(SECOND + rng.next_u64() % (within_s * SECOND / 2));
+    let seconds = [5, 60, 3_600, 8 * 3_600][rng.below(4)];
+    (at, Duration::from_secs(seconds))
 }
 
 fn spell(rng: &mut Rng, within_s: u64) -> Spell {

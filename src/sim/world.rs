@@ -30,6 +30,7 @@ const WORKER_LOAD_MAX: usize = 256;
 
 mod coordinator;
 mod crash;
+mod noise;
 mod requests;
 mod workers;
 
@@ -53,6 +54,10 @@ enum Ev {
     /// An answer reaches the worker.
     Answer(u64, Reply),
     SignUp(RowNumber, bool),
+    /// The machine sleeps: its clock stands still, the world goes on.
+    Sleep(Duration),
+    /// Something a worker cannot read reaches it.
+    Noise(usize),
 }
 
 /// A request under way.
@@ -84,6 +89,8 @@ struct Coordinator {
     last_reply_at: Mono,
     last_tick: Mono,
     idle_ticks: u32,
+    /// The machine slept, and nothing happened since: this is what it hears first.
+    slept: Duration,
     signals: u32,
 }
 
@@ -196,6 +203,9 @@ impl World {
         };
         for (at, row, like_it) in world.weather.sign_ups.clone() {
             world.push(at, Ev::SignUp(row, like_it));
+        }
+        for (at, length) in world.weather.sleeps.clone() {
+            world.push(at, Ev::Sleep(length));
         }
         world.plan_start(0);
         world
@@ -345,6 +355,8 @@ impl World {
             }
             Ev::Eof(at) => self.with_worker(at, Ev::Eof(at)),
             Ev::Wake(at) => self.with_worker(at, Ev::Wake(at)),
+            Ev::Noise(at) => self.with_worker(at, Ev::Noise(at)),
+            Ev::Sleep(length) => self.sleep(length),
             Ev::Arrive(wire) => self.arrive(wire),
             Ev::Answer(wire, reply) => self.answered(wire, reply),
             Ev::SignUp(row, like_it) => {
@@ -355,9 +367,10 @@ impl World {
                     .and_then(|row| row.first_name.clone())
                     .filter(|_| like_it);
                 let verified = like_it && row.is_some_and(|row| row.email_verified == Some(true));
+                let clock = self.server.clock(self.now);
                 if self
                     .server
-                    .sign_up(self.now, &email, first.as_deref(), verified)
+                    .sign_up(clock, &email, first.as_deref(), verified)
                 {
                     self.log(|| format!("somebody signs up as {email}"));
                 }

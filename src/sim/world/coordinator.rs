@@ -1,12 +1,13 @@
 //! The coordinator on the stage: what it is told, what its effects do.
 
-use super::{Coordinator, Ev, MS, TO_WORKER_MAX, US, World};
+use super::{Coordinator, Ev, MS, SECOND, TO_WORKER_MAX, US, World};
 use crate::coordinator::EndReason;
 use crate::coordinator::core::{Core, CoreConfig, Effect, Event, LAST_PASS_MAX};
 use crate::ledger::Holder;
 use crate::model::plant;
 use crate::model::{Mono, RowNumber, ServerMs, WorkerId};
 use crate::protocol::{FromWorker, Grant, ToWorker};
+use crate::sim::server::EPOCH_MS;
 use crate::target::StopReason;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl World {
             limit: None,
             time_scale: self.plan.time_scale,
             seed: self.rng.next_u64(),
-            wall: ServerMs(0),
+            wall: self.wall(),
         };
         self.extras.push(self.now);
         self.coordinator = Some(Coordinator {
@@ -71,10 +72,19 @@ impl World {
             last_reply_at: self.now,
             last_tick: self.now,
             idle_ticks: 0,
+            slept: Duration::ZERO,
             signals: 0,
         });
         let epoch = self.epoch;
         self.tell_core(epoch, Event::Tick);
+    }
+
+    /// The local wall clock: in some plays it is years off, otherwise with every run.
+    fn wall(&mut self) -> ServerMs {
+        const YEARS_MS: u64 = 5 * 365 * 86_400_000;
+        let off = (self.rng.next_u64() % (2 * YEARS_MS)).cast_signed() - YEARS_MS.cast_signed();
+        let off = if self.weather.wall_jumps { off } else { 0 };
+        ServerMs(EPOCH_MS + off)
     }
 
     /// Gives the coordinator one event, sometimes several, then performs its effects.
@@ -83,6 +93,10 @@ impl World {
             return;
         }
         let mut effects = Vec::new();
+        if let Some(it) = self.coordinator.as_mut().filter(|it| !it.slept.is_zero()) {
+            let slept = std::mem::take(&mut it.slept);
+            self.feed(Event::Slept(slept), &mut effects);
+        }
         self.feed(event, &mut effects);
         while self.chance(self.weather.batch) {
             let Some((&(at, _), Ev::ToCore(of, _) | Ev::Replied(of, _))) =
@@ -201,17 +215,36 @@ impl World {
             return;
         };
         let lag = self.pipe_lag();
+        if self.down.get(at).is_none_or(|pipe| pipe.broken) {
+            return;
+        }
+        if !self.chance(self.weather.garble) {
+            return self.say_down(at, lag, message);
+        }
+        let noise = self.noise(&message);
+        for message in noise.whole {
+            self.say_down(at, lag, message);
+        }
+        let wait = match noise.defect {
+            Some(_) => lag,
+            None => self.within(MS, 40 * SECOND),
+        };
+        if let Some(pipe) = self.down.get_mut(at) {
+            pipe.broken = true;
+            let noticed_at = self.now.after(wait).max(Mono(pipe.last.0 + 1));
+            self.push(noticed_at, Ev::Noise(at));
+        }
+    }
+
+    fn say_down(&mut self, at: usize, lag: Duration, message: ToWorker) {
         let Some(pipe) = self.down.get_mut(at) else {
             return;
         };
-        if pipe.broken {
-            return;
-        }
         pipe.last = self.now.after(lag).max(Mono(pipe.last.0 + 1));
         pipe.under_way += 1;
         let (deliver_at, under_way) = (pipe.last, pipe.under_way);
         self.check(under_way <= TO_WORKER_MAX, "I16", || {
-            format!("{under_way} messages wait for worker {worker}")
+            format!("{under_way} messages wait for one worker")
         });
         self.push(deliver_at, Ev::ToWorker(at, message));
     }

@@ -8,6 +8,9 @@ use crate::model::Mono;
 use crate::model::plant;
 use std::sync::Arc;
 
+/// Requests that may share one transaction.
+const GROUP_MAX: usize = 8;
+
 impl World {
     /// Draws or looks up whether a kill comes right here.
     pub(super) fn strike(&mut self, drawn: f64) -> Option<Strike> {
@@ -80,13 +83,12 @@ impl World {
             return;
         };
         // The group that was being committed is on the disk or not; what waited is lost.
-        if it.committing
-            && it.failed.is_none()
-            && self.coin()
-            && let Some((ticket, changes)) = it.queue.pop_front()
-        {
-            self.log(|| format!("commit {ticket} made it to the disk"));
-            self.make_durable(&changes);
+        if it.committing && it.failed.is_none() && self.coin() {
+            let group = (1 + self.rng.below(GROUP_MAX)).min(it.queue.len());
+            for (ticket, changes) in it.queue.drain(..group) {
+                self.log(|| format!("commit {ticket} made it to the disk"));
+                self.make_durable(&changes);
+            }
         }
         if strike == Strike::Everything {
             if let Some(synced) = self.synced.take() {
@@ -119,7 +121,7 @@ impl World {
         if self.strikes_coordinator() {
             return;
         }
-        let take = 1 + self.rng.below(8);
+        let take = 1 + self.rng.below(GROUP_MAX);
         let fails = self.chance(self.weather.full);
         let coin = self.coin();
         let Some(it) = &mut self.coordinator else {

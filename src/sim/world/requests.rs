@@ -2,7 +2,7 @@
 
 use super::{Ev, MS, SECOND, Wire, World};
 use crate::model::rng::Rng;
-use crate::model::{LeaseId, OrgKey, RowNumber};
+use crate::model::{LeaseId, Mono, OrgKey, RowNumber};
 use crate::sim::server;
 use crate::sim::weather::Trouble;
 use crate::target::{Op, Reply, RequestClass, TransportError};
@@ -103,32 +103,42 @@ impl World {
         }
     }
 
+    /// Draws a `Retry-After`: seconds or a date.
+    fn retry_after(&mut self, clock: Mono) -> String {
+        let seconds = self.rng.next_u64() % 4;
+        if self.coin() {
+            seconds.to_string()
+        } else {
+            server::http_date(clock.after(Duration::from_secs(seconds)))
+        }
+    }
+
     pub(super) fn arrive(&mut self, serial: u64) {
         let Some(mut wire) = self.wires.remove(&serial) else {
             return;
         };
         wire.arrived = true;
-        let now = self.now;
+        let (now, clock) = (self.now, self.server.clock(self.now));
         let reset = || Reply::Transport(TransportError::Lost("connection reset".into()));
         let error = |rng: &mut Rng| {
             let status = [500, 502, 503, 504, 408][rng.below(5)];
-            server::http(now, status, &json!({"message": "Internal Server Error"}))
+            server::http(clock, status, &json!({"message": "Internal Server Error"}))
         };
         let (op, row) = (&wire.op, wire.row);
         let reply = match wire.trouble {
-            Trouble::None | Trouble::Hang => self.server.handle(now, op, row),
+            Trouble::None | Trouble::Hang => self.server.handle(clock, op, row),
             Trouble::Refused => Reply::Transport(TransportError::Connect("refused".into())),
             Trouble::LostBefore => reset(),
             Trouble::LostAfter => {
-                self.server.handle(now, op, row);
+                self.server.handle(clock, op, row);
                 reset()
             }
             Trouble::ErrorBefore => error(&mut self.rng),
             Trouble::ErrorAfter => {
-                self.server.handle(now, op, row);
+                self.server.handle(clock, op, row);
                 error(&mut self.rng)
             }
-            Trouble::Cut => match self.server.handle(now, op, row) {
+            Trouble::Cut => match self.server.handle(clock, op, row) {
                 Reply::Http {
                     status,
                     body: Some(body),
@@ -138,18 +148,18 @@ impl World {
                     // Half a body reaches nobody as such, unless its length was not announced.
                     let half =
                         (status < 300 && keep.is_multiple_of(2)).then(|| body[..keep].to_vec());
-                    server::raw(now, status, None, half)
+                    server::raw(clock, status, None, half)
                 }
                 other => other,
             },
             Trouble::Throttled => {
-                let wait = self.rng.below(4).to_string();
-                server::raw(now, 429, Some(wait), Some(b"\"Ratelimited\"".to_vec()))
+                let wait = self.retry_after(clock);
+                server::raw(clock, 429, Some(wait), Some(b"\"Ratelimited\"".to_vec()))
             }
             Trouble::ThrottledSilently => {
-                server::raw(now, 429, None, Some(b"\"Ratelimited\"".to_vec()))
+                server::raw(clock, 429, None, Some(b"\"Ratelimited\"".to_vec()))
             }
-            Trouble::Unauthorized => server::http(now, 401, &json!({"message": "Unauthorized"})),
+            Trouble::Unauthorized => server::http(clock, 401, &json!({"message": "Unauthorized"})),
         };
         self.log(|| {
             let status = match &reply {
@@ -172,6 +182,34 @@ impl World {
         }
         if in_time {
             self.push(back_at, Ev::Answer(serial, reply));
+        }
+    }
+
+    /// The machine sleeps and wakes up: hardly a connection is left.
+    pub(super) fn sleep(&mut self, length: Duration) {
+        self.log(|| format!("zzz      for {length:?}"));
+        self.figures.faults += 1;
+        self.server.on_sleep(length);
+        if let Some(it) = &mut self.coordinator {
+            it.slept += length;
+        }
+        let waiting: Vec<u64> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| !wire.answered)
+            .map(|(serial, _)| *serial)
+            .collect();
+        for serial in waiting {
+            if self.chance(0.8) {
+                if let Some(wire) = self.wires.get(&serial) {
+                    *self
+                        .unclear
+                        .entry(wire.row.unwrap_or_default())
+                        .or_default() += 1;
+                }
+                let lost = Reply::Transport(TransportError::Lost("connection reset".into()));
+                self.push(self.now, Ev::Answer(serial, lost));
+            }
         }
     }
 

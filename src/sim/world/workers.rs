@@ -2,12 +2,18 @@
 
 use super::{Ev, MS, Pipe, SECOND, Strike, US, WORKER_LOAD_MAX, World};
 use crate::coordinator::core::Event;
-use crate::model::{Mono, WorkerId};
+use crate::model::{Mono, WorkerId, plant};
 use crate::pace::Pacer;
 use crate::protocol::FromWorker;
 use crate::sim::worker::{Out, SimWorker};
 use crate::target::RequestClass;
 use std::time::Duration;
+
+/// Returns whether it is a word of that worker of that coordinator.
+fn is_said(event: &Ev, of: WorkerId, coordinator: u32) -> bool {
+    matches!(event, Ev::ToCore(epoch, Event::WorkerSaid { worker, .. })
+        if *epoch == coordinator && *worker == of)
+}
 
 impl World {
     pub(super) fn pipe_lag(&mut self) -> Duration {
@@ -61,10 +67,11 @@ impl World {
         };
         let mut out = Vec::new();
         let gone = match event {
-            Ev::Eof(_) => true,
+            Ev::Eof(_) => Some("its input ended"),
+            Ev::Noise(_) => Some("killed by what it cannot read"),
             Ev::ToWorker(_, message) => {
                 worker.hear(self.now, message, &self.plan, &mut out);
-                false
+                None
             }
             Ev::Wake(_) => {
                 if worker
@@ -74,15 +81,14 @@ impl World {
                     worker.wake_planned = None;
                 }
                 worker.wake(self.now, &self.plan, &mut out);
-                false
+                None
             }
-            _ => false,
+            _ => None,
         };
         self.put_back(at, worker);
-        if gone {
-            self.die(at, "its input ended");
-        } else {
-            self.act(at, out);
+        match gone {
+            Some(how) => self.die(at, how),
+            None => self.act(at, out),
         }
     }
 
@@ -129,7 +135,8 @@ impl World {
             }
         }
         let froze = self.chance(self.weather.freeze);
-        let long = self.within(MS, 60 * SECOND);
+        let longest = if self.rng.below(8) == 0 { 900 } else { 60 };
+        let long = self.within(MS, longest * SECOND);
         let Some(Some(worker)) = self.workers.get_mut(at) else {
             return;
         };
@@ -149,23 +156,39 @@ impl World {
     pub(super) fn frame(&mut self, at: usize, worker: WorkerId, epoch: u32, message: FromWorker) {
         let lag = self.pipe_lag();
         let garbled = self.chance(self.weather.garble);
-        let Some(pipe) = self.up.get_mut(at).filter(|pipe| !pipe.broken) else {
+        if self.up.get(at).is_none_or(|pipe| pipe.broken) {
             return;
+        }
+        if !garbled {
+            let event = Event::WorkerSaid { worker, message };
+            return self.say_up(at, epoch, lag, event);
+        }
+        let noise = self.noise(&message);
+        for message in noise.whole {
+            self.say_up(at, epoch, lag, Event::WorkerSaid { worker, message });
+        }
+        // Without a defect the reader waits for the rest, which later frames seem to bring.
+        let wait = match noise.defect {
+            Some(_) => lag,
+            None => self.within(MS, 40 * SECOND),
         };
-        pipe.last = self.now.after(lag).max(Mono(pipe.last.0 + 1));
-        let deliver_at = pipe.last;
-        let event = if garbled {
+        let broken = Event::WorkerBroken {
+            worker,
+            reason: noise.defect.unwrap_or_else(|| "a frame's checksum".into()),
+            stranger: false,
+        };
+        self.say_up(at, epoch, wait, broken);
+        if let Some(pipe) = self.up.get_mut(at) {
             pipe.broken = true;
-            self.figures.faults += 1;
-            Event::WorkerBroken {
-                worker,
-                reason: "a frame's checksum".into(),
-                stranger: false,
-            }
-        } else {
-            Event::WorkerSaid { worker, message }
-        };
-        self.push(deliver_at, Ev::ToCore(epoch, event));
+        }
+    }
+
+    fn say_up(&mut self, at: usize, epoch: u32, lag: Duration, event: Event) {
+        if let Some(pipe) = self.up.get_mut(at) {
+            pipe.last = self.now.after(lag).max(Mono(pipe.last.0 + 1));
+            let deliver_at = pipe.last;
+            self.push(deliver_at, Ev::ToCore(epoch, event));
+        }
     }
 
     /// A worker ends; what it had written is delivered before its death.
@@ -179,6 +202,10 @@ impl World {
         if let Some(pipe) = self.up.get(at) {
             let gone_at = self.now.after(wait).max(Mono(pipe.last.0 + 1));
             let how = how.to_owned();
+            if plant::is(5) {
+                self.coming
+                    .retain(|_, event| !is_said(event, worker.id, worker.epoch));
+            }
             let late = self.weather.late;
             if self.chance(late) {
                 self.outlive(worker.id, worker.epoch, gone_at);
@@ -211,14 +238,10 @@ impl World {
 
     /// Words of a dead worker that come after the news of its death: nobody may believe them.
     pub(super) fn outlive(&mut self, dead: WorkerId, of: u32, gone_at: Mono) {
-        let is_its = |event: &Ev| {
-            matches!(event, Ev::ToCore(epoch, Event::WorkerSaid { worker, .. })
-                if *epoch == of && *worker == dead)
-        };
         let tail: Vec<_> = self
             .coming
             .iter()
-            .filter(|(_, event)| is_its(event))
+            .filter(|(_, event)| is_said(event, dead, of))
             .map(|(key, _)| *key)
             .collect();
         for (n, key) in (1..).zip(tail) {

@@ -157,7 +157,7 @@ impl RowMachine {
         match Status::of(&entity) {
             Status::Active => {
                 let standing = Standing {
-                    maybe_ours: self.membership_may_be_ours(),
+                    maybe_ours: self.membership_may_be_ours() && self.has_asked_role(&entity),
                     t_lo: self.context.t_lo,
                 };
                 let state = if self.reactivating {
@@ -256,6 +256,13 @@ impl RowMachine {
         }
         let error = self.refusal(&rejection);
         self.fail_membership(None, error)
+    }
+
+    /// A create of ours would have given it the row's role. A target that shows no roles, and a
+    /// row that asks for none, leave it open.
+    fn has_asked_role(&self, membership: &Entity) -> bool {
+        let (asked, shown) = (&self.row.role_slugs, &membership.role_slugs);
+        asked.is_empty() || shown.is_empty() || asked.iter().any(|role| shown.contains(role))
     }
 
     const fn membership_may_be_ours(&self) -> bool {

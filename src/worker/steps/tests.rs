@@ -686,6 +686,27 @@ fn an_existing_membership_of_our_user_is_ours_only_with_evidence() {
 }
 
 #[test]
+fn a_membership_with_other_roles_is_not_what_this_row_asked_for() {
+    let made = || with_user(Origin::Made(Evidence::Answered));
+    for (roles, state) in [
+        (vec!["admin", "member"], "recovered"),
+        (vec!["member"], "existing"),
+        (Vec::new(), "recovered"),
+    ] {
+        let mut row = row(None, true);
+        row.role_slugs = vec!["admin".to_owned()];
+        let mut found = membership("active", T_LO);
+        if let Verdict::Ok(entity) = &mut found {
+            entity.role_slugs = roles.into_iter().map(str::to_owned).collect();
+        }
+        let script = vec![unclear(), found];
+        let trace = "ask_org create_membership 500ms find_membership";
+        let expected = format!("created user_1:answered om_1:{state}");
+        check((row, made(), LINK), script, trace, &expected);
+    }
+}
+
+#[test]
 fn a_lost_membership_of_a_user_there_before_is_recovered_too() {
     let script = vec![ABSENT, unclear(), membership("active", T_LO)];
     let trace = "ask_org find_membership create_membership 500ms find_membership";
