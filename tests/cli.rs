@@ -151,10 +151,10 @@ fn a_dry_run_tells_what_would_happen_and_leaves_nothing() {
 fn refusals_have_their_codes() {
     let desk = Desk::new("name\nx\n");
     fs::write(desk.path().join("good.csv"), "email\na@x.example\n").unwrap();
-    fs::write(desk.path().join("people.csv.gz"), "x").unwrap();
+    fs::write(desk.path().join("people.csv.gz"), b"\x1f\x8bx").unwrap();
     for (words, exit, code) in [
         ("import people.csv", 65, "email_column_missing"),
-        ("import people.csv.gz", 65, "compressed_unsupported"),
+        ("import people.csv.gz", 65, "unpack_failed"),
         ("import missing.csv", 65, "unreadable"),
         ("import good.csv --target workos", 77, "no_api_key"),
         (

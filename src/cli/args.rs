@@ -1,11 +1,12 @@
 //! The command line as clap reads it: words and ranges, nothing resolved.
 
 use super::rates::{LimitArg, RateArg};
+use crate::model::escape::shown;
 use crate::model::rate::parse_duration;
-use crate::model::{ExistingPolicy, TargetKind};
+use crate::model::{Delimiter, Encoding, ExistingPolicy, Rename, TargetKind};
 use crate::report::Overflow;
 use crate::sandbox::SandboxArgs;
-use crate::source::GenerateArgs;
+use crate::source::{GenerateArgs, header, known};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +61,7 @@ pub enum Command {
 /// `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The CSV of users
+    /// The CSV of users, also packed (.gz, .zst); `-` reads stdin
     #[arg(value_name = "CSV")]
     pub file: PathBuf,
     /// See [`IdentityArgs`].
@@ -155,6 +156,15 @@ pub struct IdentityArgs {
     /// Origin of the API: https, or http on loopback [default: the target's own]
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
+    /// A column of the file under its known name; repeatable [default: by name]
+    #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_map)]
+    pub map: Vec<Rename>,
+    /// What separates cells: `,`, `;`, `|` or `tab` [default: found out]
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
+    pub delimiter: Option<Delimiter>,
+    /// How the file writes characters [default: found out]
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub encoding: Option<EncodingArg>,
     /// Put every row into the organization with this id
     #[arg(long, value_name = "ID")]
     pub org_id: Option<String>,
@@ -183,6 +193,13 @@ pub struct IdentityArgs {
         value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
     )]
     pub profile: Option<String>,
+    /// Join the password hashes that Auth0 gives in a file of their own, by user id
+    #[arg(long, value_name = "FILE")]
+    pub password_hashes: Option<PathBuf>,
+    /// Parameters of the hashes in a Firebase export, as its console shows them; `none` imports
+    /// users without their passwords
+    #[arg(long, value_name = "FILE|none")]
+    pub hash_parameters: Option<PathBuf>,
     /// Rows per chunk, 1 to 1000 [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub chunk_size: Option<u32>,
@@ -217,7 +234,7 @@ pub struct TuningArgs {
     /// [default: 1h on a terminal or in CI, else 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration_arg)]
     pub max_outage: Option<Duration>,
-    /// Do not ask before using a live key
+    /// Do not ask before using a live key, nor before a file is read as Windows-1252
     #[arg(long)]
     pub yes: bool,
     /// How progress is shown on stderr
@@ -350,6 +367,34 @@ impl From<TargetArg> for TargetKind {
     }
 }
 
+/// `--encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EncodingArg {
+    /// UTF-8
+    #[value(name = "utf-8")]
+    Utf8,
+    /// UTF-16, low byte first
+    #[value(name = "utf-16le")]
+    Utf16Le,
+    /// UTF-16, high byte first
+    #[value(name = "utf-16be")]
+    Utf16Be,
+    /// Windows-1252, what Excel writes without UTF-8 in Western Europe and America
+    #[value(name = "windows-1252")]
+    Windows1252,
+}
+
+impl From<EncodingArg> for Encoding {
+    fn from(arg: EncodingArg) -> Self {
+        match arg {
+            EncodingArg::Utf8 => Self::Utf8,
+            EncodingArg::Utf16Le => Self::Utf16Le,
+            EncodingArg::Utf16Be => Self::Utf16Be,
+            EncodingArg::Windows1252 => Self::Windows1252,
+        }
+    }
+}
+
 /// `--on-existing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExistingArg {
@@ -429,6 +474,33 @@ pub fn parse_job_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+fn parse_delimiter(text: &str) -> Result<Delimiter, String> {
+    let is_it =
+        |delimiter: &Delimiter| text == delimiter.as_str() || text.as_bytes() == [delimiter.byte()];
+    let escaped = (text == "\\t").then_some(Delimiter::Tab);
+    let found = Delimiter::ALL.into_iter().find(is_it).or(escaped);
+    found.ok_or_else(|| "cells are separated by `,`, `;`, `|` or `tab`".to_owned())
+}
+
+/// Reads `THEIR NAME=known_column`.
+fn parse_map(text: &str) -> Result<Rename, String> {
+    let columns = header::KNOWN.join(", ");
+    let Some((theirs, column)) = text.rsplit_once('=') else {
+        return Err(format!(
+            "write the name in the file, =, and one of {columns}"
+        ));
+    };
+    if theirs.trim().is_empty() {
+        return Err("before the = stands the name of a column of the file".to_owned());
+    }
+    let column = column.trim();
+    let known = known(column).ok_or_else(|| format!("{} is none of {columns}", shown(column)))?;
+    Ok(Rename {
+        theirs: theirs.trim().to_owned(),
+        known: known.to_owned(),
+    })
 }
 
 fn parse_duration_arg(text: &str) -> Result<Duration, String> {

@@ -264,11 +264,13 @@ impl From<SourceError> for CliError {
         // Everything about the file's content refuses the input; what cannot be read or written is
         // the disk's.
         let exit = match error {
-            SourceError::Read(_) | SourceError::Spill(_) => Exit::Disk,
+            SourceError::Read(_) | SourceError::Spill(_) | SourceError::Spool(_) => Exit::Disk,
             // The file may be right: two things were asked for that exclude each other.
             SourceError::OrganizationColumns { .. }
             | SourceError::HashParameters { .. }
-            | SourceError::BesideNothing { .. } => Exit::Usage,
+            | SourceError::BesideNothing { .. }
+            | SourceError::MapColumnMissing { .. }
+            | SourceError::EncodingContradicted { .. } => Exit::Usage,
             _ => Exit::Input,
         };
         let place = error.place();

@@ -4,7 +4,9 @@ use super::args::IdentityArgs;
 use super::error::{CliError, CliResult};
 use super::resolve;
 use crate::model::escape::shown;
-use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
+use crate::model::{
+    Encoding, ExistingPolicy, JobOptions, OrgKey, OrgMode, Reading, Rename, TargetKind,
+};
 use crate::source::profile::{self, ProfileChoice};
 use std::fmt::Display;
 use std::path::Path;
@@ -34,7 +36,41 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
         stored.require_membership,
     )?;
     check_profile(args, stored)?;
+    let hashes = args.password_hashes.as_deref();
+    let hashes = hashes.map(resolve::absolute).transpose()?;
+    same_path(
+        "--password-hashes",
+        hashes.as_deref(),
+        stored.password_hashes.as_deref(),
+    )?;
+    let parameters = resolve::hash_parameters(args)?;
+    same_path(
+        "--hash-parameters",
+        parameters.as_deref(),
+        stored.hash_parameters.as_deref(),
+    )?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
+}
+
+/// Refuses another way to read the file than the stored one. What is not given is not compared.
+pub fn check_reading(args: &IdentityArgs, stored: &Reading) -> CliResult<()> {
+    let encoding = args.encoding.map(Encoding::from);
+    same("--encoding", encoding.as_ref(), &stored.encoding)?;
+    same("--delimiter", args.delimiter.as_ref(), &stored.delimiter)?;
+    if args.map.is_empty() {
+        return Ok(());
+    }
+    let given = listed(&resolve::renames(&args.map)?);
+    same("--map", Some(&given), &listed(&stored.renames))
+}
+
+fn listed(renames: &[Rename]) -> String {
+    let listed: Vec<String> = renames.iter().map(Rename::to_string).collect();
+    if listed.is_empty() {
+        "not given".to_owned()
+    } else {
+        listed.join(", ")
+    }
 }
 
 /// The header of the same file is recognised as it was: `auto` is no difference.
@@ -101,6 +137,12 @@ fn stored_url(options: &JobOptions) -> String {
 fn flag(option: &str, given: bool, stored: bool) -> CliResult<()> {
     let word = |on: bool| if on { "on" } else { "off" };
     same(option, given.then_some(word(true)).as_ref(), &word(stored))
+}
+
+fn same_path(option: &str, given: Option<&Path>, stored: Option<&Path>) -> CliResult<()> {
+    let shown = |path: &Path| path.display().to_string();
+    let stored = stored.map_or_else(|| "not given".to_owned(), shown);
+    same(option, given.map(shown).as_ref(), &stored)
 }
 
 fn same<T: PartialEq + Display>(option: &str, given: Option<&T>, stored: &T) -> CliResult<()> {
@@ -211,6 +253,49 @@ mod tests {
                     "{word}: {}",
                     error.rendered()
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was() {
+        use crate::cli::args::EncodingArg;
+        use crate::model::Delimiter;
+        let rename = |theirs: &str| Rename {
+            theirs: theirs.to_owned(),
+            known: "email".to_owned(),
+        };
+        let stored = Reading {
+            delimiter: Delimiter::Semicolon,
+            renames: vec![rename("Mail")],
+            ..Reading::default()
+        };
+        for same in [
+            IdentityArgs::default(),
+            with(|a| a.delimiter = Some(Delimiter::Semicolon)),
+            with(|a| a.encoding = Some(EncodingArg::Utf8)),
+            with(|a| a.map = vec![rename("Mail")]),
+        ] {
+            assert!(check_reading(&same, &stored).is_ok());
+        }
+        for (other, words) in [
+            (
+                with(|a| a.delimiter = Some(Delimiter::Tab)),
+                ["--delimiter", "tab", "semicolon"],
+            ),
+            (
+                with(|a| a.encoding = Some(EncodingArg::Windows1252)),
+                ["--encoding", "windows-1252", "utf-8"],
+            ),
+            (
+                with(|a| a.map = vec![rename("Post")]),
+                ["--map", "Post=email", "Mail=email"],
+            ),
+        ] {
+            let error = check_reading(&other, &stored).unwrap_err();
+            assert_eq!(error.exit().as_u8(), 2);
+            for word in words {
+                assert!(error.rendered().contains(word), "{}", error.rendered());
             }
         }
     }

@@ -5,20 +5,21 @@ use super::context::Context;
 use super::desk::{self, Listed};
 use super::error::CliResult;
 use super::exit::Exit;
-use super::prepare;
+use super::opening::ReadingAsk;
+use super::prepare::{self, Reader};
 use super::resolve::{self, Place};
 use super::{identity, resume, run};
-use crate::ledger::{Checkpoints, Ledger, job_name_for};
+use crate::ledger::{Checkpoints, JobRecord, Ledger, NewFolder, job_name_for};
 use crate::model::{JobOptions, TargetKind};
-use std::path::Path;
+use crate::source::{self, Input};
 
 /// Runs `import`.
 pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let options = resolve::job_options(&args.identity)?;
-    let file = resolve::source_file(&args.file)?;
+    let input = resolve::source_input(&args.file)?;
     if args.dry_run {
-        return dry_run(ctx, args, &file, options);
+        return dry_run(ctx, args, &input, options);
     }
     let checkpoints = Checkpoints::open(&place.checkpoints)?;
     checkpoints.sweep()?;
@@ -28,7 +29,7 @@ pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
     let name = args
         .job
         .clone()
-        .unwrap_or_else(|| job_name_for(&file, options.target, options.base_url.as_deref()));
+        .unwrap_or_else(|| job_name_for(input.path(), options.target, options.base_url.as_deref()));
     let newest = match desk::newest_of(&checkpoints, &name) {
         // A job that cannot be read stands in the way of its own continuation only.
         Err(error) if args.fresh => {
@@ -46,11 +47,11 @@ pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
             "job {} is finished: starting a new one",
             job.name()
         )),
-        Some(job) => return continue_job(ctx, args, &place, &file, &options, &job),
+        Some(job) => return continue_job(ctx, args, &place, &input, &options, &job),
         None => {}
     }
     let name = checkpoints.next_free_name(&name)?;
-    new_job(ctx, args, &place, &checkpoints, &name, &file, options)
+    new_job(ctx, args, &place, &checkpoints, (&name, &input, options))
 }
 
 /// Continues the same unfinished job, after making sure that it is the same.
@@ -58,43 +59,81 @@ fn continue_job(
     ctx: &mut Context,
     args: &ImportArgs,
     place: &Place,
-    file: &Path,
+    input: &Input,
     options: &JobOptions,
     job: &Listed,
 ) -> CliResult<Exit> {
     let record = &job.summary.record;
     identity::check_destination(options, &record.options)
-        .and_then(|()| identity::check_file(file, &record.source))
+        .and_then(|()| identity::check_file(input.path(), &record.source))
         .and_then(|()| identity::check(&args.identity, &record.options))
+        .and_then(|()| identity::check_reading(&args.identity, &record.reading))
+        .and_then(|()| check_stdin(input, record))
         .map_err(|error| error.job(job.name()))?;
     ctx.say(&format!("continuing job {}", job.name()));
     resume::continue_job(ctx, place, &args.tuning, job)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "every one of them is a thing of its own"
-)]
+/// What comes over stdin must be what came the first time; the job has its own copy of it.
+fn check_stdin(input: &Input, record: &JobRecord) -> CliResult<()> {
+    match input {
+        Input::File(_) => Ok(()),
+        Input::Stdin => {
+            let (bytes, hash) = source::file_hash(input, &mut |_| {})?;
+            prepare::same_bytes(record, input.path(), bytes, &hash)
+        }
+    }
+}
+
 fn new_job(
     ctx: &mut Context,
     args: &ImportArgs,
     place: &Place,
     checkpoints: &Checkpoints,
-    name: &str,
-    file: &Path,
-    options: JobOptions,
+    (name, input, options): (&str, &Input, JobOptions),
 ) -> CliResult<Exit> {
-    let profile = resolve::profile(&args.identity)?.unwrap_or_default();
-    let indexed = prepare::index(ctx, file, &options, &profile)?;
+    // Made early where a copy of the source goes into it; without a name it is no job yet.
+    let mut folder = None;
+    let reader = Reader {
+        input,
+        ask: reading_ask(args, &options)?,
+        profile: resolve::profile(&args.identity)?.unwrap_or_default(),
+        folder: &mut || {
+            if folder.is_none() {
+                folder = Some(checkpoints.begin_job()?);
+            }
+            let path = folder
+                .as_ref()
+                .map(|folder: &NewFolder| folder.path().to_owned());
+            Ok(path.unwrap_or_default())
+        },
+        kept: match input {
+            Input::File(_) => {
+                "its text is kept in the job's folder (mode 0600) until every row is settled well"
+            }
+            Input::Stdin => "its text is kept in the job's folder (mode 0600) as long as the job",
+        },
+    };
+    let indexed = prepare::index(ctx, reader, &options)?;
     let rows = indexed.rows();
     let admission = run::admit(ctx, &args.tuning, &options, u64::from(rows), false)?;
     if let Some(warning) = checkpoints.check_space(rows)? {
         ctx.say(&format!("warning: {warning}"));
     }
     announce(ctx, name, &options);
-    let new = prepare::new_job(name, file, options, indexed);
-    let job = prepare::publish(checkpoints, name, &new)?;
+    let new = prepare::new_job(name, options, indexed);
+    let folder = match folder {
+        Some(folder) => folder,
+        None => checkpoints.begin_job()?,
+    };
+    let job = prepare::publish(folder, name, &new)?;
     run::run_job(ctx, place, &args.tuning, job, admission)
+}
+
+fn reading_ask(args: &ImportArgs, options: &JobOptions) -> CliResult<ReadingAsk> {
+    // A rehearsal shows what a wrong guess would do; people are not to be created by one.
+    let may_guess = options.target == TargetKind::Sandbox || args.tuning.yes;
+    ReadingAsk::of(&args.identity, may_guess)
 }
 
 fn announce(ctx: &Context, name: &str, options: &JobOptions) {
@@ -113,16 +152,23 @@ fn announce(ctx: &Context, name: &str, options: &JobOptions) {
 fn dry_run(
     ctx: &mut Context,
     args: &ImportArgs,
-    file: &Path,
+    input: &Input,
     options: JobOptions,
 ) -> CliResult<Exit> {
-    let profile = resolve::profile(&args.identity)?.unwrap_or_default();
-    let indexed = prepare::index(ctx, file, &options, &profile)?;
-    let rows = u64::from(indexed.rows());
-    let admission = run::admit(ctx, &args.tuning, &options, rows, true)?;
     let folder = resolve::temporary_folder()?;
-    let path = folder.path().join("ledger");
-    let new = prepare::new_job("dry-run", file, options, indexed);
-    Ledger::create(&path, &new)?;
-    run::rehearse(ctx, &args.tuning, &new.record, &path, admission)
+    let reader = Reader {
+        input,
+        ask: reading_ask(args, &options)?,
+        profile: resolve::profile(&args.identity)?.unwrap_or_default(),
+        folder: &mut || Ok(folder.path().to_owned()),
+        kept: "its text is kept in a temporary folder during this run",
+    };
+    let indexed = prepare::index(ctx, reader, &options)?;
+    let count = u64::from(indexed.rows());
+    let admission = run::admit(ctx, &args.tuning, &options, count, true)?;
+    let ledger = folder.path().join("ledger");
+    let rows = indexed.rows_path().to_owned();
+    let new = prepare::new_job("dry-run", options, indexed);
+    Ledger::create(&ledger, &new)?;
+    run::rehearse(ctx, &args.tuning, (&new.record, &rows), &ledger, admission)
 }

@@ -18,6 +18,7 @@ mod import;
 mod jobs;
 mod key;
 mod logging;
+mod opening;
 mod outcomes;
 mod output;
 mod prepare;

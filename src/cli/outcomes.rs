@@ -5,16 +5,17 @@ use super::context::Context;
 use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::opening::{self, RowsFile};
 use super::output::Output;
 use super::resolve::Place;
 use crate::ledger::LedgerReader;
-use crate::model::{ChunkSpec, RowNumber, RowOutcome, RowState};
+use crate::model::{ChunkSpec, Delimiter, RowNumber, RowOutcome, RowState};
 use crate::report::reasons::{self, ReasonsWriter};
 use crate::report::rejects::RejectsWriter;
 use crate::report::results::{ResultRow, ResultsWriter};
 use crate::report::words;
 use crate::source::chunk::{read_bytes, read_header};
-use crate::source::{Columns, CsvRecord, read_chunk, records};
+use crate::source::{Columns, CsvRecord, Reencoder, read_chunk, records};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -25,7 +26,8 @@ pub fn results(ctx: &Context, args: &ResultsArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
     let of_job = |error: CliError| error.job(job.name());
-    let file = open_source(&job).map_err(of_job)?;
+    let rows = opening::rows_to_read(&job.summary.record, &job.folder).map_err(of_job)?;
+    let file = open_rows(&rows).map_err(of_job)?;
     let out = Output::open(args.out.as_deref(), Some(&job.summary.record.source))?;
     let done = write_results(&job, &file, out, args.jsonl).map_err(of_job)?;
     if args.out.is_some() {
@@ -83,7 +85,8 @@ pub fn rejects(ctx: &Context, args: &RejectsArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
     let of_job = |error: CliError| error.job(job.name());
-    let file = open_source(&job).map_err(of_job)?;
+    let rows = opening::rows_to_read(&job.summary.record, &job.folder).map_err(of_job)?;
+    let file = open_rows(&rows).map_err(of_job)?;
     let source = Some(job.summary.record.source.as_path());
     let reasons_at = args.out.as_deref().and_then(beside_file);
     let mut sinks = Sinks {
@@ -128,14 +131,16 @@ fn write_rejects(job: &Listed, file: &File, sinks: &mut Sinks) -> CliResult<u64>
     let reader = LedgerReader::open(&job.folder.ledger_path())?;
     let mut copier = Copier {
         file,
+        delimiter: record.columns.delimiter,
         chunks: reader.chunks()?.into_iter(),
         open: None,
     };
     let header = read_header(file, &record.columns)?;
     let mut copied = Ok(());
     let copy_all = || -> Result<u64, Stopped> {
-        let mut writer =
-            RejectsWriter::start(&mut sinks.rejects, &header).map_err(Stopped::Writing)?;
+        // The rows are read as UTF-8 and go back as they came.
+        let out = Reencoder::new(&mut sinks.rejects, record.reading.encoding);
+        let mut writer = RejectsWriter::start(out, &header).map_err(Stopped::Writing)?;
         let mut reasons = match &mut sinks.reasons {
             Some(out) => Some(ReasonsWriter::start(out).map_err(Stopped::Writing)?),
             None => None,
@@ -182,10 +187,9 @@ fn stopped(error: io::Error) -> CliResult<()> {
     crate::report::screen::quiet_epipe(Err(error)).map_err(|error| CliError::output(&error))
 }
 
-fn open_source(job: &Listed) -> CliResult<File> {
-    let path = &job.summary.record.source;
-    File::open(path).map_err(|error| {
-        let message = format!("{} cannot be read: {error}", path.display());
+fn open_rows(rows: &RowsFile) -> CliResult<File> {
+    File::open(&rows.path).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", rows.path.display());
         CliError::new(Exit::Input, "unreadable", message)
             .hint("put the file back: the ledger holds no emails, they are read from it again")
     })
@@ -275,6 +279,7 @@ impl Rows<'_, '_> {
 /// Copies single records of the file; reads only chunks that hold one.
 struct Copier<'a> {
     file: &'a File,
+    delimiter: Delimiter,
     chunks: std::vec::IntoIter<ChunkSpec>,
     open: Option<(ChunkSpec, Vec<u8>)>,
 }
@@ -289,10 +294,9 @@ impl Copier<'_> {
     ) -> Result<(), Stopped> {
         let row = outcome.row;
         self.open_chunk_of(row)?;
-        let found = self
-            .open
-            .as_ref()
-            .and_then(|(spec, bytes)| records(bytes, spec).find(|record| record.number == row));
+        let found = self.open.as_ref().and_then(|(spec, bytes)| {
+            records(bytes, spec, self.delimiter).find(|record| record.number == row)
+        });
         let record = found.ok_or_else(|| unknown(row))?;
         rejects.write(record.bytes).map_err(Stopped::Writing)?;
         reasons.map_or(Ok(()), |reasons| {
@@ -354,6 +358,8 @@ mod tests {
             chunk_size: 3,
             org_mode: OrgMode::Columns,
             hash_key: 7,
+            delimiter: Delimiter::Comma,
+            renames: Vec::new(),
         };
         let index = source::build(path, &options, &mut |_| {}).unwrap();
         (File::open(path).unwrap(), index)
@@ -366,60 +372,61 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+           #![proptest_config(ProptestConfig::with_cases(128))]
 
-        /// What was rejected reads as the same records under the same header, whatever is in
-        /// them and however they were written.
-        #[test]
-        fn rejects_read_as_the_rows_they_are(
-            rows in vec((vec((field(), any::<bool>()), 2..=2), any::<bool>()), 1..20),
-            crlf in any::<bool>(),
-            mark in any::<bool>(),
-            ended in any::<bool>(),
-        ) {
-            let line_end = if crlf { "\r\n" } else { "\n" };
-            let mut text = if mark { "\u{feff}".to_owned() } else { String::new() };
-            text.push_str(&["email", "\"first name\"", "notes"].join(","));
-            for (at, (fields, _)) in rows.iter().enumerate() {
-                let cells = fields.iter().map(|(field, quoted)| written(field, *quoted));
-                let cells: Vec<String> = [format!("u{at}@x.org")].into_iter().chain(cells).collect();
-                text.push_str(line_end);
-                text.push_str(&cells.join(","));
-            }
-            if ended {
-                text.push_str(line_end);
-            }
-            let folder = tempfile::tempdir().unwrap();
-            let (file, whole) = index(&folder.path().join("users.csv"), text.as_bytes());
-            let all = parsed(&file, &whole);
-            prop_assert_eq!(all.len(), rows.len());
+           /// What was rejected reads as the same records under the same header, whatever is in
+           /// them and however they were written.
+           #[test]
+           fn rejects_read_as_the_rows_they_are(
+               rows in vec((vec((field(), any::<bool>()), 2..=2), any::<bool>()), 1..20),
+               crlf in any::<bool>(),
+               mark in any::<bool>(),
+               ended in any::<bool>(),
+           ) {
+               let line_end = if crlf { "\r\n" } else { "\n" };
+               let mut text = if mark { "\u{feff}".to_owned() } else { String::new() };
+               text.push_str(&["email", "\"first name\"", "notes"].join(","));
+               for (at, (fields, _)) in rows.iter().enumerate() {
+                   let cells = fields.iter().map(|(field, quoted)| written(field, *quoted));
+                   let cells: Vec<String> = [format!("u{at}@x.org")].into_iter().chain(cells).collect();
+                   text.push_str(line_end);
+                   text.push_str(&cells.join(","));
+               }
+               if ended {
+                   text.push_str(line_end);
+               }
+               let folder = tempfile::tempdir().unwrap();
+               let (file, whole) = index(&folder.path().join("users.csv"), text.as_bytes());
+               let all = parsed(&file, &whole);
+               prop_assert_eq!(all.len(), rows.len());
 
-            let chosen: BTreeSet<usize> = rows.iter().enumerate()
-                .filter(|(_, (_, rejected))| *rejected).map(|(at, _)| at).collect();
-            let header = read_header(&file, &whole.columns).unwrap();
-            let mut writer = RejectsWriter::start(Vec::new(), &header).unwrap();
-            let mut reasons = ReasonsWriter::start(Vec::new()).unwrap();
-            let mut copier = Copier {
-                file: &file,
-                chunks: whole.chunks.clone().into_iter(),
-                open: None,
-            };
-            for at in &chosen {
-                let row = RowNumber(u32::try_from(*at).unwrap() + 1);
-                let outcome = RowOutcome::failed(row, Step::User, RowError::local("x", "y"));
-                let copied = copier.copy(&outcome, &mut writer, Some(&mut reasons));
-                prop_assert!(copied.is_ok());
-            }
-            let (bytes, count) = writer.finish().unwrap();
-            prop_assert_eq!(count, chosen.len() as u64);
-            let reasons = reasons.finish().unwrap();
-            prop_assert_eq!(csv::Reader::from_reader(&*reasons).records().count(), chosen.len());
-            if !chosen.is_empty() {
-                let (file, again) = index(&folder.path().join("rejects.csv"), &bytes);
-                let expected: Vec<_> = chosen.iter().map(|at| all[*at].clone()).collect();
-                prop_assert_eq!(parsed(&file, &again), expected);
-                prop_assert_eq!(read_header(&file, &again.columns).unwrap(), header);
-            }
-        }
-    }
+               let chosen: BTreeSet<usize> = rows.iter().enumerate()
+                   .filter(|(_, (_, rejected))| *rejected).map(|(at, _)| at).collect();
+               let header = read_header(&file, &whole.columns).unwrap();
+               let mut writer = RejectsWriter::start(Vec::new(), &header).unwrap();
+               let mut reasons = ReasonsWriter::start(Vec::new()).unwrap();
+               let mut copier = Copier {
+    delimiter: Delimiter::Comma,
+                   file: &file,
+                   chunks: whole.chunks.clone().into_iter(),
+                   open: None,
+               };
+               for at in &chosen {
+                   let row = RowNumber(u32::try_from(*at).unwrap() + 1);
+                   let outcome = RowOutcome::failed(row, Step::User, RowError::local("x", "y"));
+                   let copied = copier.copy(&outcome, &mut writer, Some(&mut reasons));
+                   prop_assert!(copied.is_ok());
+               }
+               let (bytes, count) = writer.finish().unwrap();
+               prop_assert_eq!(count, chosen.len() as u64);
+               let reasons = reasons.finish().unwrap();
+               prop_assert_eq!(csv::Reader::from_reader(&*reasons).records().count(), chosen.len());
+               if !chosen.is_empty() {
+                   let (file, again) = index(&folder.path().join("rejects.csv"), &bytes);
+                   let expected: Vec<_> = chosen.iter().map(|at| all[*at].clone()).collect();
+                   prop_assert_eq!(parsed(&file, &again), expected);
+                   prop_assert_eq!(read_header(&file, &again.columns).unwrap(), header);
+               }
+           }
+       }
 }

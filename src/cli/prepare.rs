@@ -4,79 +4,152 @@ use super::context::Context;
 use super::desk::Listed;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::opening::{self, ReadingAsk};
 use super::run::Job;
-use crate::ledger::{Checkpoints, JobLock, JobRecord, Ledger, NewJob};
+use crate::ledger::{JobLock, JobRecord, Ledger, NewFolder, NewJob};
 use crate::model::clock::wall_ms;
 use crate::model::rng::entropy;
-use crate::model::{JobOptions, Mono};
+use crate::model::{JobOptions, Mono, Reading, Rename, Spool};
 use crate::report::words;
 use crate::source::profile::{self, ProfileChoice};
-use crate::source::{self, Index, IndexOptions};
-use std::path::Path;
+use crate::source::{self, Index, IndexOptions, Input, Opened};
+use std::path::{Path, PathBuf};
 
-/// A file that was read once and may become a job.
+/// A source that was read once and may become a job.
 #[derive(Debug)]
 pub struct Indexed {
+    input: Input,
+    opened: Opened,
+    renames: Vec<Rename>,
     index: Index,
     hash_key: u64,
 }
 
 impl Indexed {
-    /// Returns how many rows the file has.
+    /// Returns how many rows the source has.
     pub fn rows(&self) -> u32 {
         self.index.rows
     }
+
+    /// Returns the file that rows are read from for now.
+    pub fn rows_path(&self) -> &Path {
+        &self.opened.rows
+    }
+
+    fn reading(&self) -> Reading {
+        Reading {
+            delimiter: self.index.columns.delimiter,
+            encoding: self.opened.encoding,
+            packing: self.opened.packing,
+            renames: self.renames.clone(),
+            spool: self.opened.spooled.then(|| Spool {
+                bytes: self.index.bytes,
+                hash: self.index.hash.clone(),
+            }),
+            converted: self.opened.converted.is_some(),
+        }
+    }
 }
 
-/// Reads the whole file once; says what people should know about it.
-pub fn index(
-    ctx: &mut Context,
-    file: &Path,
-    options: &JobOptions,
-    profile: &ProfileChoice,
-) -> CliResult<Indexed> {
+/// Where a source is read from, how, and where a copy of it goes if it needs one.
+pub struct Reader<'a> {
+    /// The source.
+    pub input: &'a Input,
+    /// What is known about it.
+    pub ask: ReadingAsk,
+    /// How its profile is chosen.
+    pub profile: ProfileChoice,
+    /// Names the folder of a copy; called when there is one.
+    pub folder: &'a mut dyn FnMut() -> CliResult<PathBuf>,
+    /// How long the copy is kept, in words.
+    pub kept: &'a str,
+}
+
+/// Reads the whole source once; says what people should know about it.
+pub fn index(ctx: &mut Context, reader: Reader<'_>, options: &JobOptions) -> CliResult<Indexed> {
     let hash_key = entropy();
+    let Reader {
+        input,
+        ask,
+        profile,
+        folder,
+        kept,
+    } = reader;
     let shape = IndexOptions {
         chunk_size: options.chunk_size,
         org_mode: options.org_mode.clone(),
         hash_key,
-        profile: profile.clone(),
+        delimiter: ask.ask.delimiter.unwrap_or_default(),
+        renames: ask.renames.clone(),
+        profile,
     };
-    let total = std::fs::metadata(file).map_or(0, |meta| meta.len());
+    let total = std::fs::metadata(input.path()).map_or(0, |meta| meta.len());
     let display = &mut ctx.display;
-    let index = source::build(file, &shape, &mut |done| {
-        display.on_bytes(Mono::now(), done, total);
+    let (opened, index) = source::read(input, &ask.ask, &shape, folder, &mut |done| {
+        display.on_bytes(Mono::now(), done, total.max(done));
     })?;
-    if let Some(read_as) = &index.read_as {
-        ctx.say(read_as);
+    let indexed = Indexed {
+        input: input.clone(),
+        opened,
+        renames: ask.renames,
+        index,
+        hash_key,
+    };
+    announce(ctx, &indexed, kept);
+    Ok(indexed)
+}
+
+fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
+    let Indexed { opened, input, .. } = indexed;
+    if let Some(how) = opening::sentence(opened, &indexed.reading(), input, kept) {
+        ctx.say(&how);
     }
-    for warning in &index.warnings {
+    let converted = opened
+        .converted
+        .iter()
+        .flat_map(|converted| &converted.told);
+    for sentence in converted.chain(&indexed.index.read_as) {
+        ctx.say(sentence);
+    }
+    for warning in &indexed.index.warnings {
         ctx.say(&format!("warning: {warning}"));
     }
-    if index.followers_differing > 0 {
-        let rows = words::counted(u64::from(index.followers_differing), "row");
+    if indexed.index.followers_differing > 0 {
+        let rows = words::counted(u64::from(indexed.index.followers_differing), "row");
         ctx.say(&format!(
             "note: {rows} repeat an email with other user fields; the values of the lowest \
                  row count"
         ));
     }
-    Ok(Indexed { index, hash_key })
 }
 
 /// Returns what the ledger of a new job starts from.
-pub fn new_job(name: &str, file: &Path, options: JobOptions, indexed: Indexed) -> NewJob {
-    let Indexed { index, hash_key } = indexed;
+pub fn new_job(name: &str, options: JobOptions, indexed: Indexed) -> NewJob {
+    let reading = indexed.reading();
+    let Indexed {
+        input,
+        opened,
+        index,
+        hash_key,
+        ..
+    } = indexed;
+    let (source_bytes, source_hash) = opened.origin.unwrap_or((index.bytes, index.hash));
     let plan = index.columns.plan.as_ref();
     let options = JobOptions {
-        profile: plan.map_or_else(|| profile::NONE.to_owned(), |plan| plan.profile.clone()),
+        profile: match (&opened.converted, plan) {
+            (Some(converted), _) => converted.profile.clone(),
+            (None, Some(plan)) => plan.profile.clone(),
+            (None, None) => profile::NONE.to_owned(),
+        },
         ..options
     };
     NewJob {
         record: JobRecord {
             name: name.to_owned(),
-            source: file.to_owned(),
-            source_bytes: index.bytes,
-            source_hash: index.hash,
+            source: input.path().to_owned(),
+            source_bytes,
+            source_hash,
+            reading,
             columns: index.columns,
             options,
             created_ms: wall_ms(),
@@ -92,9 +165,8 @@ pub fn new_job(name: &str, file: &Path, options: JobOptions, indexed: Indexed) -
     }
 }
 
-/// Makes the job's folder in one step and keeps its lock.
-pub fn publish(checkpoints: &Checkpoints, name: &str, job: &NewJob) -> CliResult<Job> {
-    let folder = checkpoints.begin_job()?;
+/// Makes the job's folder appear in one step and keeps its lock.
+pub fn publish(folder: NewFolder, name: &str, job: &NewJob) -> CliResult<Job> {
     Ledger::create(&folder.ledger_path(), job)?;
     let (folder, lock) = folder.publish(name)?;
     let ledger = Ledger::open(&folder.ledger_path())?;
@@ -114,22 +186,13 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
     let mut ledger = Ledger::open(&listed.folder.ledger_path())
         .map_err(|error| CliError::of_ledger(&error).job(name))?;
     let record = ledger.record().map_err(|error| of_job(error.into()))?;
-    check_bytes(ctx, &record).map_err(of_job)?;
+    opening::check(ctx, &record, &listed.folder).map_err(of_job)?;
     Ok(Job {
         folder: listed.folder.clone(),
         record,
         ledger,
         lock,
     })
-}
-
-fn check_bytes(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {
-    let total = record.source_bytes;
-    let display = &mut ctx.display;
-    let (bytes, hash) = source::file_hash(&record.source, &mut |done| {
-        display.on_bytes(Mono::now(), done, total);
-    })?;
-    same_bytes(record, &record.source, bytes, &hash)
 }
 
 /// Refuses a file that is not the one the job was indexed from.
@@ -143,7 +206,10 @@ pub fn same_bytes(record: &JobRecord, file: &Path, bytes: u64, hash: &str) -> Cl
         let [now, before] = [bytes, record.source_bytes].map(|n| words::counted(n, "byte"));
         format!("it has {now} now and had {before}")
     };
-    let file = file.display();
+    let file = match Input::of_path(file) {
+        Input::Stdin => "what stdin holds".to_owned(),
+        Input::File(file) => file.display().to_string(),
+    };
     let message = format!("{file} changed after job {} began: {how}", record.name);
     Err(CliError::new(Exit::Input, "file_changed", message).hint(
         "put the file back as it was to continue, or import the new one as a job of its own with \

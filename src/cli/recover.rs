@@ -9,9 +9,11 @@ use super::context::Context;
 use super::desk;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::identity;
+use super::opening::{self, ReadingAsk};
+use super::prepare::{self, Reader};
 use super::resolve::{self, Place};
 use super::run::{self, Job};
-use super::{identity, prepare};
 use crate::ledger::{
     JobFolder, JobLock, JobRecord, Ledger, LedgerReader, NewJob, Salvage, earliest_trace, salvage,
     set_aside_and_replace,
@@ -20,9 +22,9 @@ use crate::model::clock::wall_ms;
 use crate::model::escape::shown;
 use crate::model::{JobOptions, ServerMs, TargetKind};
 use crate::report::words;
+use crate::source::Input;
 use crate::source::profile::{self, ProfileChoice};
 use crate::supervise::sandbox_child::state_path;
-use std::path::PathBuf;
 
 /// Runs `recover`.
 pub fn run(ctx: &mut Context, args: &RecoverArgs) -> CliResult<Exit> {
@@ -79,8 +81,9 @@ fn refuse_sound(place: &Place, folder: &JobFolder) -> CliResult<()> {
 /// What the new ledger starts from.
 #[derive(Debug)]
 struct Plan {
-    file: PathBuf,
+    input: Input,
     options: JobOptions,
+    ask: ReadingAsk,
     profile: ProfileChoice,
     t_lo: ServerMs,
     /// When the job was made, local clock.
@@ -94,15 +97,20 @@ fn plan(
     trace_ms: Option<i64>,
 ) -> CliResult<Plan> {
     let now_ms = wall_ms();
-    let (file, options) = match &old.record {
+    let (input, options) = match &old.record {
         Some(record) => known(args, record)?,
         None => told(args, folder)?,
     };
+    let ask = match &old.record {
+        Some(record) => ReadingAsk::of_rows(&record.reading),
+        None => ReadingAsk::of(&args.identity, args.tuning.yes)?,
+    };
     let made_ms = old.record.as_ref().map(|record| record.created_ms);
     Ok(Plan {
-        file,
+        input,
         profile: profile_of(args, old)?,
         options,
+        ask,
         t_lo: old.t_lo(trace_ms, now_ms),
         created_ms: made_ms.or(trace_ms).unwrap_or(now_ms),
     })
@@ -119,7 +127,12 @@ fn profile_of(args: &RecoverArgs, old: &Salvage) -> CliResult<ProfileChoice> {
     let (Some(stored), None | Some(ProfileChoice::Detect)) = (stored, &given) else {
         return Ok(given.unwrap_or_default());
     };
-    if stored == profile::NONE {
+    let converted = old
+        .record
+        .as_ref()
+        .is_some_and(|record| record.reading.converted);
+    // The rows in the job's own copy are named as ours are.
+    if stored == profile::NONE || converted {
         return Ok(ProfileChoice::Off);
     }
     profile::named(stored)
@@ -135,14 +148,20 @@ fn profile_of(args: &RecoverArgs, old: &Salvage) -> CliResult<ProfileChoice> {
 
 /// The old ledger says what the job is; what the command line says must be the same. The file may
 /// have moved: its bytes are compared, not its path.
-fn known(args: &RecoverArgs, record: &JobRecord) -> CliResult<(PathBuf, JobOptions)> {
+fn known(args: &RecoverArgs, record: &JobRecord) -> CliResult<(Input, JobOptions)> {
     identity::check(&args.identity, &record.options)?;
-    let file = args.csv.as_ref().unwrap_or(&record.source);
-    Ok((resolve::source_file(file)?, record.options.clone()))
+    identity::check_reading(&args.identity, &record.reading)?;
+    let input = match &args.csv {
+        Some(file) => resolve::source_input(file)?,
+        // Its rows are in the folder: the source may be gone.
+        None if record.reading.spool.is_some() => Input::of_path(&record.source),
+        None => resolve::source_input(&record.source)?,
+    };
+    Ok((input, record.options.clone()))
 }
 
 /// The old ledger says nothing: the command line must say all of it, where to included.
-fn told(args: &RecoverArgs, folder: &JobFolder) -> CliResult<(PathBuf, JobOptions)> {
+fn told(args: &RecoverArgs, folder: &JobFolder) -> CliResult<(Input, JobOptions)> {
     let (Some(csv), Some(_)) = (&args.csv, args.identity.target) else {
         let message = format!(
             "the ledger of job {} no longer says which file it carries and where to",
@@ -165,7 +184,7 @@ fn told(args: &RecoverArgs, folder: &JobFolder) -> CliResult<(PathBuf, JobOption
         return Err(CliError::usage("job_identity", message)
             .hint("give --target and --base-url as they were given to `import`"));
     }
-    Ok((resolve::source_file(csv)?, options))
+    Ok((resolve::source_input(csv)?, options))
 }
 
 fn announce(ctx: &Context, folder: &JobFolder, plan: &Plan) {
@@ -174,19 +193,48 @@ fn announce(ctx: &Context, folder: &JobFolder, plan: &Plan) {
         "job {}: every row of {} is looked up in {} before anything is sent for it; what appeared \
          there since {} counts as this job's",
         folder.name(),
-        plan.file.display(),
+        plan.input.path().display(),
         target.unwrap_or("the built-in sandbox"),
         words::wall_time(plan.t_lo.0),
     ));
 }
 
-/// Reads the file anew, and makes sure that it is the job's own where that is known.
+/// Reads the rows anew, and makes sure that they are the job's own where that is known.
 fn rebuild(ctx: &mut Context, folder: &JobFolder, old: &Salvage, plan: Plan) -> CliResult<NewJob> {
-    let indexed = prepare::index(ctx, &plan.file, &plan.options, &plan.profile)?;
-    let mut new = prepare::new_job(folder.name(), &plan.file, plan.options, indexed);
-    if let Some(record) = &old.record {
+    let mut record = old.record.clone();
+    if let Some(record) = &mut record {
+        plan.input.path().clone_into(&mut record.source);
+    }
+    let copied = record
+        .as_ref()
+        .filter(|record| record.reading.spool.is_some());
+    if let Some(record) = copied {
+        opening::check(ctx, record, folder)?;
+    }
+    let input = copied.map_or(plan.input, |record| {
+        Input::File(opening::rows_path(record, folder.path()))
+    });
+    let reader = Reader {
+        input: &input,
+        ask: plan.ask,
+        profile: plan.profile,
+        folder: &mut || Ok(folder.path().to_owned()),
+        kept: "its text is kept in the job's folder (mode 0600)",
+    };
+    let indexed = prepare::index(ctx, reader, &plan.options)?;
+    let mut new = prepare::new_job(folder.name(), plan.options, indexed);
+    if let Some(copied) = copied {
+        new.record.reading = copied.reading.clone();
+        new.record
+            .options
+            .profile
+            .clone_from(&copied.options.profile);
+        new.record.source.clone_from(&copied.source);
+        new.record.source_bytes = copied.source_bytes;
+        new.record.source_hash.clone_from(&copied.source_hash);
+    } else if let Some(record) = &record {
         let (bytes, hash) = (new.record.source_bytes, new.record.source_hash.as_str());
-        prepare::same_bytes(record, &plan.file, bytes, hash)?;
+        prepare::same_bytes(record, input.path(), bytes, hash)?;
     }
     new.record.created_ms = plan.created_ms;
     new.record.rebuilt_from = Some(plan.t_lo);

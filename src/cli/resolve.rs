@@ -11,8 +11,9 @@ use super::exit::Exit;
 use super::rates::{self, RateAsk, Rates};
 use crate::coordinator::Tuning;
 use crate::model::escape::shown;
-use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, TargetKind};
-use crate::source::profile::{self, Profile, ProfileChoice};
+use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, TargetKind};
+use crate::source::profile::{self, Beside, Parameters, Profile, ProfileChoice};
+use crate::source::{self, Input};
 use secrecy::SecretString;
 use std::io::{IsTerminal as _, Read as _};
 use std::net::IpAddr;
@@ -162,47 +163,41 @@ pub fn temporary_folder() -> CliResult<tempfile::TempDir> {
         })
 }
 
-/// Finds the source file: absolute, links resolved, and a regular file.
-pub fn source_file(path: &Path) -> CliResult<PathBuf> {
+/// Finds the source: stdin, or a regular file, absolute and links resolved.
+pub fn source_input(path: &Path) -> CliResult<Input> {
     if path == Path::new("-") {
-        return Err(CliError::usage(
-            "stdin_unsupported",
-            "reading the CSV from stdin (`-`) is not possible yet",
-        )
-        .hint("write it to a file first: `cat > users.csv`, then `userferry import users.csv`"));
+        return Ok(Input::Stdin);
     }
     let refused = |code: &str, message: String| CliError::new(Exit::Input, code, message);
-    let real = std::fs::canonicalize(path).map_err(|error| {
-        refused(
-            "unreadable",
-            format!("{} cannot be read: {error}", path.display()),
-        )
-    })?;
-    let meta = std::fs::metadata(&real).map_err(|error| {
-        refused(
-            "unreadable",
-            format!("{} cannot be read: {error}", path.display()),
-        )
-    })?;
+    let unreadable = |error| {
+        let message = format!("{} cannot be read: {error}", path.display());
+        refused("unreadable", message)
+    };
+    let real = std::fs::canonicalize(path).map_err(unreadable)?;
+    let meta = std::fs::metadata(&real).map_err(unreadable)?;
     if !meta.is_file() {
         let message = format!("{} is not a regular file", path.display());
         return Err(refused("not_a_file", message)
-            .hint("workers read their parts of the file side by side; write it to disk first"));
+            .hint("workers read their parts of the file side by side; pipe it into `import -`"));
     }
-    let extension = real.extension().and_then(|ext| ext.to_str()).unwrap_or("");
-    let tool = match extension.to_ascii_lowercase().as_str() {
-        "gz" => "gunzip --keep",
-        "zst" => "unzstd --keep",
-        _ => return Ok(real),
-    };
-    let message = format!(
-        "{} is compressed, which is not supported yet",
-        path.display()
-    );
-    Err(refused("compressed_unsupported", message).hint(format!(
-        "unpack it first: {tool} {}",
-        quoted(&path.to_string_lossy())
-    )))
+    Ok(Input::File(real))
+}
+
+/// Checks the `--map`s against each other; returns them sorted.
+pub fn renames(given: &[Rename]) -> CliResult<Vec<Rename>> {
+    let mut renames = given.to_vec();
+    renames.sort();
+    renames.dedup();
+    for (at, one) in renames.iter().enumerate() {
+        for other in renames.iter().skip(at + 1) {
+            if source::same_name(&one.theirs, &other.theirs) || one.known == other.known {
+                let message = format!("--map {one} and --map {other} contradict each other");
+                return Err(CliError::usage("map_contradicts", message)
+                    .hint("a column is one known column, and a known column is one of the file"));
+            }
+        }
+    }
+    Ok(renames)
 }
 
 /// Checks `--base-url`: https, or http on loopback; an origin, nothing after it.
@@ -270,6 +265,29 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
         chunk_size: args.chunk_size.unwrap_or(CHUNK_SIZE),
         // What a header tells is known after it was read.
         profile: profile::NONE.to_owned(),
+        password_hashes: args.password_hashes.as_deref().map(absolute).transpose()?,
+        hash_parameters: hash_parameters(args)?,
+    })
+}
+
+/// Returns where the parameters of hashes are: a file, or the word that says to do without.
+pub fn hash_parameters(args: &IdentityArgs) -> CliResult<Option<PathBuf>> {
+    match args.hash_parameters.as_deref() {
+        Some(path) if path != Path::new(profile::NONE) => absolute(path).map(Some),
+        other => Ok(other.map(Path::to_owned)),
+    }
+}
+
+/// Reads what was given beside an export.
+pub fn beside(args: &IdentityArgs) -> CliResult<Beside> {
+    let parameters = match args.hash_parameters.as_deref() {
+        None => Parameters::NotGiven,
+        Some(path) if path == Path::new(profile::NONE) => Parameters::WithoutPasswords,
+        Some(path) => Parameters::Given(profile::read_parameters(path)?),
+    };
+    Ok(Beside {
+        hashes: args.password_hashes.clone(),
+        parameters,
     })
 }
 
@@ -428,18 +446,28 @@ mod tests {
     }
 
     #[test]
-    fn stdin_and_compressed_files_are_refused_with_what_to_do() {
-        let error = source_file(Path::new("-")).unwrap_err();
-        assert_eq!(error.exit(), Exit::Usage);
+    fn a_source_is_stdin_or_a_regular_file() {
+        assert_eq!(source_input(Path::new("-")).unwrap(), Input::Stdin);
         let dir = tempfile::tempdir().unwrap();
-        for (name, tool) in [("a.csv.gz", "gunzip"), ("b.ZST", "unzstd")] {
-            let path = dir.path().join(name);
-            std::fs::File::create(&path).unwrap();
-            let error = source_file(&path).unwrap_err();
-            assert_eq!(error.exit(), Exit::Input);
-            assert!(error.rendered().contains(tool), "{}", error.rendered());
-        }
-        assert_eq!(source_file(dir.path()).unwrap_err().exit(), Exit::Input);
+        assert_eq!(source_input(dir.path()).unwrap_err().exit(), Exit::Input);
+        let missing = dir.path().join("a.csv");
+        assert_eq!(source_input(&missing).unwrap_err().exit(), Exit::Input);
+        std::fs::write(&missing, "").unwrap();
+        assert!(matches!(source_input(&missing).unwrap(), Input::File(_)));
+    }
+
+    #[test]
+    fn maps_that_contradict_each_other_are_refused() {
+        let rename = |theirs: &str, known: &str| Rename {
+            theirs: theirs.to_owned(),
+            known: known.to_owned(),
+        };
+        let both = [rename("b", "email"), rename("a", "org_name")];
+        assert_eq!(renames(&both).unwrap()[0].theirs, "a");
+        assert!(renames(&[rename("a", "email"), rename("b", "email")]).is_err());
+        assert!(renames(&[rename("A b", "email"), rename("a-b", "org_id")]).is_err());
+        let twice = [rename("a", "email"), rename("a", "email")];
+        assert_eq!(renames(&twice).unwrap().len(), 1);
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub fn retry(ctx: &mut Context, args: &ContinueArgs) -> CliResult<Exit> {
 }
 
 fn check_identity(args: &ContinueArgs, job: &Listed) -> CliResult<()> {
-    identity::check(&args.identity, &job.summary.record.options)
+    let record = &job.summary.record;
+    identity::check(&args.identity, &record.options)
+        .and_then(|()| identity::check_reading(&args.identity, &record.reading))
         .map_err(|error| error.job(job.name()))
 }
 

@@ -4,6 +4,7 @@ use super::args::TuningArgs;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::opening;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::stop;
@@ -21,7 +22,7 @@ use crate::supervise::{SandboxChild, SandboxOptions};
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where requests of a dry run are addressed; none is ever sent.
 const NOWHERE: &str = "http://127.0.0.1";
@@ -104,14 +105,12 @@ fn run_locked(
             key.unwrap_or_default(),
         ),
     };
-    let config = config(
-        ctx,
-        args,
-        &job.record,
-        (base_url, key),
-        admission.tuning,
-        false,
-    )?;
+    let to = Way {
+        base_url,
+        api_key: key,
+        rows: opening::rows_path(&job.record, job.folder.path()),
+    };
+    let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
@@ -134,6 +133,9 @@ fn run_locked(
         ledger: &ledger,
     };
     conclude(ctx, args, &shown, &end, written, Some(place))?;
+    if exit == Exit::Success && opening::release(&job.record, &job.folder) {
+        ctx.say("every row is settled well: the copy of the file's text is removed");
+    }
     Ok(exit)
 }
 
@@ -141,7 +143,7 @@ fn run_locked(
 pub fn rehearse(
     ctx: &mut Context,
     args: &TuningArgs,
-    record: &JobRecord,
+    (record, rows): (&JobRecord, &Path),
     path: &Path,
     admission: Admission,
 ) -> CliResult<Exit> {
@@ -153,7 +155,11 @@ pub fn rehearse(
         .base_url
         .clone()
         .unwrap_or_else(|| NOWHERE.to_owned());
-    let to = (origin, SecretString::default());
+    let to = Way {
+        base_url: origin,
+        api_key: SecretString::default(),
+        rows: rows.to_owned(),
+    };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
@@ -203,22 +209,30 @@ fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
         })
 }
 
+/// From where to where rows go.
+struct Way {
+    base_url: String,
+    api_key: SecretString,
+    /// The file that rows are read from.
+    rows: PathBuf,
+}
+
 fn config(
     ctx: &Context,
     args: &TuningArgs,
     record: &JobRecord,
-    (base_url, api_key): (String, SecretString),
+    way: Way,
     tuning: Tuning,
     dry_run: bool,
 ) -> CliResult<RunConfig> {
     Ok(RunConfig {
         job: record.name.clone(),
         program: resolve::program()?,
-        source: record.source.clone(),
+        source: way.rows,
         columns: record.columns.clone(),
         options: record.options.clone(),
-        base_url,
-        api_key,
+        base_url: way.base_url,
+        api_key: way.api_key,
         tuning,
         dry_run,
         any_environment: args.yes,

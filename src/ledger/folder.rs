@@ -334,7 +334,11 @@ fn stem(source: &Path) -> String {
     if name.extension().is_some_and(is_packed) {
         name = Path::new(name.file_stem().unwrap_or_default());
     }
-    let text = name.file_stem().unwrap_or_default().to_string_lossy();
+    let text = if source == Path::new("-") {
+        "stdin".into()
+    } else {
+        name.file_stem().unwrap_or_default().to_string_lossy()
+    };
     let clean: String = text
         .chars()
         .map(|c| if is_name_char(c) { c } else { '-' })

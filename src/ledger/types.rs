@@ -3,8 +3,8 @@
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
     ChunkId, ChunkSpec, ExternalIdConflict, Follower, JobOptions, LeaseId, MembershipTally, OrgKey,
-    OrgTally, Origin, RequestTally, RowNumber, RowOutcome, RowTally, ServerMs, UserOutcome,
-    WorkerId,
+    OrgTally, Origin, Reading, RequestTally, RowNumber, RowOutcome, RowTally, ServerMs,
+    UserOutcome, WorkerId,
 };
 use crate::source::Columns;
 use serde::{Deserialize, Serialize};
@@ -16,12 +16,15 @@ use std::path::PathBuf;
 pub struct JobRecord {
     /// Its name: the folder's.
     pub name: String,
-    /// The source file, absolute.
+    /// The source file, absolute; `-` for stdin.
     pub source: PathBuf,
     /// Its size in bytes.
     pub source_bytes: u64,
     /// BLAKE3 of the whole file, as hex.
     pub source_hash: String,
+    /// How it is read.
+    #[serde(default)]
+    pub reading: Reading,
     /// Which column is which.
     pub columns: Columns,
     /// The options that may not change.

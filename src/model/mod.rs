@@ -25,6 +25,7 @@ pub mod job;
 pub mod outcome;
 pub mod plant;
 pub mod rate;
+pub mod reading;
 pub mod rng;
 pub mod tally;
 
@@ -35,6 +36,7 @@ pub use outcome::{
     UserOutcome,
 };
 pub use rate::{RateLimit, RateLimits};
+pub use reading::{Delimiter, Encoding, Packing, Reading, Rename, Spool};
 pub use tally::{MembershipTally, OrgTally, RequestTally, RowTally};
 
 use serde::{Deserialize, Serialize};

@@ -121,13 +121,13 @@ mod tests {
         ) {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(text.as_bytes()).unwrap();
-            let options = IndexOptions { chunk_size, org_mode: OrgMode::Columns, hash_key: 1, profile: crate::source::profile::ProfileChoice::Off };
+            let options = IndexOptions { chunk_size, org_mode: OrgMode::Columns, hash_key: 1, delimiter: crate::model::Delimiter::Comma, renames: Vec::new(), profile: crate::source::profile::ProfileChoice::Off };
             let index = build(file.path(), &options, &mut |_| {}).unwrap();
             let header = read_header(file.as_file(), &index.columns).unwrap();
             let mut writer = RejectsWriter::start(Vec::new(), &header).unwrap();
             for chunk in &index.chunks {
                 let bytes = read_bytes(file.as_file(), chunk).unwrap();
-                for record in records(&bytes, chunk) {
+                for record in records(&bytes, chunk, index.columns.delimiter) {
                     if chosen[record.number.0 as usize - 1] {
                         writer.write(record.bytes).unwrap();
                     }

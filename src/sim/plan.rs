@@ -296,6 +296,7 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
         source: "/play.csv".into(),
         source_bytes: 1,
         source_hash: String::new(),
+        reading: crate::model::Reading::default(),
         columns: Columns {
             count: 1,
             ..Columns::default()
@@ -310,6 +311,8 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
             require_membership: false,
             chunk_size: 7,
             profile: "none".to_owned(),
+            password_hashes: None,
+            hash_parameters: None,
         },
         created_ms: 1,
         generation: 1,

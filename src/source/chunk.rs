@@ -34,7 +34,7 @@ pub fn read_chunk(
     columns: &Columns,
 ) -> Result<Vec<CsvRecord>, SourceError> {
     let bytes = read_bytes(file, spec)?;
-    let mut raw = records(&bytes, spec);
+    let mut raw = records(&bytes, spec, columns.delimiter);
     let mut out = Vec::new();
     while let Some((record, fields)) = raw.next_with_fields() {
         let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;

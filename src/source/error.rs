@@ -1,6 +1,6 @@
 //! Why a file is refused, with where, in sentences for people.
 
-use crate::model::{ChunkId, RowNumber};
+use crate::model::{ChunkId, Delimiter, Encoding, Packing, RowNumber};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -47,17 +47,14 @@ pub enum SourceError {
     /// The sorted runs of a large index cannot be written to the temporary folder, or read back.
     #[error("cannot use a temporary file while indexing")]
     Spill(#[source] std::io::Error),
-    /// The copy of the source cannot be written, or read back.
-    #[error("cannot use the copy of the source in the job's folder")]
-    Spool(#[source] std::io::Error),
     /// A folder, a pipe, a device.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
         /// Which path.
         path: PathBuf,
     },
-    /// The file starts like something that is not UTF-8 CSV.
-    #[error("the file is {what}, which is not read yet")]
+    /// The file starts like something that is no text.
+    #[error("the file is {what}, which is not read")]
     Format {
         /// The stable code.
         code: &'static str,
@@ -74,20 +71,25 @@ pub enum SourceError {
         at: Place,
     },
     /// The header is one cell that another delimiter would split.
-    #[error("the columns look separated by {delimiter}, not by commas ({at})")]
+    #[error("the columns look separated by {}, not by {} ({at})", found.plural(), given.plural())]
     Delimiter {
-        /// Its name.
-        delimiter: &'static str,
+        /// The delimiter that was asked for.
+        given: Delimiter,
+        /// The one that would split it.
+        found: Delimiter,
         /// Where the header starts.
         at: Place,
     },
     /// Two columns with one name.
-    #[error("columns {first} and {second} both mean the same thing ({at})")]
+    #[error(
+        "columns {} ({}) and {} ({}) both mean the same thing ({at})",
+        first.0, first.1, second.0, second.1
+    )]
     ColumnTwice {
-        /// Position of the first, from 1.
-        first: usize,
-        /// Position of the second, from 1.
-        second: usize,
+        /// Position, from 1, and name of the first.
+        first: (usize, String),
+        /// Position, from 1, and name of the second.
+        second: (usize, String),
         /// Where the second one starts.
         at: Place,
     },
@@ -196,6 +198,73 @@ pub enum SourceError {
         /// Where it is.
         at: Place,
     },
+    /// Bytes that are no text in the encoding of the file.
+    #[error("what stands at {at} is not {encoding} text")]
+    NotText {
+        /// The encoding.
+        encoding: Encoding,
+        /// Where the first of them is.
+        at: Place,
+    },
+    /// UTF-8 in one place and something else in another.
+    #[error(
+        "byte 0x{value:02x} at {at} is not UTF-8 text, and line {utf8_line} holds UTF-8: the file \
+         mixes two encodings"
+    )]
+    MixedEncodings {
+        /// The first byte that is not UTF-8.
+        value: u8,
+        /// The first line with a UTF-8 character beyond ASCII.
+        utf8_line: u64,
+        /// Where that byte is.
+        at: Place,
+    },
+    /// Text that can only be Windows-1252, and nobody has said so.
+    #[error(
+        "byte 0x{value:02x} at {at} is not UTF-8 text; the file may be Windows-1252, which nothing \
+         in it can prove"
+    )]
+    Windows1252Unconfirmed {
+        /// The first byte that is not UTF-8.
+        value: u8,
+        /// Where it is.
+        at: Place,
+    },
+    /// `--encoding` and the byte order mark contradict each other.
+    #[error("--encoding says {given}, and the byte order mark of the file says {found}")]
+    EncodingContradicted {
+        /// What was asked for.
+        given: Encoding,
+        /// What the file says.
+        found: Encoding,
+    },
+    /// Packed data that cannot be unpacked to its end.
+    #[error("the {} data is damaged or ends too early", packing.as_str())]
+    Unpack {
+        /// The packing.
+        packing: Packing,
+        /// What the unpacker said.
+        source: std::io::Error,
+    },
+    /// A source that holds more text than it is trusted with.
+    #[error("the file {what}: it is not unpacked further")]
+    UnpackedTooLarge {
+        /// What gave it away.
+        what: String,
+    },
+    /// The private copy of a source cannot be written.
+    #[error("cannot write the private copy of the file")]
+    Spool(#[source] std::io::Error),
+    /// A column that `--map` names is not in the file.
+    #[error("no column is named {name}, which --map speaks of ({at})")]
+    MapColumnMissing {
+        /// The name.
+        name: String,
+        /// The nearest name the header has.
+        nearest: Option<String>,
+        /// Where the header starts.
+        at: Place,
+    },
     /// A NUL byte.
     #[error("there is a NUL byte at {at}")]
     Nul {
@@ -249,12 +318,11 @@ impl SourceError {
             Self::Open { .. } => "file_not_opened",
             Self::Read(_) => "file_not_read",
             Self::Spill(_) => "temporary_file",
-            Self::Spool(_) => "copy_not_written",
             Self::NotAFile { .. } => "not_a_regular_file",
             Self::Format { code, .. } => code,
             Self::HeaderMissing => "header_missing",
             Self::HeaderIsData { .. } => "header_is_data",
-            Self::Delimiter { .. } => "delimiter_not_comma",
+            Self::Delimiter { .. } => "delimiter_other",
             Self::ColumnTwice { .. } => "column_duplicated",
             Self::EmailColumnMissing { .. } => "email_column_missing",
             Self::ColumnsNotBuilt { .. } => "columns_not_built",
@@ -268,6 +336,14 @@ impl SourceError {
             Self::OrganizationColumns { .. } => "organization_columns",
             Self::QuoteUnclosed { .. } => "quote_unclosed",
             Self::NotUtf8 { .. } => "not_utf8",
+            Self::NotText { .. } => "not_text",
+            Self::MixedEncodings { .. } => "encodings_mixed",
+            Self::Windows1252Unconfirmed { .. } => "encoding_unconfirmed",
+            Self::EncodingContradicted { .. } => "encoding_contradicted",
+            Self::Unpack { .. } => "unpack_failed",
+            Self::UnpackedTooLarge { .. } => "unpacked_too_large",
+            Self::Spool(_) => "private_copy",
+            Self::MapColumnMissing { .. } => "map_column_missing",
             Self::Nul { .. } => "nul_byte",
             Self::FieldCount { .. } => "field_count",
             Self::RecordTooLong { .. } => "record_too_long",
@@ -282,20 +358,21 @@ impl SourceError {
         let hint = match self {
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
-            Self::Spool(_) => "make room on the disk of the jobs' folder",
             Self::NotAFile { .. } => "name a CSV file on a local disk",
-            Self::Format { .. } => "save it as plain UTF-8 CSV",
+            Self::Format { .. } => "save it as CSV, packed with gzip or zstd if it must be packed",
             Self::HeaderMissing | Self::HeaderIsData { .. } => {
                 "write the column names in the first line, for example email,first_name,last_name"
             }
-            Self::Delimiter { .. } => "save the file with commas between the columns",
+            Self::Delimiter { found, .. } => {
+                return Some(format!("leave out --delimiter, or say --delimiter {found}"));
+            }
             Self::ColumnTwice { .. } => {
                 "rename or remove one of them; letter case, spaces, - and _ do not count"
             }
             Self::EmailColumnMissing { nearest, .. } => {
                 return Some(nearest.as_ref().map_or_else(
                     || "name the column that holds the email addresses email".to_owned(),
-                    |name| format!("rename the column {name} to email if that is the one"),
+                    |name| format!("if {name} is the one, say --map '{name}=email'"),
                 ));
             }
             Self::ColumnsNotBuilt { .. } => {
@@ -324,8 +401,26 @@ impl SourceError {
             Self::QuoteUnclosed { .. } => {
                 "close it, and write every quote inside a quoted cell twice"
             }
-            Self::NotUtf8 { .. } => "save the file as UTF-8",
-            Self::Nul { .. } => "remove it; if the file is UTF-16, save it as UTF-8",
+            Self::NotUtf8 { .. } => "leave out --encoding, or save the file as UTF-8",
+            Self::NotText { .. } => "save the file as UTF-8, or name its encoding with --encoding",
+            Self::MixedEncodings { .. } => {
+                "save the file as UTF-8; with --encoding windows-1252 it is read as it stands, \
+                 every byte one character"
+            }
+            Self::Windows1252Unconfirmed { .. } => {
+                "say --encoding windows-1252 if that is what it is, or --yes to go on with it"
+            }
+            Self::EncodingContradicted { .. } => "leave out --encoding",
+            Self::Unpack { .. } => "fetch or pack the file again",
+            Self::UnpackedTooLarge { .. } => "unpack it yourself, look at it, and split it",
+            Self::Spool(_) => "make room on the disk, or name another folder with --checkpoints",
+            Self::MapColumnMissing { nearest, .. } => {
+                return Some(nearest.as_ref().map_or_else(
+                    || "--map 'THEIR NAME=known_column' takes a name of the header".to_owned(),
+                    |name| format!("did you mean {name}?"),
+                ));
+            }
+            Self::Nul { .. } => "remove it; if the file is UTF-16, name it with --encoding",
             Self::FieldCount { .. } => {
                 "a cell with a comma, a quote or a line break must stand in quotes"
             }
@@ -351,6 +446,8 @@ impl SourceError {
             | Self::Read(_)
             | Self::Spill(_)
             | Self::Spool(_)
+            | Self::Unpack { .. }
+            | Self::UnpackedTooLarge { .. }
             | Self::NotAFile { .. }
             | Self::JsonUnknown
             | Self::JsonNul { .. }
@@ -361,10 +458,12 @@ impl SourceError {
                 line: *line,
                 ..Place::default()
             }),
-            Self::Format { .. } | Self::HeaderMissing => Some(Place {
-                line: 1,
-                ..Place::default()
-            }),
+            Self::EncodingContradicted { .. } | Self::Format { .. } | Self::HeaderMissing => {
+                Some(Place {
+                    line: 1,
+                    ..Place::default()
+                })
+            }
             Self::HeaderIsData { at }
             | Self::Delimiter { at, .. }
             | Self::ColumnTwice { at, .. }
@@ -374,12 +473,83 @@ impl SourceError {
             | Self::OrganizationColumns { at, .. }
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }
+            | Self::NotText { at, .. }
+            | Self::MixedEncodings { at, .. }
+            | Self::Windows1252Unconfirmed { at, .. }
+            | Self::MapColumnMissing { at, .. }
             | Self::Nul { at }
             | Self::FieldCount { at, .. }
             | Self::RecordTooLong { at, .. }
             | Self::BlankLines { at }
             | Self::TooManyRows { at }
             | Self::Changed { at, .. } => Some(at.clone()),
+        }
+    }
+
+    /// Says that a byte that is not UTF-8 stands beside text that is.
+    pub(super) fn into_mixed(self, utf8_line: u64) -> Self {
+        match self {
+            Self::NotUtf8 { value, at } => Self::MixedEncodings {
+                value,
+                utf8_line,
+                at,
+            },
+            other => other,
+        }
+    }
+
+    /// Says that a byte that is not UTF-8 may be Windows-1252.
+    pub(super) fn into_unconfirmed(self) -> Self {
+        match self {
+            Self::NotUtf8 { value, at } => Self::Windows1252Unconfirmed { value, at },
+            other => other,
+        }
+    }
+
+    /// Hands out the byte offsets of an error about the content, to be put right.
+    pub(super) fn each_byte(&mut self, change: &mut dyn FnMut(&mut u64)) {
+        match self {
+            Self::RecordTooLong { at, quote } => {
+                change(&mut at.byte);
+                if let Some(quote) = quote {
+                    change(&mut quote.byte);
+                }
+            }
+            Self::HeaderIsData { at }
+            | Self::Delimiter { at, .. }
+            | Self::ColumnTwice { at, .. }
+            | Self::EmailColumnMissing { at, .. }
+            | Self::ColumnsNotBuilt { at, .. }
+            | Self::OrganizationColumns { at, .. }
+            | Self::MapColumnMissing { at, .. }
+            | Self::ProfileColumn { at, .. }
+            | Self::QuoteUnclosed { at }
+            | Self::NotUtf8 { at, .. }
+            | Self::Nul { at }
+            | Self::FieldCount { at, .. }
+            | Self::BlankLines { at }
+            | Self::TooManyRows { at } => change(&mut at.byte),
+            // About no place, about a place of the source itself, or about the copy.
+            Self::Open { .. }
+            | Self::Read(_)
+            | Self::Spill(_)
+            | Self::Spool(_)
+            | Self::NotAFile { .. }
+            | Self::Format { .. }
+            | Self::HeaderMissing
+            | Self::NotText { .. }
+            | Self::MixedEncodings { .. }
+            | Self::Windows1252Unconfirmed { .. }
+            | Self::EncodingContradicted { .. }
+            | Self::Unpack { .. }
+            | Self::UnpackedTooLarge { .. }
+            | Self::Json { .. }
+            | Self::JsonUnknown
+            | Self::JsonNul { .. }
+            | Self::Hashes { .. }
+            | Self::HashParameters { .. }
+            | Self::BesideNothing { .. }
+            | Self::Changed { .. } => {}
         }
     }
 }

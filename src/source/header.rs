@@ -3,8 +3,8 @@
 use super::error::{Place, SourceError};
 use super::profile::{self, Plan, Profile, ProfileChoice, SKIP_COLUMN, plain};
 use super::records::{Fields, unescape};
-use crate::model::OrgMode;
 use crate::model::escape::shown;
+use crate::model::{Delimiter, OrgMode, Rename};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -30,6 +30,44 @@ const NOT_BUILT: &[&str] = &["locale", "totp_secret", "totp_issuer"];
 
 /// Columns that contradict one organization for every row.
 const ORGANIZATION: &[&str] = &["org_id", "org_external_id", "org_name"];
+
+/// Names that other systems give to what a known column holds, without what does not count.
+const OTHER_NAMES: &[(&str, &[&str])] = &[
+    ("organization", &["org_name", "org_external_id"]),
+    ("organisation", &["org_name", "org_external_id"]),
+    ("organizationname", &["org_name"]),
+    ("organizationid", &["org_external_id", "org_id"]),
+    ("org", &["org_name", "org_external_id"]),
+    ("company", &["org_name", "org_external_id"]),
+    ("companyname", &["org_name"]),
+    ("companyid", &["org_external_id"]),
+    ("tenant", &["org_external_id", "org_name"]),
+    ("tenantid", &["org_external_id"]),
+    ("account", &["org_external_id", "org_name"]),
+    ("accountid", &["org_external_id"]),
+    ("accountname", &["org_name"]),
+    ("customer", &["org_external_id", "org_name"]),
+    ("workspace", &["org_external_id", "org_name"]),
+    ("team", &["org_external_id", "org_name"]),
+    ("givenname", &["first_name"]),
+    ("forename", &["first_name"]),
+    ("familyname", &["last_name"]),
+    ("surname", &["last_name"]),
+    ("role", &["role_slugs"]),
+    ("roles", &["role_slugs"]),
+    ("id", &["external_id"]),
+    ("userid", &["external_id"]),
+    ("uid", &["external_id"]),
+    ("uuid", &["external_id"]),
+    ("sub", &["external_id"]),
+    ("verified", &["email_verified"]),
+    ("isverified", &["email_verified"]),
+    ("passwordalgorithm", &["password_hash_type"]),
+    ("passwordhasher", &["password_hash_type"]),
+    ("passworddigest", &["password_hash"]),
+    ("attributes", &["metadata"]),
+    ("properties", &["metadata"]),
+];
 
 /// A name this far from a known one, in edits, is still called near.
 const NEAR_EDITS_MAX: usize = 3;
@@ -74,6 +112,9 @@ pub struct Columns {
     pub role_slugs: Option<usize>,
     /// Byte length of the header record with its line end, a byte order mark included.
     pub header_bytes: u64,
+    /// What stands between two cells.
+    #[serde(default)]
+    pub delimiter: Delimiter,
     /// Why a row is left out; a blank cell leaves it in.
     #[serde(default)]
     pub skip: Option<usize>,
@@ -122,9 +163,19 @@ struct Cell {
     name: String,
     /// Which delimiters it holds is looked up here: the other forms are cleaned.
     raw: String,
-    /// The name without what does not count.
+    /// The name without what does not count, or that of the column it is mapped to.
     plain: String,
+    /// It is what `--map` says.
+    mapped: bool,
+    /// Another column is mapped to its name: it is ignored.
+    shadowed: bool,
     place: Place,
+}
+
+impl Cell {
+    fn is(&self, known: &str) -> bool {
+        !self.shadowed && self.plain == plain(known)
+    }
 }
 
 /// Reads the header record `text`, which starts at `at`.
@@ -133,14 +184,19 @@ pub(super) fn parse(
     fields: &Fields,
     at: &Place,
     org_mode: &OrgMode,
+    renames: &[Rename],
     profile: &ProfileChoice,
 ) -> Result<Header, SourceError> {
-    let cells = cells(text, fields, at);
-    refuse_other_delimiter(&cells, at)?;
+    let mut cells = cells(text, fields, at);
+    refuse_other_delimiter(&cells, fields.delimiter(), at)?;
+    let shadowed = apply(renames, &mut cells, at)?;
     refuse_twice(&cells)?;
     refuse_organizations(&cells, org_mode)?;
-    if let Some(profile) = chosen(profile, &cells) {
-        return mapped(&profile, &cells, at, org_mode);
+    if let Some(profile) = chosen(profile, &cells, renames) {
+        let mut header = mapped(&profile, &cells, at, org_mode)?;
+        header.columns.delimiter = fields.delimiter();
+        header.warnings.extend(shadowed);
+        return Ok(header);
     }
     let Some(email) = position(&cells, "email") else {
         return Err(no_email(&cells, at));
@@ -149,6 +205,7 @@ pub(super) fn parse(
     let mut columns = Columns {
         count: cells.len(),
         email,
+        delimiter: fields.delimiter(),
         ..Columns::default()
     };
     for name in KNOWN.iter().chain([&SKIP_COLUMN]) {
@@ -159,17 +216,12 @@ pub(super) fn parse(
     Ok(Header {
         columns,
         named: named_cells(&cells),
-        warnings: unknown_warning(&cells).into_iter().collect(),
+        warnings: shadowed
+            .into_iter()
+            .chain(unknown_warning(&cells))
+            .collect(),
         read_as: None,
     })
-}
-
-/// Returns the names of a header record as they are shown.
-pub(super) fn names(text: &str, fields: &Fields) -> Vec<String> {
-    fields
-        .raw(text)
-        .map(|raw| shown(unescape(raw).trim()))
-        .collect()
 }
 
 /// Returns the names of the header a text begins with.
@@ -187,8 +239,10 @@ fn named_cells(cells: &[Cell]) -> usize {
 }
 
 /// Returns the profile of a header.
-fn chosen(choice: &ProfileChoice, cells: &[Cell]) -> Option<Arc<Profile>> {
+fn chosen(choice: &ProfileChoice, cells: &[Cell], renames: &[Rename]) -> Option<Arc<Profile>> {
     match choice {
+        // Who maps columns by hand has said what they are.
+        ProfileChoice::Detect if !renames.is_empty() => None,
         ProfileChoice::Off => None,
         ProfileChoice::Use(profile) => Some(Arc::clone(profile)),
         ProfileChoice::Detect => profile::detected(&names_of(cells)),
@@ -250,6 +304,78 @@ fn mapped(
     })
 }
 
+/// Returns whether a header record names a column of emails.
+pub(super) fn has_email(text: &str, delimiter: Delimiter, renames: &[Rename]) -> bool {
+    let mut fields = Fields::new(delimiter);
+    fields.scan(text.as_bytes(), true);
+    let is_email = |value: &str| {
+        let name = plain(value);
+        let renamed = renames.iter().find(|rename| plain(&rename.theirs) == name);
+        renamed.map_or(name == "email", |rename| rename.known == "email")
+    };
+    fields.raw(text).any(|raw| is_email(&unescape(raw)))
+}
+
+/// Returns the names of a header record as they are shown.
+pub(super) fn names(text: &str, fields: &Fields) -> Vec<String> {
+    fields
+        .raw(text)
+        .map(|raw| shown(unescape(raw).trim()))
+        .collect()
+}
+
+/// Returns the known column of that name, however it is written.
+pub fn known(name: &str) -> Option<&'static str> {
+    let name = plain(name);
+    KNOWN.iter().copied().find(|known| plain(known) == name)
+}
+
+/// Returns whether two names mean the same column.
+pub fn same_name(one: &str, other: &str) -> bool {
+    plain(one) == plain(other)
+}
+
+/// Gives columns the names that `--map` says; returns a sentence for each that loses its own.
+fn apply(renames: &[Rename], cells: &mut [Cell], at: &Place) -> Result<Vec<String>, SourceError> {
+    for rename in renames {
+        let theirs = plain(&rename.theirs);
+        let mut found = false;
+        for cell in cells
+            .iter_mut()
+            .filter(|cell| !cell.mapped && cell.plain == theirs)
+        {
+            cell.plain = plain(&rename.known);
+            cell.mapped = true;
+            found = true;
+        }
+        if !found {
+            let is_near = |cell: &&Cell| near(&cell.plain, &theirs);
+            return Err(SourceError::MapColumnMissing {
+                name: shown(&rename.theirs),
+                nearest: cells.iter().find(is_near).map(|cell| cell.name.clone()),
+                at: at.clone(),
+            });
+        }
+    }
+    let mut shadowed = Vec::new();
+    for rename in renames {
+        let known = plain(&rename.known);
+        for cell in cells
+            .iter_mut()
+            .filter(|cell| !cell.mapped && cell.plain == known)
+        {
+            cell.shadowed = true;
+            shadowed.push(format!(
+                "ignoring the column {}: --map says that {} is {}",
+                cell.name,
+                shown(&rename.theirs),
+                rename.known
+            ));
+        }
+    }
+    Ok(shadowed)
+}
+
 fn cells(text: &str, fields: &Fields, at: &Place) -> Vec<Cell> {
     let mut cells = Vec::with_capacity(fields.len());
     for (index, raw) in fields.raw(text).enumerate() {
@@ -260,6 +386,8 @@ fn cells(text: &str, fields: &Fields, at: &Place) -> Vec<Cell> {
         cells.push(Cell {
             plain: plain(&value),
             raw: value.clone().into_owned(),
+            mapped: false,
+            shadowed: false,
             place: Place {
                 row: None,
                 line: at.line + super::records::lines_in(before.as_bytes()),
@@ -273,34 +401,39 @@ fn cells(text: &str, fields: &Fields, at: &Place) -> Vec<Cell> {
 }
 
 fn position(cells: &[Cell], known: &str) -> Option<usize> {
-    let known = plain(known);
-    cells.iter().position(|cell| cell.plain == known)
+    cells.iter().position(|cell| cell.is(known))
 }
 
-fn refuse_other_delimiter(cells: &[Cell], at: &Place) -> Result<(), SourceError> {
+fn refuse_other_delimiter(cells: &[Cell], given: Delimiter, at: &Place) -> Result<(), SourceError> {
     let [only] = cells else {
         return Ok(());
     };
-    let others = [(';', "semicolons"), ('\t', "tabs"), ('|', "vertical bars")];
-    for (sign, delimiter) in others {
-        if only.raw.contains(sign) {
-            let at = at.clone();
-            return Err(SourceError::Delimiter { delimiter, at });
-        }
+    let is_in = |found: &Delimiter| only.raw.contains(char::from(found.byte()));
+    match Delimiter::ALL.into_iter().find(is_in) {
+        Some(found) if !only.is("email") => Err(SourceError::Delimiter {
+            given,
+            found,
+            at: at.clone(),
+        }),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn refuse_twice(cells: &[Cell]) -> Result<(), SourceError> {
     let mut seen = std::collections::BTreeMap::new();
     for (index, cell) in cells.iter().enumerate() {
-        if cell.plain.is_empty() {
+        if cell.plain.is_empty() || cell.shadowed {
             continue;
         }
         if let Some(first) = seen.insert(&cell.plain, index) {
+            let name = |index: usize| {
+                cells
+                    .get(index)
+                    .map_or_else(String::new, |c| c.name.clone())
+            };
             return Err(SourceError::ColumnTwice {
-                first: first + 1,
-                second: index + 1,
+                first: (first + 1, name(first)),
+                second: (index + 1, cell.name.clone()),
                 at: cell.place.clone(),
             });
         }
@@ -344,7 +477,7 @@ fn refuse_organizations(cells: &[Cell], org_mode: &OrgMode) -> Result<(), Source
 }
 
 fn those_of(cells: &[Cell], known: &[&str]) -> (Vec<String>, Option<Place>) {
-    let is_one = |cell: &&Cell| known.iter().any(|name| plain(name) == cell.plain);
+    let is_one = |cell: &&Cell| known.iter().any(|name| cell.is(name));
     let found: Vec<&Cell> = cells.iter().filter(is_one).collect();
     let names = found.iter().map(|cell| cell.name.clone()).collect();
     (names, found.first().map(|cell| cell.place.clone()))
@@ -352,10 +485,10 @@ fn those_of(cells: &[Cell], known: &[&str]) -> (Vec<String>, Option<Place>) {
 
 fn unknown_warning(cells: &[Cell]) -> Option<String> {
     let names = KNOWN.iter().chain([&SKIP_COLUMN]);
-    let is_known = |cell: &Cell| names.clone().any(|name| plain(name) == cell.plain);
+    let is_known = |cell: &Cell| names.clone().any(|name| cell.is(name));
     let unknown: Vec<&Cell> = cells
         .iter()
-        .filter(|cell| !cell.plain.is_empty() && !is_known(cell))
+        .filter(|cell| !cell.plain.is_empty() && !cell.shadowed && !is_known(cell))
         .collect();
     let mut listed: Vec<String> = unknown
         .iter()
@@ -365,29 +498,44 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
     if unknown.len() > NAMES_SHOWN_MAX {
         listed.push(format!("and {} more", unknown.len() - NAMES_SHOWN_MAX));
     }
+    let example = unknown.iter().find_map(|cell| {
+        let known = *suggested(cell).first()?;
+        Some(format!("; to carry one, say --map '{}={known}'", cell.name))
+    });
+    let (listed, example) = (listed.join(", "), example.unwrap_or_default());
     match unknown.len() {
         0 => None,
-        1 => Some(format!("ignoring the unknown column {}", listed.join(", "))),
-        n => Some(format!(
-            "ignoring {n} unknown columns: {}",
-            listed.join(", ")
-        )),
+        1 => Some(format!("ignoring the unknown column {listed}{example}")),
+        n => Some(format!("ignoring {n} unknown columns: {listed}{example}")),
     }
 }
 
 fn named(cell: &Cell) -> String {
+    match suggested(cell).as_slice() {
+        [] => cell.name.clone(),
+        known => format!("{} (did you mean {}?)", cell.name, known.join(" or ")),
+    }
+}
+
+/// Returns the known columns that a name may stand for, the likeliest first.
+fn suggested(cell: &Cell) -> Vec<&'static str> {
+    let other = OTHER_NAMES.iter().find(|(name, _)| *name == cell.plain);
+    if let Some((_, known)) = other {
+        return known.to_vec();
+    }
     let known = KNOWN
         .iter()
+        .copied()
         .filter(|known| near(&cell.plain, &plain(known)));
-    match known.min_by_key(|known| edits(&cell.plain, &plain(known))) {
-        Some(known) => format!("{} (did you mean {known}?)", cell.name),
-        None => cell.name.clone(),
-    }
+    known
+        .min_by_key(|known| edits(&cell.plain, &plain(known)))
+        .into_iter()
+        .collect()
 }
 
 /// Returns whether two names are few edits apart for their length.
 fn near(name: &str, known: &str) -> bool {
-    let allowed = known.len().div_ceil(3).min(NEAR_EDITS_MAX);
+    let allowed = name.len().min(known.len()).div_ceil(4).min(NEAR_EDITS_MAX);
     name.len() <= NEAR_NAME_BYTES_MAX && edits(name, known) <= allowed
 }
 
@@ -425,7 +573,7 @@ mod tests {
             line: 1,
             ..Place::default()
         };
-        parse(text, &fields, &at, mode, &ProfileChoice::Off)
+        parse(text, &fields, &at, mode, &[], &ProfileChoice::Off)
     }
 
     fn read(text: &str) -> Result<Header, SourceError> {
@@ -462,7 +610,8 @@ mod tests {
             header.warnings,
             vec![
                 "ignoring 3 unknown columns: fist_name (did you mean first_name?), shoe size, \
-                 org_externalid2 (did you mean org_external_id?)"
+                 org_externalid2 (did you mean org_external_id?); to carry one, say --map \
+                 'fist_name=first_name'"
             ]
         );
     }
@@ -476,7 +625,7 @@ mod tests {
         assert!(error.hint().unwrap().contains("emial"));
         let error = read("email_verified,mail\n").unwrap_err();
         assert!(
-            error.hint().unwrap().contains("the column mail"),
+            error.hint().unwrap().contains("--map 'mail=email'"),
             "{error:?}"
         );
     }
@@ -491,20 +640,95 @@ mod tests {
     #[test]
     fn other_delimiters_are_named() {
         for (text, word) in [
-            ("email;a\n", "semicolons"),
-            ("email\ta\n", "tabs"),
-            ("email|a", "vertical bars"),
+            ("mail;a\n", "semicolons"),
+            ("mail\ta\n", "tabs"),
+            ("mail|a", "vertical bars"),
         ] {
             let error = read(text).unwrap_err();
-            assert_eq!(error.code(), "delimiter_not_comma");
+            assert_eq!(error.code(), "delimiter_other");
             assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    fn read_mapped(text: &str, maps: &[(&str, &str)]) -> Result<Header, SourceError> {
+        let renames: Vec<Rename> = maps
+            .iter()
+            .map(|(theirs, known)| Rename {
+                theirs: (*theirs).to_owned(),
+                known: (*known).to_owned(),
+            })
+            .collect();
+        let mut fields = Fields::default();
+        fields.scan(text.as_bytes(), true);
+        parse(
+            text,
+            &fields,
+            &Place::default(),
+            &OrgMode::Columns,
+            &renames,
+            &ProfileChoice::Off,
+        )
+    }
+
+    #[test]
+    fn a_mapped_column_is_what_it_is_mapped_to() {
+        let maps = [("work-mail", "email"), ("Company", "org_name")];
+        let header = read_mapped("Name,Work Mail,company\n", &maps).unwrap();
+        assert_eq!(
+            (header.columns.email, header.columns.org_name),
+            (1, Some(2))
+        );
+        assert_eq!(header.warnings, vec!["ignoring the unknown column Name"]);
+    }
+
+    #[test]
+    fn a_mapped_column_takes_the_name_from_its_owner_and_that_is_said() {
+        let header = read_mapped("email,Work Mail\n", &[("Work Mail", "email")]).unwrap();
+        assert_eq!(header.columns.email, 1);
+        let said = "ignoring the column email: --map says that Work Mail is email";
+        assert_eq!(header.warnings, vec![said]);
+        let swapped = [("email", "external_id"), ("external_id", "email")];
+        let header = read_mapped("email,external_id\n", &swapped).unwrap();
+        assert_eq!(
+            (header.columns.email, header.columns.external_id),
+            (1, Some(0))
+        );
+        assert!(header.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_column_that_is_mapped_and_missing_is_refused_with_the_nearest() {
+        let error = read_mapped("email,Compnay\n", &[("Company", "org_name")]).unwrap_err();
+        assert_eq!(error.code(), "map_column_missing");
+        assert!(error.hint().unwrap().contains("Compnay"), "{error:?}");
+    }
+
+    #[test]
+    fn what_other_systems_call_an_organization_is_suggested() {
+        let header = read("email,Organization,user_id\n").unwrap();
+        assert_eq!(
+            header.warnings,
+            vec![
+                "ignoring 2 unknown columns: Organization (did you mean org_name or \
+                 org_external_id?), user_id (did you mean external_id?); to carry one, say --map \
+                 'Organization=org_name'"
+            ]
+        );
+        for (name, known) in OTHER_NAMES {
+            assert_eq!(*name, plain(name));
+            assert!(known.iter().all(|known| KNOWN.contains(known)), "{name}");
         }
     }
 
     #[test]
     fn a_name_that_comes_twice_is_refused_with_both_places() {
         let error = read("email,a,E_mail\n").unwrap_err();
-        assert!(error.to_string().starts_with("columns 1 and 3"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("columns 1 (email) and 3 (E_mail)"),
+            "{error}"
+        );
         assert_eq!(error.place().unwrap().byte, 8);
     }
 

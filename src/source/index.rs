@@ -7,9 +7,10 @@ use super::pairs::{Again, Repeats, row_org};
 use super::profile::ProfileChoice;
 use super::records::{Fields, unescape};
 use super::window::{self, BLOCK_BYTES, Window, read_some};
-use super::{Columns, SourceError, header};
+use super::{Columns, Input, SourceError, header};
 use crate::model::{
-    ChunkHash, ChunkId, ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber,
+    ChunkHash, ChunkId, ChunkSpec, Delimiter, ExternalIdConflict, Follower, OrgKey, OrgMode,
+    Rename, RowNumber,
 };
 use std::fs::File;
 use std::path::Path;
@@ -29,6 +30,10 @@ pub struct IndexOptions {
     pub org_mode: OrgMode,
     /// The key of the 64-bit keyed hashes.
     pub hash_key: u64,
+    /// What stands between two cells.
+    pub delimiter: Delimiter,
+    /// Columns that get another name.
+    pub renames: Vec<Rename>,
     /// How the file's profile is chosen.
     pub profile: ProfileChoice,
 }
@@ -83,9 +88,12 @@ fn build_within(
     pass.finish()
 }
 
-/// Returns size and BLAKE3 (hex) of the file at `path`: what resume compares.
-pub fn file_hash(path: &Path, on_bytes: &mut dyn FnMut(u64)) -> Result<(u64, String), SourceError> {
-    let mut file = window::open(path)?;
+/// Returns size and BLAKE3 (hex) of a source: what resume compares.
+pub fn file_hash(
+    input: &Input,
+    on_bytes: &mut dyn FnMut(u64),
+) -> Result<(u64, String), SourceError> {
+    let mut file = input.open()?;
     let mut hasher = blake3::Hasher::new();
     let mut block = vec![0; BLOCK_BYTES];
     let mut bytes = 0;
@@ -115,6 +123,8 @@ struct Pass<'a> {
     /// Fields a record must have.
     named: usize,
     warnings: Vec<String>,
+    /// The header's cells, for messages.
+    names: Vec<String>,
     read_as: Option<String>,
     chunks: Vec<ChunkSpec>,
     /// The chunk being filled; its length and hash are not known yet.
@@ -133,14 +143,22 @@ impl<'a> Pass<'a> {
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Self, SourceError> {
         let mut window = Window::new(file);
-        let mut fields = Fields::default();
+        let mut fields = Fields::new(options.delimiter);
         window.begin(on_bytes)?;
         let Some(length) = window.next_record(&mut fields, on_bytes)? else {
             return Err(SourceError::HeaderMissing);
         };
         let text = window.record(length)?;
         let at = window.place_at(0);
-        let mut header = header::parse(text, &fields, &at, &options.org_mode, &options.profile)?;
+        let mut header = header::parse(
+            text,
+            &fields,
+            &at,
+            &options.org_mode,
+            &options.renames,
+            &options.profile,
+        )?;
+        let names = header::names(text, &fields);
         window.advance(length);
         header.columns.header_bytes = window.offset();
         window.set_row(RowNumber(1));
@@ -152,6 +170,7 @@ impl<'a> Pass<'a> {
             columns: header.columns,
             named: header.named,
             warnings: header.warnings,
+            names,
             read_as: header.read_as,
             chunks: Vec::new(),
             open: None,
@@ -174,7 +193,10 @@ impl<'a> Pass<'a> {
         self.rows = rows;
         let row = RowNumber(rows);
         self.add_to_chunk(row, length);
-        let text = self.window.record(length)?;
+        let text = match self.window.record(length) {
+            Ok(text) => text,
+            Err(error) => return Err(self.with_column(error)),
+        };
         self.check_count(text)?;
         let cells = Cells::new(text, &self.fields, &self.columns);
         self.repeats.note(row, &cells)?;
@@ -235,6 +257,16 @@ impl<'a> Pass<'a> {
             expected,
             at: self.window.place_at(0),
         })
+    }
+
+    /// Names the column of a byte that is no text.
+    fn with_column(&self, mut error: SourceError) -> SourceError {
+        if let SourceError::NotUtf8 { at, .. } | SourceError::Nul { at } = &mut error {
+            let ahead = at.byte.saturating_sub(self.window.offset());
+            let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+            at.column = self.names.get(self.fields.at(ahead)).cloned();
+        }
+        error
     }
 
     fn finish(self) -> Result<Index, SourceError> {

@@ -1,7 +1,7 @@
 //! The source file: what it holds, where each chunk lies, and what a record means.
 //!
 //! # Owns
-//! The CSV dialect, the index pass, header mapping, reading one chunk, the rules of a row, and
+//! Opening a source in whatever dialect it is, the index pass, header mapping, reading one chunk, the rules of a row, and
 //! the writer of rehearsal files.
 //! # Never
 //! Sends a request, writes a ledger, prints. Keeps a whole file in memory.
@@ -17,6 +17,7 @@ pub mod generate;
 pub mod header;
 pub mod index;
 mod keyed;
+pub mod open;
 mod pairs;
 pub mod profile;
 pub mod records;
@@ -28,8 +29,9 @@ mod window;
 pub use chunk::{CsvRecord, read_chunk};
 pub use error::{Place, SourceError};
 pub use generate::{GenerateArgs, GenerateError, generate};
-pub use header::Columns;
+pub use header::{Columns, known, same_name};
 pub use index::{Index, IndexOptions, build, file_hash};
+pub use open::{Ask, Input, Opened, Reencoder, SPOOL_FILE, copy, read};
 pub use records::{RawRecord, records};
 pub use row::{Credential, SourceRow, email_norm};
 pub use rules::{RowRules, parse_row};

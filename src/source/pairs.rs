@@ -185,7 +185,7 @@ impl Facts {
         again: &Again<'_>,
     ) -> Result<(), SourceError> {
         let bytes = read_bytes(again.file, spec)?;
-        let mut records = records(&bytes, spec);
+        let mut records = records(&bytes, spec, again.columns.delimiter);
         while let Some((record, fields)) = records.next_with_fields() {
             let by_email = wanted.emails.take(record.number)?;
             let by_external = wanted.externals.take(record.number)?;

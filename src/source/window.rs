@@ -12,15 +12,6 @@ pub(super) const BLOCK_BYTES: usize = 256 << 10;
 
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// First bytes that tell what a file is when it is not UTF-8 text: code, words, bytes.
-const OTHER_FORMATS: &[(&str, &str, &[u8])] = &[
-    ("encoding_utf16", "UTF-16 text", b"\xff\xfe"),
-    ("encoding_utf16", "UTF-16 text", b"\xfe\xff"),
-    ("compressed", "compressed with gzip", b"\x1f\x8b"),
-    ("compressed", "compressed with zstd", b"\x28\xb5\x2f\xfd"),
-    ("archive", "a zip archive or a spreadsheet", b"PK\x03\x04"),
-];
-
 /// Opens a regular file; anything else is refused before it could block.
 pub(super) fn open(path: &Path) -> Result<File, SourceError> {
     let failed = |source| SourceError::Open {
@@ -85,18 +76,12 @@ impl<R: Read> Window<R> {
         }
     }
 
-    /// Looks at the first bytes: skips a byte order mark, refuses what is not UTF-8 text.
+    /// Looks at the first bytes: skips a byte order mark.
     pub(super) fn begin(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<(), SourceError> {
-        while self.filled < UTF8_MARK.len() + 1 && !self.last {
+        while self.filled < UTF8_MARK.len() && !self.last {
             self.fill(on_bytes)?;
         }
-        let start = self.rest();
-        for (code, what, magic) in OTHER_FORMATS {
-            if start.starts_with(magic) {
-                return Err(SourceError::Format { code, what });
-            }
-        }
-        if start.starts_with(UTF8_MARK) {
+        if self.rest().starts_with(UTF8_MARK) {
             self.at = UTF8_MARK.len();
         }
         Ok(())

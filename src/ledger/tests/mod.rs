@@ -47,6 +47,7 @@ fn record() -> JobRecord {
         source: "/data/users.csv".into(),
         source_bytes: 1000,
         source_hash: "ab".into(),
+        reading: crate::model::Reading::default(),
         columns: Columns {
             count: 1,
             ..Columns::default()
@@ -61,6 +62,8 @@ fn record() -> JobRecord {
             require_membership: false,
             chunk_size: 250,
             profile: "none".to_owned(),
+            password_hashes: None,
+            hash_parameters: None,
         },
         created_ms: 1,
         generation: 1,

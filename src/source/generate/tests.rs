@@ -134,6 +134,8 @@ fn bad_rows_break_rows_and_never_the_file() {
         chunk_size: 250,
         org_mode: OrgMode::Columns,
         hash_key: 1,
+        delimiter: crate::model::Delimiter::Comma,
+        renames: Vec::new(),
         profile: crate::source::profile::ProfileChoice::Off,
     };
     let index = build(&path, &options, &mut |_| {}).unwrap();

@@ -11,9 +11,16 @@ fn columns() -> Columns {
     let mut fields = Fields::default();
     fields.scan(HEADER.as_bytes(), true);
     let at = super::super::Place::default();
-    super::super::header::parse(HEADER, &fields, &at, &OrgMode::Columns, &ProfileChoice::Off)
-        .unwrap()
-        .columns
+    super::super::header::parse(
+        HEADER,
+        &fields,
+        &at,
+        &OrgMode::Columns,
+        &[],
+        &ProfileChoice::Off,
+    )
+    .unwrap()
+    .columns
 }
 
 fn any() -> RowRules {

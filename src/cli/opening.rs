@@ -1,0 +1,201 @@
+//! The rows of a job: read from its source, or from the private copy in its folder.
+
+use super::args::IdentityArgs;
+use super::context::Context;
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::{prepare, resolve};
+use crate::ledger::{JobFolder, JobRecord};
+use crate::model::{Encoding, Mono, Packing, Reading, Rename};
+use crate::source::profile::Beside;
+use crate::source::{self, Ask, Input, Opened, SPOOL_FILE};
+use std::path::{Path, PathBuf};
+
+/// What the command line says about how to read a source.
+#[derive(Clone, Debug)]
+pub struct ReadingAsk {
+    /// Encoding and delimiter.
+    pub ask: Ask,
+    /// `--map`.
+    pub renames: Vec<Rename>,
+}
+
+impl ReadingAsk {
+    /// Resolves the arguments; `may_guess` allows Windows-1252 without a word.
+    pub fn of(args: &IdentityArgs, may_guess: bool) -> CliResult<Self> {
+        Ok(Self {
+            ask: Ask {
+                encoding: args.encoding.map(Encoding::from),
+                delimiter: args.delimiter,
+                may_guess,
+                beside: resolve::beside(args)?,
+            },
+            renames: resolve::renames(&args.map)?,
+        })
+    }
+
+    /// What the rows of a job are read with: those of a copy are UTF-8.
+    pub fn of_rows(reading: &Reading) -> Self {
+        Self {
+            ask: Ask {
+                encoding: Some(Encoding::Utf8),
+                delimiter: Some(reading.delimiter),
+                may_guess: true,
+                beside: Beside::default(),
+            },
+            renames: reading.renames.clone(),
+        }
+    }
+}
+
+/// Returns where the rows of a job are read from.
+pub fn rows_path(record: &JobRecord, folder: &Path) -> PathBuf {
+    match record.reading.spool {
+        Some(_) => folder.join(SPOOL_FILE),
+        None => record.source.clone(),
+    }
+}
+
+/// A file of rows, and the folder that vanishes with it when it was made for this command only.
+#[derive(Debug)]
+pub struct RowsFile {
+    /// Where it is.
+    pub path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// Finds the rows of a job for a command that only reads: a copy that is gone is made again, out
+/// of the job's folder.
+pub fn rows_to_read(record: &JobRecord, folder: &JobFolder) -> CliResult<RowsFile> {
+    let path = rows_path(record, folder.path());
+    if record.reading.spool.is_none() || path.exists() {
+        return Ok(RowsFile {
+            path,
+            _temporary: None,
+        });
+    }
+    let temporary = resolve::temporary_folder()?;
+    let path = copy_again(record, temporary.path(), &mut |_| {})?;
+    Ok(RowsFile {
+        path,
+        _temporary: Some(temporary),
+    })
+}
+
+/// Makes sure that the rows of a job are those that were indexed: its source where that is still
+/// there, and the copy, which is made again when it is gone.
+pub fn check(ctx: &mut Context, record: &JobRecord, folder: &JobFolder) -> CliResult<()> {
+    let Some(spool) = &record.reading.spool else {
+        return check_source(ctx, record);
+    };
+    let is_there = Input::of_path(&record.source) != Input::Stdin && record.source.exists();
+    if is_there {
+        check_source(ctx, record)?;
+    }
+    let path = rows_path(record, folder.path());
+    if !path.exists() {
+        copy_again(record, folder.path(), &mut |_| {})?;
+        return Ok(());
+    }
+    let found = hash(ctx, &path, spool.bytes)?;
+    if found == (spool.bytes, spool.hash.clone()) {
+        return Ok(());
+    }
+    let message = format!(
+        "the job's own copy of its rows, {}, was changed",
+        path.display()
+    );
+    let error = CliError::new(Exit::Input, "copy_changed", message);
+    Err(if is_there {
+        error.hint(format!("remove {}: it is made again", path.display()))
+    } else {
+        error.hint("import the source again as a job of its own, with --fresh")
+    })
+}
+
+fn check_source(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {
+    let (bytes, hash) = hash(ctx, &record.source, record.source_bytes)?;
+    prepare::same_bytes(record, &record.source, bytes, &hash)
+}
+
+fn hash(ctx: &mut Context, path: &Path, total: u64) -> CliResult<(u64, String)> {
+    let display = &mut ctx.display;
+    let found = source::file_hash(&Input::File(path.to_owned()), &mut |done| {
+        display.on_bytes(Mono::now(), done, total);
+    })?;
+    Ok(found)
+}
+
+/// Makes the copy of a job's rows again, from a source that must be the same.
+fn copy_again(
+    record: &JobRecord,
+    folder: &Path,
+    on_bytes: &mut dyn FnMut(u64),
+) -> CliResult<PathBuf> {
+    let input = Input::of_path(&record.source);
+    if record.reading.converted {
+        let message = "the rows were made from an export, and the job's copy of them is gone";
+        return Err(CliError::new(Exit::Input, "copy_gone", message)
+            .hint("import the export again as a job of its own"));
+    }
+    if input == Input::Stdin {
+        let message = "the rows came from stdin, and the job's copy of them is gone";
+        return Err(CliError::new(Exit::Input, "copy_gone", message)
+            .hint("import them again as a job of their own"));
+    }
+    let opened = source::copy(&input, record.reading.encoding, folder, on_bytes)?;
+    let (bytes, hash) = opened.origin.unwrap_or_default();
+    prepare::same_bytes(record, &record.source, bytes, &hash).inspect_err(|_| {
+        // A copy of other rows must not be taken for this job's.
+        let _other = std::fs::remove_file(&opened.rows);
+    })?;
+    Ok(opened.rows)
+}
+
+/// Removes the copy of a job that needs it no more: every row is settled well, and the source
+/// itself can be read again. What came from stdin cannot, and what was made from an export is not in
+/// it, so those copies stay with the job.
+pub fn release(record: &JobRecord, folder: &JobFolder) -> bool {
+    let from_file = Input::of_path(&record.source) != Input::Stdin;
+    let is_copy = record.reading.spool.is_some() && !record.reading.converted;
+    is_copy && from_file && std::fs::remove_file(rows_path(record, folder.path())).is_ok()
+}
+
+/// Says how a source is read, when that is not how most are.
+pub fn sentence(opened: &Opened, reading: &Reading, input: &Input, kept: &str) -> Option<String> {
+    let kept = match &opened.converted {
+        Some(_) => {
+            "the rows made from it are kept in a private copy (mode 0600) as long as the job"
+        }
+        None => kept,
+    };
+    let mut how = Vec::new();
+    match opened.packing {
+        Packing::None => {}
+        packed @ (Packing::Gzip | Packing::Zstd) => how.push(packed.as_str().to_owned()),
+    }
+    if opened.encoding != Encoding::Utf8 {
+        how.push(opened.encoding.to_string());
+    }
+    if reading.delimiter != crate::model::Delimiter::Comma {
+        how.push(format!("cells separated by {}", reading.delimiter.plural()));
+    }
+    let name = match input {
+        Input::Stdin => "stdin".to_owned(),
+        Input::File(path) => path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    };
+    let read = if how.is_empty() {
+        format!("reading {name}")
+    } else {
+        format!("reading {name} as {}", how.join(", "))
+    };
+    match (opened.spooled, how.is_empty()) {
+        (false, true) => None,
+        (false, false) => Some(read),
+        (true, _) => Some(format!("{read}; {kept}")),
+    }
+}
