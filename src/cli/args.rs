@@ -41,6 +41,8 @@ pub enum Command {
     Retry(Box<ContinueArgs>),
     /// Make a new ledger for a job whose ledger is damaged, and continue
     Recover(Box<RecoverArgs>),
+    /// Check a CSV without importing it: every problem with row, line, column and rule
+    Check(Box<CheckArgs>),
     /// Show the state of a job, also while it runs in another terminal
     Status(StatusArgs),
     /// List jobs, or remove one
@@ -82,6 +84,52 @@ pub struct ImportArgs {
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("check_org").args(["org_id", "org_external_id"]))]
+pub struct CheckArgs {
+    /// The CSV of users
+    #[arg(value_name = "CSV")]
+    pub file: PathBuf,
+    /// As it will be imported with: every row goes into the organization with this id
+    #[arg(long, value_name = "ID")]
+    pub org_id: Option<String>,
+    /// As it will be imported with: every row goes into the organization with this external id
+    #[arg(long, value_name = "ID")]
+    pub org_external_id: Option<String>,
+    /// As it will be imported with: rows that name no organization fail
+    #[arg(long)]
+    pub require_membership: bool,
+    /// Read the file as an export of this product, with this profile of your own, or as it is
+    /// [default: auto, by its header]
+    #[arg(
+        long,
+        value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
+    )]
+    pub profile: Option<String>,
+    /// A column of the file under its known name; repeatable [default: by name]
+    #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_map)]
+    pub map: Vec<Rename>,
+    /// What separates cells: `,`, `;`, `|` or `tab` [default: found out]
+    #[arg(long, value_name = "CHAR", value_parser = parse_delimiter)]
+    pub delimiter: Option<Delimiter>,
+    /// How the file writes characters [default: found out]
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub encoding: Option<EncodingArg>,
+    /// Write a copy with safe repairs to this new file, and list every one of them
+    #[arg(long, value_name = "FILE", conflicts_with = "map")]
+    pub fix: Option<PathBuf>,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Write every problem to this file (mode 0600), as CSV
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write it as JSON lines instead
+    #[arg(long, requires = "out")]
+    pub jsonl: bool,
 }
 
 /// What gives way when the events file cannot keep up.
@@ -264,6 +312,9 @@ pub struct TuningArgs {
     #[arg(long, value_name = "FACTOR", hide = true, default_value_t = 1.0,
           value_parser = parse_time_scale)]
     pub time_scale: f64,
+    /// Starts workers from this file instead of this very program; for tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub worker_program: Option<PathBuf>,
 }
 
 /// Where jobs live.
@@ -555,7 +606,9 @@ mod tests {
             "import a.csv --chunk-size 0",
             "import a.csv --chunk-size 1001",
             "import a.csv --workers 0",
-            "check a.csv",
+            "check a.csv --jsonl",
+            "check a.csv --org-id a --org-external-id b",
+            "check a.csv --target workos",
             "undo x",
             "verify",
             "status --watch --json",

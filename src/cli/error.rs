@@ -267,10 +267,10 @@ impl From<SourceError> for CliError {
             SourceError::Read(_) | SourceError::Spill(_) | SourceError::Spool(_) => Exit::Disk,
             // The file may be right: two things were asked for that exclude each other.
             SourceError::OrganizationColumns { .. }
-            | SourceError::HashParameters { .. }
-            | SourceError::BesideNothing { .. }
             | SourceError::MapColumnMissing { .. }
-            | SourceError::EncodingContradicted { .. } => Exit::Usage,
+            | SourceError::EncodingContradicted { .. }
+            | SourceError::HashParameters { .. }
+            | SourceError::BesideNothing { .. } => Exit::Usage,
             _ => Exit::Input,
         };
         let place = error.place();

@@ -6,8 +6,9 @@ use super::desk::{self, Listed};
 use super::error::CliResult;
 use super::exit::Exit;
 use super::opening::ReadingAsk;
-use super::prepare::{self, Reader};
+use super::prepare::Reader;
 use super::resolve::{self, Place};
+use super::{check, prepare};
 use super::{identity, resume, run};
 use crate::ledger::{Checkpoints, JobRecord, Ledger, NewFolder, job_name_for};
 use crate::model::{JobOptions, TargetKind};
@@ -164,11 +165,20 @@ fn dry_run(
         kept: "its text is kept in a temporary folder during this run",
     };
     let indexed = prepare::index(ctx, reader, &options)?;
+    let report = check::report_of(indexed.rows_path(), indexed.index(), &options)?;
     let count = u64::from(indexed.rows());
     let admission = run::admit(ctx, &args.tuning, &options, count, true)?;
     let ledger = folder.path().join("ledger");
     let rows = indexed.rows_path().to_owned();
     let new = prepare::new_job("dry-run", options, indexed);
     Ledger::create(&ledger, &new)?;
-    run::rehearse(ctx, &args.tuning, (&new.record, &rows), &ledger, admission)
+    let problems = check::groups_of(&report);
+    run::rehearse(
+        ctx,
+        &args.tuning,
+        (&new.record, &rows),
+        &ledger,
+        problems,
+        admission,
+    )
 }

@@ -8,6 +8,7 @@
 //! `run.rs` for the one call that runs a job; a file per command.
 
 pub mod args;
+mod check;
 mod context;
 mod desk;
 pub mod error;
@@ -32,7 +33,7 @@ mod run;
 mod status;
 mod stop;
 
-use crate::model::Mono;
+use crate::model::{Mono, crash};
 use crate::report::{Screen, screen};
 use crate::{sandbox, worker};
 use args::{Cli, Command, TuningArgs};
@@ -44,8 +45,20 @@ use exit::Exit;
 use resolve::Env;
 use std::process::ExitCode;
 
+/// Says that this process crashed, and what a person does then.
+fn crashed(place: &str) -> String {
+    format!(
+        "error: userferry stopped itself at {place}: a bug\n\
+         hint: what was committed is kept; if a job was running, `userferry resume` goes on with \
+         it. Please report the place above"
+    )
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    crash::end_on_panic(crashed);
+    crash::leave_no_core();
+    resolve::take_name();
     let started = Mono::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -92,6 +105,7 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
         Command::Retry(args) => resume::retry(&mut of_run(&args.tuning), &args),
         Command::Recover(args) => recover::run(&mut of_run(&args.tuning), &args),
+        Command::Check(args) => check::run(&quiet(), &args),
         Command::Status(args) => status::run(&quiet(), &args),
         Command::Jobs(args) => jobs::run(&quiet(), &args),
         Command::Results(args) => outcomes::results(&quiet(), &args),
@@ -131,6 +145,7 @@ impl Command {
             Self::Resume(_) => "resume",
             Self::Retry(_) => "retry",
             Self::Recover(_) => "recover",
+            Self::Check(_) => "check",
             Self::Status(_) => "status",
             Self::Jobs(_) => "jobs",
             Self::Results(_) => "results",
@@ -147,6 +162,7 @@ impl Command {
             Self::Import(args) => args.tuning.json,
             Self::Resume(args) | Self::Retry(args) => args.tuning.json,
             Self::Recover(args) => args.tuning.json,
+            Self::Check(args) => args.json,
             Self::Status(args) => args.json,
             Self::Jobs(_)
             | Self::Results(_)

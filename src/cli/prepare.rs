@@ -26,6 +26,11 @@ pub struct Indexed {
 }
 
 impl Indexed {
+    /// Returns what the one pass told.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Returns how many rows the source has.
     pub fn rows(&self) -> u32 {
         self.index.rows
@@ -114,8 +119,8 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     for warning in &indexed.index.warnings {
         ctx.say(&format!("warning: {warning}"));
     }
-    if indexed.index.followers_differing > 0 {
-        let rows = words::counted(u64::from(indexed.index.followers_differing), "row");
+    if !indexed.index.differing.is_empty() {
+        let rows = words::counted(indexed.index.differing.len() as u64, "row");
         ctx.say(&format!(
             "note: {rows} repeat an email with other user fields; the values of the lowest \
                  row count"

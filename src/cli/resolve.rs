@@ -13,6 +13,7 @@ use crate::coordinator::Tuning;
 use crate::model::escape::shown;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, TargetKind};
 use crate::source::profile::{self, Beside, Parameters, Profile, ProfileChoice};
+use crate::source::rules::org_id_fault;
 use crate::source::{self, Input};
 use secrecy::SecretString;
 use std::io::{IsTerminal as _, Read as _};
@@ -126,6 +127,15 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// Returns the command line of this process without some of its flags, as a shell takes it.
+pub fn command_without(flags: &[&str]) -> String {
+    let words = std::env::args_os().skip(1);
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    let kept = words.filter(|word| !flags.contains(&word.as_str()));
+    let quoted: Vec<String> = kept.map(|word| quoted(&word)).collect();
+    format!("userferry {}", quoted.join(" "))
+}
+
 /// Makes a path absolute without asking the disk.
 pub fn absolute(path: &Path) -> CliResult<PathBuf> {
     std::path::absolute(path).map_err(|error| {
@@ -140,12 +150,26 @@ pub fn absolute(path: &Path) -> CliResult<PathBuf> {
     })
 }
 
-/// Returns this program's own path: what workers and sandboxes are started from.
+/// This very program, whatever stands at its path by now: an upgrade under way must not mix builds.
+const ITSELF: &str = "/proc/self/exe";
+
+/// Returns what workers and sandboxes are started from.
 pub fn program() -> CliResult<PathBuf> {
+    if cfg!(target_os = "linux") && Path::new(ITSELF).exists() {
+        return Ok(PathBuf::from(ITSELF));
+    }
     std::env::current_exe().map_err(|error| {
         let message = format!("this program cannot find itself to start workers: {error}");
         CliError::new(Exit::Internal, "program", message)
     })
+}
+
+/// Names this process after the program: one that was started from [`ITSELF`] is called `exe`.
+pub fn take_name() {
+    if cfg!(target_os = "linux") {
+        // Only what `ps` and `top` show depends on it.
+        let _without = std::fs::write("/proc/self/comm", "userferry");
+    }
 }
 
 /// Makes a private folder that vanishes with the value.
@@ -342,16 +366,18 @@ fn own_profile(path: &Path) -> CliResult<Profile> {
 
 /// Returns the single organization the arguments name, if any.
 pub fn org_mode(args: &IdentityArgs) -> CliResult<Option<OrgMode>> {
-    let key = match (&args.org_id, &args.org_external_id) {
-        (Some(id), _) => OrgKey::Id(id.trim().to_owned()),
-        (None, Some(id)) => OrgKey::External(id.trim().to_owned()),
+    let (option, key) = match (&args.org_id, &args.org_external_id) {
+        (Some(id), _) => ("--org-id", OrgKey::Id(id.trim().to_owned())),
+        (None, Some(id)) => ("--org-external-id", OrgKey::External(id.trim().to_owned())),
         (None, None) => return Ok(None),
     };
     if key.as_str().is_empty() {
-        return Err(CliError::usage(
-            "empty_org",
-            "--org-id and --org-external-id cannot be empty",
-        ));
+        let words = format!("{option} cannot be empty");
+        return Err(CliError::usage("empty_org", words));
+    }
+    if let Some(fault) = org_id_fault(key.as_str()) {
+        let words = format!("{option}: {fault}");
+        return Err(CliError::usage("bad_org", words));
     }
     let name = args.org_name.as_ref().map(|name| name.trim().to_owned());
     let name = name.filter(|name| !name.is_empty());
@@ -443,6 +469,29 @@ mod tests {
         .unwrap();
         assert_eq!(workos.base_url.as_deref(), Some(WORKOS_ORIGIN));
         assert!(!workos.create_orgs);
+    }
+
+    #[test]
+    fn an_organization_on_the_command_line_is_one_that_can_be_asked_for() {
+        let long = "x".repeat(129);
+        for bad in ["", " ", ".", "..", "a\nb", &long] {
+            for by_id in [true, false] {
+                let id = Some(bad.to_owned());
+                let args = IdentityArgs {
+                    org_id: id.clone().filter(|_| by_id),
+                    org_external_id: id.filter(|_| !by_id),
+                    ..IdentityArgs::default()
+                };
+                let error = org_mode(&args).unwrap_err();
+                assert_eq!(error.exit(), Exit::Usage, "{bad:?}");
+                let option = if by_id {
+                    "--org-id"
+                } else {
+                    "--org-external-id"
+                };
+                assert!(error.rendered().contains(option), "{}", error.rendered());
+            }
+        }
     }
 
     #[test]

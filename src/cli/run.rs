@@ -11,14 +11,17 @@ use super::stop;
 use super::{desk, key};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
-    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot,
+    Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
 };
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::plan::{Plan, PlanFacts};
+use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
+use crate::target::proxy::proxy_for;
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -111,6 +114,9 @@ fn run_locked(
         rows: opening::rows_path(&job.record, job.folder.path()),
     };
     let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
+    if let Some(proxy) = proxy_for(&config.base_url) {
+        ctx.say(&format!("requests go through the proxy {proxy}"));
+    }
     job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
@@ -127,6 +133,7 @@ fn run_locked(
     let resume = place.command("resume", job.folder.name());
     let ledger = job.folder.ledger_path();
     let shown = Shown {
+        plan: None,
         job: Some(job.folder.name()),
         resume: Some(resume),
         target: job.record.options.target,
@@ -145,6 +152,7 @@ pub fn rehearse(
     args: &TuningArgs,
     (record, rows): (&JobRecord, &Path),
     path: &Path,
+    problems: Vec<ProblemGroup>,
     admission: Admission,
 ) -> CliResult<Exit> {
     let mut ledger = Ledger::open(path)?;
@@ -164,7 +172,17 @@ pub fn rehearse(
     ledger.begin_run(&Holder::current())?;
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
+    let plan = Plan::new(PlanFacts {
+        rows: &end.rows,
+        memberships: &end.memberships,
+        organizations: &end.organizations,
+        limits: config.tuning.limits,
+        concurrency: config.tuning.concurrency,
+        problems,
+        next: resolve::command_without(&["--dry-run", "--json"]),
+    });
     let shown = Shown {
+        plan: Some(plan),
         job: None,
         resume: None,
         target: record.options.target,
@@ -227,7 +245,10 @@ fn config(
 ) -> CliResult<RunConfig> {
     Ok(RunConfig {
         job: record.name.clone(),
-        program: resolve::program()?,
+        program: match &args.worker_program {
+            Some(program) => program.clone(),
+            None => resolve::program()?,
+        },
         source: way.rows,
         columns: record.columns.clone(),
         options: record.options.clone(),
@@ -293,6 +314,8 @@ fn stored_snapshot(folder: &JobFolder, at_hand: RunSnapshot) -> RunSnapshot {
 
 /// What names a run in its summary.
 struct Shown<'a> {
+    /// What a dry run found.
+    plan: Option<Plan>,
     job: Option<&'a str>,
     resume: Option<String>,
     target: TargetKind,
@@ -320,6 +343,10 @@ fn conclude(
         failures: desk::failures_of(shown.ledger, &end.rows),
         snapshot: &end.snapshot,
     });
+    // A run that was stopped counted only a part.
+    if end.snapshot.state == RunState::Completed {
+        summary.plan.clone_from(&shown.plan);
+    }
     if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
         let events = words::counted(*dropped, "event");
         ctx.say(&format!(

@@ -5,8 +5,9 @@ use super::core::{Core, CoreConfig, Effect, Event, state_of};
 use super::signals::Signals;
 use crate::ledger::writer::{Request, Writer, WriterError};
 use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
-use crate::model::clock::wall_ms;
+use crate::model::clock::{slept, wall_ms};
 use crate::model::event::RunEvent;
+use crate::model::plant;
 use crate::model::rng::entropy;
 use crate::model::{Mono, ServerMs, WorkerId};
 use crate::pace::Pacer;
@@ -17,6 +18,7 @@ use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -29,6 +31,9 @@ const BATCH_MAX: usize = 512;
 /// A real run asks for the next chunk when fewer rows than a worker can have in flight are left;
 /// a dry run finishes a row in microseconds and needs more of them at hand.
 const DRY_PREFETCH_ROWS: u32 = 2000;
+
+/// Shorter sleeps do no harm, and two clocks are never read at the very same time.
+const SLEEP_MIN: Duration = Duration::from_millis(500);
 
 type Reply = (u64, Result<CommitReply, Arc<LedgerError>>);
 
@@ -79,6 +84,7 @@ fn core_config(config: &RunConfig) -> CoreConfig {
     CoreConfig {
         started: config.started,
         workers: config.tuning.workers,
+        concurrency: config.tuning.concurrency,
         limits: config.tuning.limits,
         create_orgs: config.options.create_orgs,
         dry_run: config.dry_run,
@@ -101,6 +107,8 @@ struct Driver<'a> {
     /// Events that performing effects gave rise to.
     own: Vec<Event>,
     paced: (bool, bool),
+    /// How long the machine has slept since it was started, as of the last look.
+    slept: Duration,
 }
 
 impl<'a> Driver<'a> {
@@ -139,6 +147,7 @@ impl<'a> Driver<'a> {
                 })
                 .ok(),
             own: Vec::new(),
+            slept: slept(),
             config,
         }
     }
@@ -175,6 +184,7 @@ impl<'a> Driver<'a> {
             Some((worker, input)) = self.inbox.recv() => events.push(event_of_input(worker, input)),
             () = tokio::time::sleep(wait) => events.push(Event::Tick),
         }
+        self.notice_sleep(events);
         while events.len() < BATCH_MAX {
             if let Ok(reply) = self.replies.try_recv() {
                 events.push(event_of_reply(reply));
@@ -183,6 +193,16 @@ impl<'a> Driver<'a> {
             } else {
                 break;
             }
+        }
+    }
+
+    /// A machine that slept says so before anything that happened since.
+    fn notice_sleep(&mut self, events: &mut Vec<Event>) {
+        let total = slept();
+        let since = total.saturating_sub(self.slept);
+        if since >= SLEEP_MIN {
+            self.slept = total;
+            events.insert(0, Event::Slept(since));
         }
     }
 
@@ -230,6 +250,8 @@ impl<'a> Driver<'a> {
                 }
             }
             Effect::Emit(event) => {
+                let crashes = plant::is(101) && matches!(event, RunEvent::Settled(_));
+                assert!(!crashes, "planted: {event:?}");
                 if let RunEvent::WorkerGone { worker, .. } = &event {
                     self.workers.remove(worker);
                 }

@@ -256,11 +256,14 @@ impl<'a> Work<'a> {
         while let Some(row) = pair.filter(|_| membership_id.is_none()) {
             let settled =
                 rows::find(self.conn, row)?.ok_or_else(|| missing(row, "is not settled"))?;
-            membership_id = settled
-                .membership
-                .filter(|membership| membership.state != MembershipState::Failed)
-                .and_then(|membership| membership.id);
+            membership_id = membership_of(&settled);
             pair = self.previous_pair(row)?.filter(|lower| *lower < row);
+        }
+        // After a retry a higher row may have made the membership that this one is for.
+        let mut pair = self.next_pair(ask.row)?;
+        while let Some(row) = pair.filter(|_| membership_id.is_none()) {
+            membership_id = rows::find(self.conn, row)?.and_then(|row| membership_of(&row));
+            pair = self.next_pair(row)?.filter(|higher| *higher > row);
         }
         Ok(FollowerFacts {
             row: ask.row,
@@ -275,6 +278,16 @@ impl<'a> Work<'a> {
             .prepare_cached("SELECT previous_pair FROM follower WHERE row = ?1")?;
         let found: Option<Option<u32>> = read.query_row([row.0], |row| row.get(0)).optional()?;
         Ok(found.flatten().map(RowNumber))
+    }
+
+    /// Returns the next higher row with the same user and organization.
+    fn next_pair(&self, row: RowNumber) -> Result<Option<RowNumber>, Fault> {
+        let mut read = self.conn.prepare_cached(
+            "SELECT row FROM follower WHERE previous_pair = ?1
+             AND leader = coalesce((SELECT leader FROM follower WHERE row = ?1), ?1)",
+        )?;
+        let found: Option<u32> = read.query_row([row.0], |row| row.get(0)).optional()?;
+        Ok(found.map(RowNumber))
     }
 
     fn settle(&mut self, outcomes: &[RowOutcome]) -> Result<(), Fault> {
@@ -473,4 +486,11 @@ pub(super) fn verify(conn: &Connection, known: &Known) -> Result<(), Fault> {
             "chunk {id} is stored as having {stored} settled rows, and has {counted}"
         )),
     }
+}
+/// Returns the membership a settled row has.
+fn membership_of(outcome: &RowOutcome) -> Option<String> {
+    let membership = outcome.membership.as_ref();
+    membership
+        .filter(|membership| membership.state != MembershipState::Failed)
+        .and_then(|membership| membership.id.clone())
 }

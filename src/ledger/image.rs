@@ -18,7 +18,9 @@ pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> 
     let leases = leases(conn, known, &chunks)?;
     let remaining = remaining(conn, &chunks, &leases)?;
     let followers = followers(conn, &chunks, &remaining)?;
-    let fates = fates(conn, known, &chunks, &followers)?;
+    let leaders = open_leaders(conn, &chunks, &remaining)?;
+    let fates = fates(conn, known, &chunks, (&followers, &leaders))?;
+    let carry = carry(conn, &followers, &leaders)?;
     let complete = chunks
         .iter()
         .filter(|chunk| chunk.is_complete())
@@ -30,7 +32,7 @@ pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> 
         remaining,
         followers,
         fates,
-        carry: carry(conn)?,
+        carry,
         orgs: orgs(conn)?,
         sentinels: sentinels(conn)?,
         every_org_intent: job.record.rebuilt_from,
@@ -191,6 +193,33 @@ fn followers(
     Ok(followers)
 }
 
+/// Leaders that were leased or settled before and have no outcome: a retry opened them, or a crash
+/// left them. Their followers may be ahead of them.
+fn open_leaders(
+    conn: &Connection,
+    chunks: &[Counted],
+    remaining: &BTreeMap<ChunkId, Vec<RowNumber>>,
+) -> Result<BTreeSet<RowNumber>, Fault> {
+    let mut read = conn.prepare_cached(
+        "SELECT DISTINCT leader FROM follower WHERE leader >= ?1 AND leader < ?2",
+    )?;
+    let mut leaders = BTreeSet::new();
+    for chunk in chunks {
+        let Some(open) = remaining.get(&chunk.spec.id) else {
+            continue;
+        };
+        let range = chunk.range();
+        let mut found = read.query((range.start, range.end))?;
+        while let Some(row) = found.next()? {
+            let leader = RowNumber(row.get(0)?);
+            if open.binary_search(&leader).is_ok() {
+                leaders.insert(leader);
+            }
+        }
+    }
+    Ok(leaders)
+}
+
 /// Users of the last rows that have one.
 fn sentinels(conn: &Connection) -> Result<Vec<String>, Fault> {
     let mut read = conn.prepare_cached(
@@ -200,13 +229,13 @@ fn sentinels(conn: &Connection) -> Result<Vec<String>, Fault> {
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// How settled rows of waiting groups bear on those that wait. A row of a chunk in which nothing
+/// How settled rows of groups with an open row bear on those that wait. A row of a chunk in which nothing
 /// is settled costs no query.
 fn fates(
     conn: &Connection,
     known: &Known,
     chunks: &[Counted],
-    followers: &[FollowerImage],
+    (followers, open_leaders): (&[FollowerImage], &BTreeSet<RowNumber>),
 ) -> Result<BTreeMap<RowNumber, GroupFate>, Fault> {
     let begun = |row: RowNumber| {
         let chunk = known
@@ -218,7 +247,8 @@ fn fates(
     };
     let mut members =
         conn.prepare_cached("SELECT row FROM follower WHERE leader = ?1 ORDER BY row")?;
-    let leaders: BTreeSet<RowNumber> = followers.iter().map(|f| f.follower.leader).collect();
+    let waited_for = followers.iter().map(|f| f.follower.leader);
+    let leaders: BTreeSet<RowNumber> = waited_for.chain(open_leaders.iter().copied()).collect();
     let mut fates = BTreeMap::new();
     for leader in leaders {
         let mut group = vec![leader];
@@ -280,7 +310,13 @@ pub(super) fn all_suspects(conn: &Connection, known: &Known) -> Result<Vec<RowNu
         .collect())
 }
 
-fn carry(conn: &Connection) -> Result<BTreeMap<RowNumber, Carry>, Fault> {
+/// Facts of earlier generations. A user that a follower made in its leader's place is the user of
+/// the leader, who goes first.
+fn carry(
+    conn: &Connection,
+    followers: &[FollowerImage],
+    open_leaders: &BTreeSet<RowNumber>,
+) -> Result<BTreeMap<RowNumber, Carry>, Fault> {
     let mut read = conn.prepare_cached(
         "SELECT row, user_id, user_origin, suspect FROM carry AS c
          WHERE NOT EXISTS (SELECT 1 FROM outcome WHERE row = c.row)",
@@ -293,6 +329,15 @@ fn carry(conn: &Connection) -> Result<BTreeMap<RowNumber, Carry>, Fault> {
             suspect: row.get(3)?,
         };
         carry.insert(RowNumber(row.get(0)?), facts);
+    }
+    for FollowerImage { follower } in followers {
+        let made = carry
+            .get(&follower.row)
+            .and_then(|facts| facts.user.clone());
+        if let Some(user) = made.filter(|_| open_leaders.contains(&follower.leader)) {
+            let leader = carry.entry(follower.leader).or_default();
+            leader.user.get_or_insert(user);
+        }
     }
     Ok(carry)
 }

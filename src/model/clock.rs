@@ -4,6 +4,7 @@
     reason = "this module is the door to the clocks"
 )]
 
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,10 +19,7 @@ pub struct Mono(pub u64);
 impl Mono {
     /// Reads the clock. Only driver loops call this; decisions take the instant as an argument.
     pub fn now() -> Self {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-        Self(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+        Self(read(ClockId::Monotonic))
     }
 
     /// Returns this instant moved into the future.
@@ -40,6 +38,22 @@ impl Mono {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+}
+
+/// Returns how long this machine has slept since it was started: its monotonic clock stands still
+/// meanwhile, the one since boot does not. Always zero where the system has no such clock.
+pub fn slept() -> Duration {
+    #[cfg(target_os = "linux")]
+    return Duration::from_nanos(read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic)));
+    #[cfg(not(target_os = "linux"))]
+    Duration::ZERO
+}
+
+fn read(clock: ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// Returns a duration in whole nanoseconds, saturating.

@@ -19,6 +19,7 @@
 //! `docs/ARCHITECTURE.md`.
 
 pub mod clock;
+pub mod crash;
 pub mod escape;
 pub mod event;
 pub mod job;

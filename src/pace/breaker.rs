@@ -147,8 +147,7 @@ impl Breaker {
             .min(PROBE_MAX);
         outage.probes = outage.probes.saturating_add(1);
         outage.probe_at = Some(now.after(wait.mul_f64(scale)));
-        self.writes = Health::default();
-        self.reads = Health::default();
+        self.pardon();
     }
 
     /// Takes a probe's good result: requests may flow, the outage is on probation.
@@ -157,6 +156,12 @@ impl Breaker {
             outage.open = false;
             outage.probe_at = None;
         }
+    }
+
+    /// Forgets bad answers: a look at the target showed that they were meant for their rows.
+    pub fn pardon(&mut self) {
+        self.writes = Health::default();
+        self.reads = Health::default();
     }
 
     fn prove(&mut self, class: RequestClass, ok: u32) {
@@ -218,6 +223,19 @@ mod tests {
         assert!(breaker.out_since().is_some());
         breaker.on_samples(Mono(2), RequestClass::Write, 1, 0);
         assert_eq!(breaker.out_since(), None);
+    }
+
+    #[test]
+    fn what_was_pardoned_opens_nothing() {
+        let mut breaker = Breaker::new(1.0);
+        for _ in 0..9 {
+            assert!(!breaker.on_samples(Mono(0), RequestClass::Write, 0, 1));
+        }
+        breaker.pardon();
+        for _ in 0..9 {
+            assert!(!breaker.on_samples(Mono(0), RequestClass::Write, 0, 1));
+        }
+        assert!(breaker.on_samples(Mono(0), RequestClass::Write, 0, 1));
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub enum ToWorker {
         /// Echoed in the answer.
         nonce: u32,
     },
+    /// The machine has slept: connections are dead, and so is what was under way on them.
+    Woke,
     /// Start no new row; finish the started ones; say so.
     Drain,
 }
@@ -91,6 +93,7 @@ impl std::fmt::Debug for ToWorker {
             Self::CreateOrg { .. } => "CreateOrg",
             Self::Alive { .. } => "Alive",
             Self::Ping { .. } => "Ping",
+            Self::Woke => "Woke",
             Self::Drain => "Drain",
         };
         f.write_str(name)

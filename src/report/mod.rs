@@ -12,6 +12,8 @@
 
 pub mod events;
 pub mod outfile;
+pub mod plan;
+pub mod problems;
 pub mod progress;
 pub mod reasons;
 pub mod rejects;

@@ -1,5 +1,6 @@
 //! The summary: one stable object for scripts, a short table for people, from the same facts.
 
+use super::plan::Plan;
 use super::words;
 use crate::ledger::{FailureGroup, RunSnapshot, RunState};
 use crate::model::tally::OrgCacheTally;
@@ -74,6 +75,9 @@ pub struct Summary {
     pub rows_per_s: f64,
     /// Why rows of the job failed or were parked, by code.
     pub failures: Failures,
+    /// What a real run would take; only of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
     /// What stopped the run; absent unless its state is `failed` or `paused`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
@@ -176,6 +180,7 @@ impl Summary {
             elapsed_s,
             rows_per_s,
             failures: Failures(facts.failures),
+            plan: None,
             error: None,
             exit: None,
         }
@@ -223,6 +228,9 @@ impl Summary {
         section(&mut out, "requests", r.total, &lines);
         failure_lines(&mut out, &self.failures.0);
         self.rate_line(&mut out);
+        if let Some(plan) = &self.plan {
+            out.push_str(&plan.text());
+        }
         out
     }
 

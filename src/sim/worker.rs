@@ -192,7 +192,8 @@ impl SimWorker {
     /// Takes a message of its coordinator.
     pub fn hear(&mut self, now: Mono, message: ToWorker, plan: &Plan, out: &mut Vec<Out>) {
         match message {
-            ToWorker::Hello(_) => {}
+            // Hellos are said by the stage, and nobody sleeps on it.
+            ToWorker::Hello(_) | ToWorker::Woke => {}
             ToWorker::Probe { probe, sentinels } => {
                 let probing = Probing {
                     number: probe,

@@ -45,10 +45,10 @@ impl<'a> Cells<'a> {
         (!value.trim().is_empty()).then_some(value)
     }
 
-    /// Returns every cell, unescaped, in the order of the columns.
-    pub(super) fn all(&self) -> csv::StringRecord {
+    /// Puts every cell, unescaped and in the order of the columns, in place of what `all` holds.
+    pub(super) fn fill(&self, all: &mut csv::StringRecord) {
+        all.clear();
         let count = self.columns.plan.as_ref().map_or(0, |plan| plan.len());
-        let mut all = csv::StringRecord::with_capacity(self.text.len(), count);
         match &self.columns.plan {
             None => {
                 for raw in self.fields.raw(self.text) {
@@ -61,6 +61,5 @@ impl<'a> Cells<'a> {
                 }
             }
         }
-        all
     }
 }

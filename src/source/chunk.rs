@@ -26,6 +26,14 @@ pub struct CsvRecord {
     pub fields: csv::StringRecord,
 }
 
+impl CsvRecord {
+    /// Returns why its profile leaves it out, if it does.
+    pub fn left_out(&self, columns: &Columns) -> Option<&str> {
+        let reason = self.fields.get(columns.skip?)?.trim();
+        (!reason.is_empty()).then_some(reason)
+    }
+}
+
 /// Reads a chunk with `pread`, checks its hash, and returns its records in order, their cells at
 /// the positions of `columns`.
 pub fn read_chunk(
@@ -34,20 +42,40 @@ pub fn read_chunk(
     columns: &Columns,
 ) -> Result<Vec<CsvRecord>, SourceError> {
     let bytes = read_bytes(file, spec)?;
-    let mut raw = records(&bytes, spec, columns.delimiter);
     let mut out = Vec::new();
+    each_record(&bytes, spec, columns, &mut |record| {
+        out.push(record.clone());
+        Ok::<(), SourceError>(())
+    })?;
+    Ok(out)
+}
+
+/// Calls `visit` with every record of a chunk in order; one record's memory serves them all.
+/// `bytes` is what [`read_bytes`] returned for `spec`.
+pub(super) fn each_record<E: From<SourceError>>(
+    bytes: &[u8],
+    spec: &ChunkSpec,
+    columns: &Columns,
+    visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut raw = records(bytes, spec, columns.delimiter);
+    let mut open = CsvRecord {
+        number: spec.first_row,
+        line: spec.first_line,
+        fields: csv::StringRecord::with_capacity(256, columns.count),
+    };
+    let mut rows = 0;
     while let Some((record, fields)) = raw.next_with_fields() {
         let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;
-        out.push(CsvRecord {
-            number: record.number,
-            line: record.line,
-            fields: Cells::new(text, fields, columns).all(),
-        });
+        (open.number, open.line) = (record.number, record.line);
+        Cells::new(text, fields, columns).fill(&mut open.fields);
+        visit(&open)?;
+        rows += 1;
     }
-    if out.len() == spec.rows as usize {
-        Ok(out)
+    if rows == spec.rows {
+        Ok(())
     } else {
-        Err(changed(spec))
+        Err(changed(spec).into())
     }
 }
 

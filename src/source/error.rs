@@ -47,6 +47,9 @@ pub enum SourceError {
     /// The sorted runs of a large index cannot be written to the temporary folder, or read back.
     #[error("cannot use a temporary file while indexing")]
     Spill(#[source] std::io::Error),
+    /// The copy of the source cannot be written, or read back.
+    #[error("cannot use the copy of the source in the job's folder")]
+    Spool(#[source] std::io::Error),
     /// A folder, a pipe, a device.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
@@ -252,9 +255,6 @@ pub enum SourceError {
         /// What gave it away.
         what: String,
     },
-    /// The private copy of a source cannot be written.
-    #[error("cannot write the private copy of the file")]
-    Spool(#[source] std::io::Error),
     /// A column that `--map` names is not in the file.
     #[error("no column is named {name}, which --map speaks of ({at})")]
     MapColumnMissing {
@@ -318,6 +318,7 @@ impl SourceError {
             Self::Open { .. } => "file_not_opened",
             Self::Read(_) => "file_not_read",
             Self::Spill(_) => "temporary_file",
+            Self::Spool(_) => "copy_not_written",
             Self::NotAFile { .. } => "not_a_regular_file",
             Self::Format { code, .. } => code,
             Self::HeaderMissing => "header_missing",
@@ -328,7 +329,6 @@ impl SourceError {
             Self::ColumnsNotBuilt { .. } => "columns_not_built",
             Self::Json { .. } => "json_broken",
             Self::JsonUnknown => "json_unknown",
-            Self::JsonNul { .. } => "nul_byte",
             Self::Hashes { .. } => "password_hashes",
             Self::HashParameters { .. } => "hash_parameters",
             Self::BesideNothing { .. } => "nothing_to_join",
@@ -342,9 +342,8 @@ impl SourceError {
             Self::EncodingContradicted { .. } => "encoding_contradicted",
             Self::Unpack { .. } => "unpack_failed",
             Self::UnpackedTooLarge { .. } => "unpacked_too_large",
-            Self::Spool(_) => "private_copy",
             Self::MapColumnMissing { .. } => "map_column_missing",
-            Self::Nul { .. } => "nul_byte",
+            Self::Nul { .. } | Self::JsonNul { .. } => "nul_byte",
             Self::FieldCount { .. } => "field_count",
             Self::RecordTooLong { .. } => "record_too_long",
             Self::BlankLines { .. } => "blank_lines_too_long",
@@ -356,24 +355,20 @@ impl SourceError {
     /// Returns what to do next, when there is something better than reading the message again.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Delimiter { .. }
+            | Self::EmailColumnMissing { .. }
+            | Self::MapColumnMissing { .. }
+            | Self::RecordTooLong { .. } => return Some(self.hint_with_names()),
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
+            Self::Spool(_) => "make room on the disk of the jobs' folder",
             Self::NotAFile { .. } => "name a CSV file on a local disk",
             Self::Format { .. } => "save it as CSV, packed with gzip or zstd if it must be packed",
             Self::HeaderMissing | Self::HeaderIsData { .. } => {
                 "write the column names in the first line, for example email,first_name,last_name"
             }
-            Self::Delimiter { found, .. } => {
-                return Some(format!("leave out --delimiter, or say --delimiter {found}"));
-            }
             Self::ColumnTwice { .. } => {
                 "rename or remove one of them; letter case, spaces, - and _ do not count"
-            }
-            Self::EmailColumnMissing { nearest, .. } => {
-                return Some(nearest.as_ref().map_or_else(
-                    || "name the column that holds the email addresses email".to_owned(),
-                    |name| format!("if {name} is the one, say --map '{name}=email'"),
-                ));
             }
             Self::ColumnsNotBuilt { .. } => {
                 "remove them from the file; nothing is read and then ignored"
@@ -413,22 +408,9 @@ impl SourceError {
             Self::EncodingContradicted { .. } => "leave out --encoding",
             Self::Unpack { .. } => "fetch or pack the file again",
             Self::UnpackedTooLarge { .. } => "unpack it yourself, look at it, and split it",
-            Self::Spool(_) => "make room on the disk, or name another folder with --checkpoints",
-            Self::MapColumnMissing { nearest, .. } => {
-                return Some(nearest.as_ref().map_or_else(
-                    || "--map 'THEIR NAME=known_column' takes a name of the header".to_owned(),
-                    |name| format!("did you mean {name}?"),
-                ));
-            }
             Self::Nul { .. } => "remove it; if the file is UTF-16, name it with --encoding",
             Self::FieldCount { .. } => {
                 "a cell with a comma, a quote or a line break must stand in quotes"
-            }
-            Self::RecordTooLong { quote, .. } => {
-                return Some(quote.as_ref().map_or_else(
-                    || "split or shorten that record".to_owned(),
-                    |at| format!("a quote opened at {at} is still open: close it there"),
-                ));
             }
             Self::BlankLines { .. } => "remove the blank lines",
             Self::TooManyRows { .. } => "split the file",
@@ -437,6 +419,31 @@ impl SourceError {
             }
         };
         Some(hint.to_owned())
+    }
+
+    /// Hints that name something of the file.
+    fn hint_with_names(&self) -> String {
+        match self {
+            Self::Delimiter { found, .. } => {
+                format!("leave out --delimiter, or say --delimiter {found}")
+            }
+            Self::EmailColumnMissing {
+                nearest: Some(name),
+                ..
+            } => format!("if {name} is the one, say --map '{name}=email'"),
+            Self::EmailColumnMissing { nearest: None, .. } => {
+                "name the column that holds the email addresses email".to_owned()
+            }
+            Self::MapColumnMissing {
+                nearest: Some(name),
+                ..
+            } => format!("did you mean {name}?"),
+            Self::RecordTooLong {
+                quote: Some(at), ..
+            } => format!("a quote opened at {at} is still open: close it there"),
+            Self::RecordTooLong { quote: None, .. } => "split or shorten that record".to_owned(),
+            _ => "--map 'THEIR NAME=known_column' takes a name of the header".to_owned(),
+        }
     }
 
     /// Returns where in the file, when there is one place.
@@ -535,6 +542,12 @@ impl SourceError {
             | Self::Spill(_)
             | Self::Spool(_)
             | Self::NotAFile { .. }
+            | Self::JsonUnknown
+            | Self::JsonNul { .. }
+            | Self::Json { .. }
+            | Self::Hashes { .. }
+            | Self::HashParameters { .. }
+            | Self::BesideNothing { .. }
             | Self::Format { .. }
             | Self::HeaderMissing
             | Self::NotText { .. }
@@ -543,12 +556,6 @@ impl SourceError {
             | Self::EncodingContradicted { .. }
             | Self::Unpack { .. }
             | Self::UnpackedTooLarge { .. }
-            | Self::Json { .. }
-            | Self::JsonUnknown
-            | Self::JsonNul { .. }
-            | Self::Hashes { .. }
-            | Self::HashParameters { .. }
-            | Self::BesideNothing { .. }
             | Self::Changed { .. } => {}
         }
     }

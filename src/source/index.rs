@@ -53,8 +53,9 @@ pub struct Index {
     pub chunks: Vec<ChunkSpec>,
     /// Rows that repeat a lower row's email, ascending.
     pub followers: Vec<Follower>,
-    /// How many of them differ from their leader in a user field (the leader's values count).
-    pub followers_differing: u32,
+    /// Those of them that differ from their leader in a user field (the leader's values count),
+    /// ascending.
+    pub differing: Vec<RowNumber>,
     /// Rows whose `external_id` belongs to a lower row with another email, ascending.
     pub conflicts: Vec<ExternalIdConflict>,
     /// `(org_key_hash, lowest row that gives this organization a name)`, sorted by hash.
@@ -158,7 +159,7 @@ impl<'a> Pass<'a> {
             &options.renames,
             &options.profile,
         )?;
-        let names = header::names(text, &fields);
+        let names = header::shown_names(text, &fields);
         window.advance(length);
         header.columns.header_bytes = window.offset();
         window.set_row(RowNumber(1));
@@ -286,7 +287,7 @@ impl<'a> Pass<'a> {
             columns: self.columns,
             chunks: self.chunks,
             followers: shared.followers,
-            followers_differing: shared.followers_differing,
+            differing: shared.differing,
             conflicts: shared.conflicts,
             org_names: self.org_names.finish(),
             warnings: self.warnings,

@@ -11,8 +11,10 @@
 //! [`index`](mod@index) for the one pass, [`rules`] for what makes a row fail.
 
 mod cells;
+pub mod check;
 pub mod chunk;
 pub mod error;
+pub mod fix;
 pub mod generate;
 pub mod header;
 pub mod index;
@@ -26,15 +28,18 @@ pub mod rules;
 mod sorter;
 mod window;
 
+pub use check::{CheckReport, Finding, check};
 pub use chunk::{CsvRecord, read_chunk};
 pub use error::{Place, SourceError};
+pub use fix::fix;
 pub use generate::{GenerateArgs, GenerateError, generate};
 pub use header::{Columns, known, same_name};
 pub use index::{Index, IndexOptions, build, file_hash};
 pub use open::{Ask, Input, Opened, Reencoder, SPOOL_FILE, copy, read};
 pub use records::{RawRecord, records};
 pub use row::{Credential, SourceRow, email_norm};
-pub use rules::{RowRules, parse_row};
+pub use rules::catalog::{Rule, Severity};
+pub use rules::{Problem, RowRules, parse_row};
 
 #[cfg(test)]
 mod fixtures;

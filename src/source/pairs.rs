@@ -44,8 +44,8 @@ pub(super) struct Repeats {
 pub(super) struct Shared {
     /// Rows that repeat a lower row's email, ascending.
     pub(super) followers: Vec<Follower>,
-    /// How many of them differ from their leader in a user field.
-    pub(super) followers_differing: u32,
+    /// Those of them that differ from their leader in a user field, ascending.
+    pub(super) differing: Vec<RowNumber>,
     /// Rows whose external id a lower row with another email uses, ascending.
     pub(super) conflicts: Vec<ExternalIdConflict>,
 }
@@ -273,7 +273,9 @@ impl Shared {
             let (email, row, org, user) = fact;
             match leader {
                 Some((same, lowest, _, its_user)) if same == email => {
-                    self.followers_differing += u32::from(user != its_user);
+                    if user != its_user {
+                        self.differing.push(RowNumber(row));
+                    }
                     let previous_pair = if org == 0 {
                         None
                     } else if joins(row) {
@@ -297,6 +299,7 @@ impl Shared {
             }
         }
         self.followers.sort_unstable_by_key(|follower| follower.row);
+        self.differing.sort_unstable();
         self.conflicts = conflicts;
         Ok(())
     }

@@ -3,14 +3,26 @@
 //! A message names row, line and column, what is wrong and what is allowed. It never holds an
 //! email, a name, a password, a hash or metadata: reports and ledgers keep it.
 
+pub mod catalog;
 mod email;
 mod metadata;
 mod password;
+mod problem;
 
 use super::row::org_of;
-use super::{Columns, CsvRecord, SourceRow, email_norm};
+use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
 use crate::model::escape::shown;
-use crate::model::{OrgKey, OrgMode, RowError};
+use crate::model::{OrgMode, RowError, RowNumber};
+use catalog::{
+    EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
+    EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID,
+    ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED,
+    ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
+};
+use problem::Broken;
+use std::borrow::Cow;
+
+pub use problem::{Problem, Problems};
 
 /// Every `password_hash_type` the target accepts.
 pub const HASH_TYPES: &[&str] = &[
@@ -26,8 +38,12 @@ pub const HASH_TYPES: &[&str] = &[
 /// Longest field in bytes; a longer one fails its row.
 pub const FIELD_BYTES_MAX: usize = 1 << 20;
 
-/// Longest `external_id` in characters: the higher of the target's two published limits.
+/// Longest `external_id` in characters: the higher of the target's two published limits, that of
+/// its machine-readable specification.
 const EXTERNAL_ID_CHARS_MAX: usize = 128;
+
+/// Longest `external_id` in characters according to the target's documentation.
+const EXTERNAL_ID_CHARS_DOCUMENTED: usize = 64;
 
 /// Longest role slug in characters.
 const ROLE_SLUG_CHARS_MAX: usize = 64;
@@ -42,22 +58,6 @@ pub struct RowRules {
     pub org_mode: OrgMode,
     /// Whether a row without an organization fails.
     pub require_membership: bool,
-}
-
-/// What a rule says when it is broken: a stable code, and the words after the place.
-#[derive(Debug, PartialEq, Eq)]
-struct Broken {
-    code: &'static str,
-    words: String,
-}
-
-impl Broken {
-    fn new(code: &'static str, words: impl Into<String>) -> Self {
-        Self {
-            code,
-            words: words.into(),
-        }
-    }
 }
 
 /// A record with the names of its columns.
@@ -79,200 +79,301 @@ impl<'a> Cells<'a> {
     }
 
     /// Returns a cell trimmed, `None` when it is blank.
-    fn some(&self, column: Option<usize>) -> Option<String> {
-        Some(self.get(column))
-            .filter(|cell| !cell.is_empty())
-            .map(str::to_owned)
-    }
-
-    /// Makes the error of a broken rule in `column`.
-    fn error(&self, column: &str, broken: &Broken) -> RowError {
-        let CsvRecord { number, line, .. } = self.record;
-        let message = format!(
-            "row {number}, line {line}, column {column}: {}",
-            broken.words
-        );
-        RowError::local(broken.code, message)
+    fn some(&self, column: Option<usize>) -> Option<&'a str> {
+        Some(self.get(column)).filter(|cell| !cell.is_empty())
     }
 }
 
-/// Reads one record; the error names row, line, column, what was found and what is allowed.
+/// A row as its cells say it, borrowed from the record. What a rule refused is left out.
+#[derive(Debug, Default)]
+pub struct ReadRow<'a> {
+    email: &'a str,
+    first_name: Option<&'a str>,
+    last_name: Option<&'a str>,
+    email_verified: Option<bool>,
+    external_id: Option<&'a str>,
+    credential: Option<Credential>,
+    metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    org_id: &'a str,
+    org_external_id: &'a str,
+    org_name: Option<&'a str>,
+    role_slugs: Vec<Cow<'a, str>>,
+}
+
+impl ReadRow<'_> {
+    /// Makes the row that is sent.
+    fn into_source(self, number: RowNumber, rules: &RowRules) -> SourceRow {
+        let (org, org_name) = match &rules.org_mode {
+            OrgMode::Single { key, name } => (Some(key.clone()), name.clone()),
+            OrgMode::Columns => (
+                org_of(self.org_id, self.org_external_id),
+                self.org_name.map(str::to_owned),
+            ),
+        };
+        let metadata = self.metadata.into_iter();
+        let role_slugs = self.role_slugs.into_iter();
+        SourceRow {
+            number,
+            email: self.email.to_owned(),
+            email_norm: email_norm(self.email),
+            first_name: self.first_name.map(str::to_owned),
+            last_name: self.last_name.map(str::to_owned),
+            email_verified: self.email_verified,
+            external_id: self.external_id.map(str::to_owned),
+            credential: self.credential,
+            metadata: metadata
+                .map(|(key, value)| (key.into_owned(), value.into_owned()))
+                .collect(),
+            org,
+            org_name,
+            role_slugs: role_slugs.map(Cow::into_owned).collect(),
+        }
+    }
+}
+
+/// Reads one record; the error is the first rule it breaks, and names row, line, column, what was
+/// found and what is allowed.
 pub fn parse_row(
     record: &CsvRecord,
     columns: &Columns,
     rules: &RowRules,
 ) -> Result<SourceRow, RowError> {
-    let cells = Cells { record, columns };
-    check_lengths(&cells)?;
-    let email = cells.get(Some(columns.email));
-    email::check(email).map_err(|broken| cells.error("email", &broken))?;
-    let verified = cells.get(columns.email_verified);
-    let email_verified = flag(verified).map_err(|broken| cells.error("email_verified", &broken))?;
-    let external_id = cells.some(columns.external_id);
-    if let Some(id) = &external_id {
-        check_external_id(id).map_err(|broken| cells.error("external_id", &broken))?;
+    let mut problems = Problems::default();
+    let row = judge(record, columns, rules, &mut problems);
+    match problems.error() {
+        Some(problem) => Err(problem.row_error(record)),
+        None => Ok(row.into_source(record.number, rules)),
     }
-    let metadata = metadata::read(cells.get(columns.metadata))
-        .map_err(|broken| cells.error("metadata", &broken))?;
-    let credential = password::read(
-        cells.raw(columns.password),
-        cells.get(columns.password_hash),
-        cells.get(columns.password_hash_type),
-    )
-    .map_err(|(column, broken)| cells.error(column, &broken))?;
-    let (org, org_name) = organization(&cells, rules)?;
-    let role_slugs = role_slugs(cells.get(columns.role_slugs))
-        .map_err(|broken| cells.error("role_slugs", &broken))?;
-    if org.is_none() {
-        check_without_organization(&cells, rules, &role_slugs)?;
-    }
-    Ok(SourceRow {
-        number: record.number,
-        email: email.to_owned(),
-        email_norm: email_norm(email),
-        first_name: cells.some(columns.first_name),
-        last_name: cells.some(columns.last_name),
-        email_verified,
-        external_id,
-        credential,
-        metadata,
-        org,
-        org_name,
-        role_slugs,
-    })
 }
 
-fn check_lengths(cells: &Cells<'_>) -> Result<(), RowError> {
+/// Holds one record against every rule of a row. What it breaks is added to `problems`.
+pub fn judge<'a>(
+    record: &'a CsvRecord,
+    columns: &'a Columns,
+    rules: &RowRules,
+    problems: &mut Problems,
+) -> ReadRow<'a> {
+    let cells = Cells { record, columns };
+    if !lengths_fit(&cells, problems) {
+        return ReadRow::default();
+    }
+    let mut row = ReadRow {
+        email: email::judge(cells.get(Some(columns.email)), problems),
+        first_name: cells.some(columns.first_name),
+        last_name: cells.some(columns.last_name),
+        ..ReadRow::default()
+    };
+    let verified = flag(cells.get(columns.email_verified));
+    row.email_verified = problems.value("email_verified", verified).flatten();
+    row.external_id = cells.some(columns.external_id);
+    if let Some(id) = row.external_id {
+        judge_external_id(id, problems);
+    }
+    let metadata = metadata::read(cells.get(columns.metadata));
+    row.metadata = problems.value("metadata", metadata).unwrap_or_default();
+    judge_pairs(row.metadata.len(), problems);
+    row.credential = password::judge(
+        &password::PasswordCells {
+            password: cells.raw(columns.password),
+            hash: cells.get(columns.password_hash),
+            kind: cells.get(columns.password_hash_type),
+        },
+        problems,
+    );
+    let slugs = role_slugs(cells.get(columns.role_slugs));
+    judge_organization(&cells, rules, &mut row, problems);
+    row.role_slugs = problems.value("role_slugs", slugs).unwrap_or_default();
+    judge_without_organization(rules, &row, problems);
+    row
+}
+
+/// A giant cell is the only thing that is told of its row: nothing else looks at it.
+fn lengths_fit(cells: &Cells<'_>, problems: &mut Problems) -> bool {
+    if cells.record.fields.as_slice().len() <= FIELD_BYTES_MAX {
+        return true;
+    }
     let too_long = |cell: &str| cell.len() > FIELD_BYTES_MAX;
     let Some(column) = cells.record.fields.iter().position(too_long) else {
-        return Ok(());
+        return true;
     };
     let words = format!("the cell is longer than {FIELD_BYTES_MAX} bytes");
     let column = format!("number {}", column + 1);
-    Err(cells.error(&column, &Broken::new("field_too_long", words)))
+    problems.add(column, Broken::new(FIELD_TOO_LONG, words));
+    false
 }
 
-fn flag(cell: &str) -> Result<Option<bool>, Broken> {
+/// Returns what a cell says of yes and no, if it is one of the words that are allowed.
+pub(super) fn verdict_of(cell: &str) -> Option<bool> {
     const YES: [&str; 4] = ["true", "1", "yes", "y"];
     const NO: [&str; 4] = ["false", "0", "no", "n"];
     let is_one_of = |words: [&str; 4]| words.iter().any(|word| cell.eq_ignore_ascii_case(word));
-    if cell.is_empty() {
-        Ok(None)
-    } else if is_one_of(YES) {
-        Ok(Some(true))
+    if is_one_of(YES) {
+        Some(true)
     } else if is_one_of(NO) {
-        Ok(Some(false))
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn flag(cell: &str) -> Result<Option<bool>, Broken> {
+    let verdict = verdict_of(cell);
+    if verdict.is_some() || cell.is_empty() {
+        Ok(verdict)
     } else {
         let found = found(cell);
         Err(Broken::new(
-            "email_verified_invalid",
+            EMAIL_VERIFIED_INVALID,
             format!("found {found}; allowed are true, false, 1, 0, yes, no, y, n and blank"),
         ))
     }
 }
 
-fn check_external_id(id: &str) -> Result<(), Broken> {
-    if !id.is_ascii() {
-        return Err(Broken::new(
-            "external_id_not_ascii",
+fn judge_external_id(id: &str, problems: &mut Problems) {
+    let length = id.len();
+    let broken = if !id.is_ascii() {
+        Broken::new(
+            EXTERNAL_ID_NOT_ASCII,
             "a character is not ASCII; the target allows ASCII only",
-        ));
-    }
-    if id.len() > EXTERNAL_ID_CHARS_MAX {
+        )
+    } else if length > EXTERNAL_ID_CHARS_MAX {
         let words = format!(
-            "{} characters are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
-            id.len()
+            "{length} characters are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed"
         );
-        return Err(Broken::new("external_id_too_long", words));
-    }
-    Ok(())
+        Broken::new(EXTERNAL_ID_TOO_LONG, words)
+    } else if let Some(words) = dots_fault(id) {
+        Broken::new(EXTERNAL_ID_INVALID, words)
+    } else if length > EXTERNAL_ID_CHARS_DOCUMENTED {
+        let words = format!(
+            "{length} characters; the target's documentation allows \
+             {EXTERNAL_ID_CHARS_DOCUMENTED}, its specification {EXTERNAL_ID_CHARS_MAX}: its server decides"
+        );
+        Broken::new(EXTERNAL_ID_LONG, words)
+    } else {
+        return;
+    };
+    problems.add("external_id", broken);
 }
 
-/// Returns the organization of a row and the name it gives to it.
-fn organization(
-    cells: &Cells<'_>,
+/// Returns what is wrong with the id or external id of an organization, in words that follow its
+/// name.
+pub fn org_id_fault(id: &str) -> Option<String> {
+    judge_org_id(id).map(|broken| broken.words)
+}
+
+fn judge_org_id(id: &str) -> Option<Broken> {
+    // Longer ones exist nowhere, and would not fit into the frames between processes.
+    if id.len() > EXTERNAL_ID_CHARS_MAX {
+        let words = format!(
+            "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
+            id.len()
+        );
+        return Some(Broken::new(ORGANIZATION_ID_TOO_LONG, words));
+    }
+    if id.chars().any(char::is_control) {
+        let words = "a control character (a line break, a tab) is no part of an id";
+        return Some(Broken::new(ORGANIZATION_ID_INVALID, words));
+    }
+    dots_fault(id).map(|words| Broken::new(ORGANIZATION_ID_INVALID, words))
+}
+
+/// Ids become parts of addresses, and there these two mean folders, however they are encoded: the
+/// request would ask for something else.
+fn dots_fault(id: &str) -> Option<String> {
+    matches!(id, "." | "..")
+        .then(|| format!("`{id}` alone cannot be asked for by the target's API; use another id"))
+}
+
+fn judge_pairs(pairs: usize, problems: &mut Problems) {
+    if pairs > metadata::PAIRS_DOCUMENTED {
+        let words = format!(
+            "{pairs} pairs; the target's documentation allows {}, its specification {}: its \
+             server decides",
+            metadata::PAIRS_DOCUMENTED,
+            metadata::PAIRS_MAX
+        );
+        problems.add("metadata", Broken::new(METADATA_MANY_PAIRS, words));
+    }
+}
+
+/// Reads the organization of a row and the name it gives to it.
+fn judge_organization<'a>(
+    cells: &Cells<'a>,
     rules: &RowRules,
-) -> Result<(Option<OrgKey>, Option<String>), RowError> {
-    if let OrgMode::Single { key, name } = &rules.org_mode {
-        return Ok((Some(key.clone()), name.clone()));
+    row: &mut ReadRow<'a>,
+    problems: &mut Problems,
+) {
+    if matches!(rules.org_mode, OrgMode::Single { .. }) {
+        return;
     }
     let columns = cells.columns;
-    let (id, external) = (
-        cells.get(columns.org_id),
-        cells.get(columns.org_external_id),
-    );
-    let name = cells.some(columns.org_name);
+    row.org_id = cells.get(columns.org_id);
+    row.org_external_id = cells.get(columns.org_external_id);
+    row.org_name = cells.some(columns.org_name);
+    let (id, external) = (row.org_id, row.org_external_id);
     if !id.is_empty() && !external.is_empty() {
         let words = format!(
             "found {} next to org_external_id {}; a row names its organization one way only",
             found(id),
             found(external)
         );
-        return Err(cells.error("org_id", &Broken::new("org_id_and_external_id", words)));
+        return problems.add("org_id", Broken::new(ORG_ID_AND_EXTERNAL_ID, words));
     }
-    // Longer ones exist nowhere, and would not fit into the frames between processes.
     for (column, cell) in [("org_id", id), ("org_external_id", external)] {
-        if cell.len() > EXTERNAL_ID_CHARS_MAX {
-            let words = format!(
-                "{} bytes are too many; at most {EXTERNAL_ID_CHARS_MAX} are allowed",
-                cell.len()
-            );
-            return Err(cells.error(column, &Broken::new("organization_id_too_long", words)));
+        if let Some(broken) = judge_org_id(cell) {
+            problems.add(column, broken);
         }
     }
-    let org = org_of(id, external);
-    if org.is_none() && name.is_some() {
+    if id.is_empty() && external.is_empty() && row.org_name.is_some() {
         let words = "a name alone finds no organization; fill org_external_id or org_id too";
-        return Err(cells.error("org_name", &Broken::new("org_name_alone", words)));
+        problems.add("org_name", Broken::new(ORG_NAME_ALONE, words));
     }
-    Ok((org, name))
 }
 
-fn check_without_organization(
-    cells: &Cells<'_>,
-    rules: &RowRules,
-    role_slugs: &[String],
-) -> Result<(), RowError> {
+fn judge_without_organization(rules: &RowRules, row: &ReadRow<'_>, problems: &mut Problems) {
+    let single = matches!(rules.org_mode, OrgMode::Single { .. });
+    let named = !row.org_id.is_empty() || !row.org_external_id.is_empty();
+    // A name alone is told already, and says which organization is meant.
+    if single || named || row.org_name.is_some() {
+        return;
+    }
     if rules.require_membership {
         let words = "no organization is named, and --require-membership wants one in every row";
-        return Err(cells.error(
-            "org_external_id",
-            &Broken::new("organization_required", words),
-        ));
-    }
-    if !role_slugs.is_empty() {
+        problems.add("org_external_id", Broken::new(ORGANIZATION_REQUIRED, words));
+    } else if !row.role_slugs.is_empty() {
         let words = "roles need an organization; fill org_external_id or org_id too";
-        return Err(cells.error(
-            "role_slugs",
-            &Broken::new("roles_without_organization", words),
-        ));
+        problems.add("role_slugs", Broken::new(ROLES_WITHOUT_ORGANIZATION, words));
     }
-    Ok(())
 }
 
 /// Reads `a,b` or `["a","b"]`; a slug that comes twice counts once.
-fn role_slugs(cell: &str) -> Result<Vec<String>, Broken> {
-    let invalid = |words: String| Broken::new("role_slugs_invalid", words);
+fn role_slugs(cell: &str) -> Result<Vec<Cow<'_, str>>, Broken> {
+    let invalid = |words: String| Broken::new(ROLE_SLUGS_INVALID, words);
     if cell.is_empty() {
         return Ok(Vec::new());
     }
-    let slugs: Vec<String> = if cell.starts_with('[') {
-        serde_json::from_str(cell).map_err(|error| {
+    let slugs: Vec<Cow<'_, str>> = if cell.starts_with('[') {
+        let slugs: Result<Vec<String>, _> = serde_json::from_str(cell);
+        let slugs = slugs.map_err(|error| {
             let at = error.column();
             invalid(format!(
                 "not a JSON array of strings (at character {at}); write [\"admin\"] or admin,member"
             ))
-        })?
+        })?;
+        slugs.into_iter().map(Cow::Owned).collect()
     } else {
-        cell.split(',').map(|slug| slug.trim().to_owned()).collect()
+        cell.split(',')
+            .map(|slug| Cow::Borrowed(slug.trim()))
+            .collect()
     };
-    let mut out: Vec<String> = Vec::with_capacity(slugs.len().min(16));
+    let mut out: Vec<Cow<'_, str>> = Vec::with_capacity(slugs.len().min(16));
     for slug in slugs {
         if !is_role_slug(&slug) {
             return Err(invalid(format!(
                 "found {}; a role slug has 1 to {ROLE_SLUG_CHARS_MAX} of a-z, 0-9, - and _",
                 found(&slug)
-            )));
+            ))
+            .suggest(slug_like(&slug)));
         }
         if !out.contains(&slug) {
             out.push(slug);
@@ -288,9 +389,17 @@ fn is_role_slug(slug: &str) -> bool {
     (1..=ROLE_SLUG_CHARS_MAX).contains(&slug.len()) && slug.bytes().all(allowed)
 }
 
+/// Returns the slug that was probably meant: `Team Lead` is `team-lead`.
+fn slug_like(text: &str) -> String {
+    let text = text.trim().chars().take(ROLE_SLUG_CHARS_MAX);
+    let kept = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    text.map(|c| if kept(c) { c.to_ascii_lowercase() } else { '-' })
+        .collect()
+}
+
 /// Returns a cell for a message: shortened, escaped, and not at all when columns may have slipped
 /// and it is an email.
-fn found(cell: &str) -> String {
+pub(in crate::source) fn found(cell: &str) -> String {
     if cell.contains('@') {
         return "something like an email".to_owned();
     }

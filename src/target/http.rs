@@ -92,6 +92,17 @@ pub enum Client {
 }
 
 impl Client {
+    /// Makes one like this that shares no connection with it.
+    ///
+    /// # Errors
+    /// As when it was made first.
+    pub fn renewed(&self) -> Result<Self, ClientError> {
+        match self {
+            Self::Http(client) => client.renewed().map(Self::Http),
+            Self::Dry(client) => Ok(Self::Dry(*client)),
+        }
+    }
+
     /// Sends `op` once and waits for what comes of it, at most the total timeout.
     pub async fn send(&self, op: &Op) -> Exchange {
         match self {
@@ -196,6 +207,8 @@ impl Reply {
 #[derive(Clone, Debug)]
 pub struct TargetClient {
     http: reqwest::Client,
+    authorization: HeaderValue,
+    timeouts: Timeouts,
     /// Origin and path prefix, without a trailing slash.
     base: String,
 }
@@ -212,33 +225,22 @@ impl TargetClient {
             HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim()))
                 .map_err(|_invalid| ClientError::Key)?;
         authorization.set_sensitive(true);
-        // reqwest builds its TLS part also for plain http and panics without a provider.
-        // An error only says that one is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("userferry/", env!("CARGO_PKG_VERSION")))
-            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(usize::MAX)
-            .connect_timeout(timeouts.connect)
-            .timeout(timeouts.total);
-        if is_loopback(&url) {
-            builder = builder.no_proxy();
-        }
-        if url.scheme() == "http" {
-            // Plain http to this machine needs no certificates: loading them takes longer than
-            // the first request.
-            builder = builder.tls_certs_only([]);
-        }
-        let http = builder
-            .build()
-            .map_err(|error| ClientError::Setup(root_cause(&error)))?;
+        let http = connect(&url, &authorization, timeouts)?;
         let base = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, base })
+        Ok(Self {
+            http,
+            authorization,
+            timeouts,
+            base,
+        })
+    }
+
+    fn renewed(&self) -> Result<Self, ClientError> {
+        let url = checked(&self.base)?;
+        Ok(Self {
+            http: connect(&url, &self.authorization, self.timeouts)?,
+            ..self.clone()
+        })
     }
 
     /// Sends `op` once: one request on the wire, or none.
@@ -268,6 +270,39 @@ impl TargetClient {
             Err(error) => Reply::Transport(transport_error(&error)),
         }
     }
+}
+
+fn connect(
+    url: &Url,
+    authorization: &HeaderValue,
+    timeouts: Timeouts,
+) -> Result<reqwest::Client, ClientError> {
+    // reqwest builds its TLS part also for plain http and panics without a provider.
+    // An error only says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization.clone())]);
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("userferry/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(usize::MAX)
+        .connect_timeout(timeouts.connect)
+        .timeout(timeouts.total);
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" {
+        // Plain http to this machine needs no certificates: loading them takes longer than
+        // the first request.
+        builder = builder.tls_certs_only([]);
+    }
+    builder
+        .build()
+        .map_err(|error| ClientError::Setup(root_cause(&error)))
 }
 
 async fn read(response: Response) -> Reply {
@@ -320,6 +355,11 @@ fn checked(base_url: &str) -> Result<Url, ClientError> {
             why,
         }),
     }
+}
+
+/// Returns whether `base_url` can only mean this machine.
+pub(super) fn is_this_machine(base_url: &str) -> bool {
+    Url::parse(base_url).is_ok_and(|url| is_loopback(&url))
 }
 
 /// Returns whether `url` can only mean this machine.

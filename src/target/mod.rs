@@ -13,6 +13,7 @@ pub mod classify;
 pub mod dry;
 pub mod http;
 pub mod op;
+pub mod proxy;
 pub mod retry_after;
 pub mod workos;
 

@@ -137,7 +137,8 @@ impl Outbox {
         out
     }
 
-    fn wake_now(&self) {
+    /// Has what is there sent now.
+    pub(crate) fn wake_now(&self) {
         self.any.notify_one();
         self.now.notify_one();
     }

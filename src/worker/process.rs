@@ -5,6 +5,7 @@
 )]
 
 use super::serve::serve;
+use crate::model::crash;
 use rustix::stdio::{dup2_stdout, stderr, stdin, stdout};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,8 @@ use tokio::task::LocalSet;
 
 /// Runs `userferry worker`: serves the coordinator at the other end of stdin and stdout.
 pub fn main() -> ExitCode {
+    // A task that panics would end alone, and its row would never be heard of again.
+    crash::end_on_panic(|place| format!("worker: stopped itself at {place}: a bug"));
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

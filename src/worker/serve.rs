@@ -6,7 +6,7 @@ use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step};
+use crate::model::{LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
@@ -21,10 +21,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 * 1024;
+
+/// After its input ended, a worker hands in what it knows within this long.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// Chunks asked for and not yet granted, at most.
 const CREDITS_MAX: usize = 8;
@@ -73,6 +77,8 @@ struct Server {
     grant_rows: Cell<usize>,
     draining: Cell<bool>,
     drained: Cell<bool>,
+    /// Its input has ended: what it knows is said, and then nothing more.
+    ending: Cell<bool>,
 }
 
 /// Serves until `input` ends.
@@ -110,7 +116,7 @@ where
             return Err(error);
         }
     };
-    let writing = tokio::task::spawn_local(Rc::clone(&server).write(output, hello));
+    let mut writing = tokio::task::spawn_local(Rc::clone(&server).write(output, hello));
     let gating = {
         let server = Rc::clone(&server);
         tokio::task::spawn_local(async move { server.shell.run_gate().await })
@@ -124,8 +130,14 @@ where
     };
     // Whichever side ends first ends the worker: rows under way are the coordinator's to recover.
     let result = tokio::select! {
-        read = reading => read,
-        written = writing => match written {
+        read = reading => {
+            server.ending.set(true);
+            server.shell.outbox.wake_now();
+            // A coordinator that is gone takes nothing any more, and need not.
+            let _unheard = tokio::time::timeout(LAST_WORDS_WITHIN, &mut writing).await;
+            read
+        }
+        written = &mut writing => match written {
             Ok(written) => written.map_err(ServeError::from),
             Err(panicked) => Err(ServeError::Pipe(io::Error::other(panicked))),
         },
@@ -136,10 +148,7 @@ where
 
 /// Returns the outcome of a row that its profile leaves out.
 fn left_out(record: &CsvRecord, columns: &Columns) -> Option<RowOutcome> {
-    let reason = record.fields.get(columns.skip?)?.trim();
-    if reason.is_empty() {
-        return None;
-    }
+    let reason = record.left_out(columns)?;
     let CsvRecord { number, line, .. } = record;
     let message = format!("row {number}, line {line}: {reason}");
     Some(RowOutcome::left_out(
@@ -215,6 +224,7 @@ impl Server {
             grant_rows: Cell::new(usize::MAX),
             draining: Cell::new(false),
             drained: Cell::new(false),
+            ending: Cell::new(false),
         })
     }
 
@@ -251,6 +261,7 @@ impl Server {
                 self.create_org(key, name_at.as_ref(), intent, suspect);
             }
             ToWorker::Alive { writes, ramp } => shell.on_alive(writes, ramp),
+            ToWorker::Woke => shell.wake(),
             ToWorker::Ping { nonce } => shell.outbox.say(FromWorker::Pong { nonce }),
             ToWorker::Drain => self.drain(),
         }
@@ -330,6 +341,8 @@ impl Server {
 
     async fn run_row(&self, job: Job) -> Result<RowOutcome, TurnedAway> {
         let number = job.record.number;
+        let crashes = plant::is(102) && number == RowNumber(7);
+        assert!(!crashes, "planted: {:?}", job.record);
         let columns = &self.shell.config.columns;
         if let Some(outcome) = left_out(&job.record, columns) {
             return Ok(outcome);
@@ -489,7 +502,7 @@ impl Server {
         }
     }
 
-    /// Writes what the outbox holds, for the whole life of the worker.
+    /// Writes what the outbox holds, for the whole life of the worker and once more at its end.
     async fn write<W: AsyncWrite + Unpin>(
         self: Rc<Self>,
         mut output: W,
@@ -502,19 +515,23 @@ impl Server {
         bytes.clear();
         loop {
             outbox.any.notified().await;
-            if !outbox.is_urgent() {
+            if !outbox.is_urgent() && !self.ending.get() {
                 tokio::select! {
                     () = tokio::time::sleep(OUTCOMES_WAIT) => {}
                     () = outbox.now.notified() => {}
                 }
             }
-            let last = self.draining.get();
+            let ending = self.ending.get();
+            let last = ending || self.draining.get();
             for message in outbox.take(Mono::now(), self.gauge(), last) {
                 encode(sequence, &message, &mut bytes).map_err(io::Error::other)?;
                 sequence = sequence.wrapping_add(1);
             }
             output.write_all(&bytes).await?;
             bytes.clear();
+            if ending {
+                return Ok(());
+            }
         }
     }
 

@@ -10,9 +10,10 @@ use crate::model::rng::Rng;
 use crate::model::{Mono, OrgKey, RowNumber};
 use crate::protocol::{FromWorker, OrgAnswer, StatsDelta, WorkerConfig};
 use crate::target::classify::NotApplied;
-use crate::target::http::{Client, Exchange};
-use crate::target::{Op, RequestClass, StopReason, Verdict};
+use crate::target::http::{Client, Exchange, Reply};
+use crate::target::{Op, RequestClass, StopReason, TransportError, Verdict};
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -34,7 +35,9 @@ pub(super) struct TurnedAway;
 pub(super) struct Shell {
     pub(super) config: WorkerConfig,
     pub(super) outbox: Outbox,
-    client: Client,
+    client: RefCell<Rc<Client>>,
+    /// The machine has slept: what is under way is given up.
+    woke: Notify,
     gate: RefCell<Gate>,
     /// The gate has to be looked at.
     gate_changed: Notify,
@@ -50,7 +53,8 @@ impl Shell {
     pub(super) fn new(config: WorkerConfig, client: Client) -> Self {
         Self {
             outbox: Outbox::default(),
-            client,
+            client: RefCell::new(Rc::new(client)),
+            woke: Notify::new(),
             gate: RefCell::new(Gate::new(config.paced_writes, config.paced_reads)),
             gate_changed: Notify::new(),
             cache: RefCell::new(OrgCache::new(config.org_cache)),
@@ -185,6 +189,18 @@ impl Shell {
         }
     }
 
+    /// After a sleep no connection is worth anything: new ones are made, and what was under way on
+    /// the old ones may or may not have been applied.
+    pub(super) fn wake(&self) {
+        let renewed = self.client.borrow().renewed();
+        match renewed {
+            Ok(client) => *self.client.borrow_mut() = Rc::new(client),
+            // The old one notices by itself, later.
+            Err(error) => tracing::warn!(%error, "connections could not be renewed"),
+        }
+        self.woke.notify_waiters();
+    }
+
     /// Stops everything and tells the coordinator why.
     pub(super) fn halt(&self, reason: StopReason) {
         self.hold(HOLD_MAX);
@@ -215,8 +231,17 @@ impl Shell {
     }
 
     async fn send(&self, op: &Op) -> Exchange {
+        // Counted as it is sent: a run that ends before the answer has sent it all the same.
+        let now = Mono::now();
+        if !self.config.dry_run {
+            self.outbox.count(|delta| count_sent(delta, op, now));
+        }
         self.in_flight.set(self.in_flight.get() + 1);
-        let exchange = self.client.send(op).await;
+        let client = Rc::clone(&self.client.borrow());
+        let exchange = tokio::select! {
+            exchange = client.send(op) => exchange,
+            () = self.woke.notified() => lost_in_sleep(now),
+        };
         self.in_flight.set(self.in_flight.get() - 1);
         exchange
     }
@@ -227,7 +252,7 @@ impl Shell {
         self.outbox.count(|delta| {
             // A dry run asks nobody anything.
             if !dry {
-                count_request(delta, op, exchange, verdict, micros);
+                count_answer(delta, exchange, verdict, micros);
             }
         });
         if self.config.record_calls {
@@ -276,23 +301,28 @@ impl Shell {
     }
 }
 
-fn count_request(
-    delta: &mut StatsDelta,
-    op: &Op,
-    exchange: &Exchange,
-    verdict: &Verdict,
-    micros: u32,
-) {
+fn lost_in_sleep(started: Mono) -> Exchange {
+    let words = "the machine slept before the answer came".to_owned();
+    Exchange {
+        reply: Reply::Transport(TransportError::Lost(words)),
+        started,
+        ended: Mono::now(),
+    }
+}
+
+fn count_sent(delta: &mut StatsDelta, op: &Op, at: Mono) {
     delta.requests.total += 1;
     match op.class() {
         RequestClass::Write => {
             delta.requests.writes += 1;
-            let at = exchange.started;
             let (first, last) = delta.writes_between.unwrap_or((at, at));
             delta.writes_between = Some((first.min(at), last.max(at)));
         }
         RequestClass::Read => delta.requests.reads += 1,
     }
+}
+
+fn count_answer(delta: &mut StatsDelta, exchange: &Exchange, verdict: &Verdict, micros: u32) {
     match verdict {
         Verdict::NotApplied(NotApplied::Throttled(_)) => delta.requests.throttled += 1,
         Verdict::Ambiguous(_) => delta.requests.ambiguous += 1,
@@ -324,5 +354,54 @@ pub(super) const fn name_of(verdict: &Verdict) -> &'static str {
         Verdict::Exists(_) => "exists",
         Verdict::Ambiguous(_) => "ambiguous",
         Verdict::OddEcho(_) => "odd_echo",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::{TargetClient, Timeouts};
+    use secrecy::SecretString;
+    use tokio::net::TcpListener;
+
+    fn config(base_url: &str) -> WorkerConfig {
+        use crate::model::{ExistingPolicy, OrgMode};
+        WorkerConfig {
+            source: "users.csv".into(),
+            columns: crate::source::Columns::default(),
+            base_url: base_url.to_owned(),
+            org_mode: OrgMode::Columns,
+            on_existing: ExistingPolicy::Link,
+            reactivate: false,
+            require_membership: false,
+            dry_run: false,
+            record_calls: false,
+            concurrency: 1,
+            prefetch_rows: 1,
+            org_cache: 1,
+            paced_writes: false,
+            paced_reads: false,
+            time_scale: 1.0,
+            seed: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_during_a_sleep_is_given_up_and_its_connection_with_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let key = SecretString::from("sk_test_1");
+        let client = TargetClient::new(&url, &key, Timeouts::STANDARD).unwrap();
+        let shell = Shell::new(config(&url), Client::Http(client));
+        let (_silent, verdict) = tokio::join!(
+            async {
+                // It is under way once it has a connection, on which nobody will ever answer.
+                let silent = listener.accept().await.unwrap();
+                shell.wake();
+                silent
+            },
+            shell.call(&Op::Probe, None, Turn::Fresh)
+        );
+        assert!(matches!(verdict, Ok(Verdict::Ambiguous(_))), "{verdict:?}");
     }
 }

@@ -173,10 +173,11 @@ fn is_alive(pid: u32) -> bool {
 #[test]
 fn the_data_of_the_automatic_sandbox_survives_a_kill_of_everything() {
     let work = folder();
-    let line = "import users.csv --workers 2 --chunk-size 15 --rate 300/1s --job all";
+    // Slow enough that a machine that is busy with others finishes in none of these runs.
+    let line = "import users.csv --workers 2 --chunk-size 15 --rate 60/1s --job all";
     let log = work.path("checkpoints/all/sandbox.log");
     let mut bytes = 0;
-    for line in [line, "resume --rate 300/1s", "resume --rate 300/1s"] {
+    for line in [line, "resume all --rate 60/1s", "resume all --rate 60/1s"] {
         let running = work.start(line);
         bytes = until("the sandbox has written more", || {
             let now = std::fs::metadata(&log).map_or(0, |meta| meta.len());
@@ -184,7 +185,7 @@ fn the_data_of_the_automatic_sandbox_survives_a_kill_of_everything() {
         });
         kill_group(&running);
     }
-    let summary = work.run("resume --json").expect(0).json();
+    let summary = work.run("resume all --rate none --json").expect(0).json();
     assert_eq!(summary["rows"]["linked"], 0, "{summary}");
     // A server of its own over the same log tells what is in it.
     let server = work.sandbox("--state checkpoints/all/sandbox.log");
@@ -246,4 +247,52 @@ fn a_kill_while_answers_are_under_way_is_recovered_not_linked() {
     );
     assert_eq!(summary["rows"]["linked"], 0, "{summary}");
     exactly_once(&work, &server);
+}
+
+/// A build with planted bugs: `cargo test --features plant --test it panic`.
+#[cfg(feature = "plant")]
+#[test]
+fn a_panic_of_the_coordinator_is_a_crash_and_a_resume_goes_on() {
+    let work = folder();
+    let server = work.sandbox("");
+    let mut command = work.userferry(&slow_import(&server));
+    command.env("USERFERRY_PLANT", "101");
+    let done = work.spawn(command).wait().expect(70);
+    let done = done.says(&["stopped itself at src/coordinator/driver.rs:", "resume"]);
+    assert!(!done.stderr.contains("planted"), "{done}");
+    let resumed = work.run("resume --create-orgs --json --rate none");
+    assert_eq!(resumed.expect(0).json()["rows"]["failed"], 0);
+    exactly_once(&work, &server);
+}
+
+#[cfg(feature = "plant")]
+#[test]
+fn a_panic_over_one_row_ends_its_worker_at_once_and_tells_no_word_of_the_row() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    work.write("users.csv", crate::judge::plain(40));
+    let line = format!(
+        "import users.csv --json --log-level debug --events events.jsonl --workers 2 --chunk-size 20 {}",
+        server.target()
+    );
+    let mut command = work.userferry(&line);
+    command.env("USERFERRY_PLANT", "102");
+    let done = work.spawn(command).wait().expect(1);
+    let done = done.says(&["stopped itself at src/worker/serve.rs:"]);
+    for said in [
+        &done.stderr,
+        &std::fs::read_to_string(work.path("events.jsonl")).unwrap(),
+    ] {
+        assert!(
+            !said.contains("p7@example.com") && !said.contains("planted"),
+            "{said}"
+        );
+    }
+    let summary = done.json();
+    assert_eq!(summary["rows"]["parked"], 1, "{summary}");
+    assert_eq!(
+        summary["rows"]["created"].as_u64().unwrap()
+            + summary["rows"]["recovered"].as_u64().unwrap(),
+        39
+    );
 }

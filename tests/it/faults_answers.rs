@@ -40,7 +40,9 @@ fn through(
     assert_eq!(records.len(), 40);
     let row = records.remove(6);
     for record in records {
-        assert_eq!(record["state"], "created", "{record:?}");
+        // Answers may be late on a busy machine where time is scaled; then they are looked up.
+        let state = &*record["state"];
+        assert!(["created", "recovered"].contains(&state), "{record:?}");
     }
     Came {
         work,
@@ -157,6 +159,52 @@ fn an_answer_about_somebody_else_parks_its_row_and_keeps_the_id() {
     assert_eq!(made["id"], row["user_id"], "the id is what a person needs");
 }
 
+/// Fails the first `times` creates of row 7; counts all of them.
+fn fails(times: u64, sent: &Arc<AtomicU64>) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
+    let sent = Arc::clone(sent);
+    move |request| {
+        if request.creates(EMAIL) && sent.fetch_add(1, Ordering::SeqCst) < times {
+            return Act::Answer(answer("500 Internal Server Error", "", "{}"));
+        }
+        Act::Pass
+    }
+}
+
+#[test]
+fn a_row_that_the_target_cannot_take_for_a_while_is_tried_once_more_when_all_else_is_done() {
+    let sent = Arc::new(AtomicU64::new(0));
+    let came = through("--time-scale 0.01", 0, fails(12, &sent));
+    // More than the first pass may send, fewer than both together.
+    assert_eq!(came.row["state"], "created", "{:?}", came.row);
+    assert_eq!(sent.load(Ordering::SeqCst), 13, "{}", came.summary);
+}
+
+/// Nothing else is left that could succeed: a look at the target tells it from an outage.
+#[test]
+fn a_last_row_that_always_gets_500_is_parked_soon_and_its_repeats_with_it() {
+    let sent = Arc::new(AtomicU64::new(0));
+    let work = Work::new();
+    let server = work.sandbox("");
+    let proxy = Proxy::start(&server, fails(u64::MAX, &sent));
+    let repeats = format!("{EMAIL},P,X\n").repeat(20);
+    work.write(
+        "users.csv",
+        format!("email,first_name,last_name\n{repeats}"),
+    );
+    let line = format!(
+        "import users.csv --json --events events.jsonl --time-scale 0.02 {}",
+        proxy.target()
+    );
+    let summary = work.run(&line).expect(1).json();
+    assert_eq!(summary["rows"]["parked"], 20, "{summary}");
+    assert_eq!(work.results()[0]["error_code"], "server_error");
+    // Twice eight, and a few whose look at the target came late.
+    let sent = sent.load(Ordering::SeqCst);
+    assert!((16..=32).contains(&sent), "{sent}: {summary}");
+    let events = std::fs::read_to_string(work.path("events.jsonl")).unwrap();
+    assert!(!events.contains("outage"), "{events}");
+}
+
 #[test]
 fn a_row_that_always_gets_500_is_parked_after_eight_attempts_and_holds_up_nobody() {
     let sent = Arc::new(AtomicU64::new(0));
@@ -179,7 +227,7 @@ fn a_row_that_always_gets_500_is_parked_after_eight_attempts_and_holds_up_nobody
         ("parked", "server_error")
     );
     assert_eq!(row["http_status"], "500");
-    assert!(sent.load(Ordering::SeqCst) >= 8, "{}", came.summary);
+    assert!(sent.load(Ordering::SeqCst) >= 16, "{}", came.summary);
     assert_eq!(came.server.world().users.len(), 39);
     // Once it works again, `retry` makes it.
     is_well.store(true, Ordering::SeqCst);

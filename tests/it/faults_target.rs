@@ -40,6 +40,22 @@ fn a_proxy_that_is_not_there_ends_the_run_soon() {
 }
 
 #[test]
+fn the_proxy_in_use_is_said_without_its_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let work = Work::new();
+    work.write("users.csv", plain(5));
+    let mut command = work.userferry(
+        "import users.csv --time-scale 0.1 --target workos --base-url https://userferry.invalid",
+    );
+    command.env("https_proxy", format!("http://ada:pa55w0rd@{address}"));
+    let done = work.spawn(command).wait().expect(75);
+    let done = done.says(&[&format!("through the proxy http://***@{address}")]);
+    assert!(!done.stderr.contains("pa55w0rd"), "{done}");
+}
+
+#[test]
 fn this_machine_is_never_asked_through_a_proxy() {
     let work = Work::new();
     let server = work.sandbox("");
@@ -135,6 +151,15 @@ fn a_403_on_the_way_stops_the_run_and_burns_no_row() {
         assert_eq!(summary["rows"][state], 0, "{summary}");
     }
     assert_eq!(summary["error"]["code"], "forbidden", "{summary}");
+    // What was sent is counted however a run ends; the last ones may not have arrived.
+    let (sent, received) = (
+        summary["requests"]["total"].as_u64().unwrap(),
+        proxy.received(),
+    );
+    assert!(
+        (received..received + 8).contains(&sent),
+        "{received} arrived: {summary}"
+    );
     trouble.is_well.store(true, Ordering::SeqCst);
     work.run("resume --rate none").expect(0);
     assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));

@@ -111,7 +111,7 @@ fn two_rows_that_kill_their_workers_are_both_found() {
     );
 }
 
-/// What stands where the program was: the real one, whose words pass through `filter`. Its hello
+/// What workers are started from: the real one, whose words pass through `filter`. Its hello
 /// is 60 bytes or so, so that what comes after 300 is said in the middle of the work.
 fn impostor(work: &Work, body: &str) {
     work.write("new", format!("#!/bin/bash\n{body}\n"));
@@ -120,20 +120,26 @@ fn impostor(work: &Work, body: &str) {
     std::fs::rename(work.path("new"), work.path("userferry")).unwrap();
 }
 
-/// An import of 200 people by a copy of the program that can be replaced under way.
+/// An import of 200 people whose workers are started from a file that can be replaced under way.
 fn replaceable() -> (Work, Server, Running) {
+    begun("real", "--worker-program ./userferry")
+}
+
+/// An import of 200 people by a copy of the program, `userferry` or `real`.
+fn begun(program: &str, options: &str) -> (Work, Server, Running) {
     let work = Work::new();
     let server = work.sandbox("");
     work.write("users.csv", plain(200));
     for name in ["userferry", "real"] {
         std::fs::copy(env!("CARGO_BIN_EXE_userferry"), work.path(name)).unwrap();
     }
-    let mut command = work.command(work.path("userferry"));
+    let mut command = work.command(work.path(program));
     let line = format!(
-        "import users.csv --json --job it --workers 2 --chunk-size 10 --events events.jsonl {}",
+        "import users.csv --json --job it --workers 2 --chunk-size 10 --events events.jsonl \
+         {options} {}",
         server.paced(150)
     );
-    command.args(line.split(' '));
+    command.args(line.split_whitespace());
     let running = work.spawn(command);
     server.has_applied(20);
     until("two workers are ready", || {
@@ -202,6 +208,24 @@ fn words_of_a_worker_that_are_no_frames_cost_that_worker_and_nothing_else() {
             World::of_csv(&work.path("users.csv"), None),
             "{what}"
         );
+    }
+}
+
+/// An upgrade under way: the workers that follow are of the build that began.
+#[test]
+fn a_program_that_is_replaced_under_its_run_goes_on_as_it_began() {
+    for body in [Some("echo I am another build"), None] {
+        let (work, server, running) = begun("userferry", "");
+        match body {
+            Some(body) => impostor(&work, body),
+            None => std::fs::remove_file(work.path("userferry")).unwrap(),
+        }
+        for pid in workers(&work) {
+            signal_to(pid, Signal::KILL);
+        }
+        let summary = running.wait().expect(0).json();
+        assert_eq!(summary["workers"]["restarts"], 2, "{summary}");
+        assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));
     }
 }
 

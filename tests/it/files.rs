@@ -155,7 +155,15 @@ fn a_dry_run_sends_nothing_leaves_nothing_and_counts_as_the_import_will() {
         for promised in promises {
             assert_eq!(promised["dry_run"], true);
             assert!(promised["job"].is_null() && promised["resume"].is_null());
-            for group in ["rows", "memberships", "organizations"] {
+            let calls = &promised["plan"]["calls"];
+            for (kind, group) in [
+                ("create_user", "rows"),
+                ("create_membership", "memberships"),
+                ("create_organization", "organizations"),
+            ] {
+                assert_eq!(calls[kind], real[group]["created"], "{name} {kind}");
+            }
+            for group in ["rows", "memberships", "organizations", "failures"] {
                 assert_eq!(promised[group], real[group], "{name} {group}");
             }
         }

@@ -313,3 +313,65 @@ fn retry_after_a_membership_was_opened_again_knows_the_user_as_its_own() {
     assert_eq!(after["user_origin"], "answered");
     assert_eq!(server.count("create_user"), 1);
 }
+
+/// The first row with an email failed, the second made the user: when the first is tried again, the
+/// user is still ours.
+#[test]
+fn retry_of_a_first_row_joins_the_user_that_the_next_row_made() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    server.make(
+        "/organizations",
+        &serde_json::json!({"name": "A", "external_id": "there"}),
+    );
+    work.write(
+        "users.csv",
+        "email,org_external_id\na@example.com,late\na@example.com,there\n",
+    );
+    work.run(&format!("import users.csv {}", server.target()))
+        .expect(1);
+    server.make(
+        "/organizations",
+        &serde_json::json!({"name": "L", "external_id": "late"}),
+    );
+    work.run("retry --rate none").expect(0);
+    let rows = work.results();
+    assert_eq!(
+        [&rows[0]["state"], &rows[1]["state"]],
+        ["merged", "created"]
+    );
+    assert_eq!(rows[0]["user_id"], rows[1]["user_id"]);
+    assert_eq!(rows[0]["user_origin"], "answered");
+    assert_eq!(server.count("create_user"), 1);
+    assert_eq!(server.world().memberships.len(), 2);
+}
+
+/// The second row made the user and failed later: both are tried again, and the first one has it.
+#[test]
+fn retry_of_both_rows_gives_the_first_one_the_user_that_the_second_made() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    server.make(
+        "/organizations",
+        &serde_json::json!({"name": "A", "external_id": "there"}),
+    );
+    work.write(
+        "users.csv",
+        "email,org_external_id,role_slugs\na@example.com,late,\na@example.com,there,chief\n",
+    );
+    work.run(&format!("import users.csv {}", server.target()))
+        .expect(1);
+    server.make(
+        "/organizations",
+        &serde_json::json!({"name": "L", "external_id": "late"}),
+    );
+    work.run("retry --rate none").expect(1);
+    let rows = work.results();
+    assert_eq!(
+        [&rows[0]["state"], &rows[1]["state"]],
+        ["created", "failed"]
+    );
+    assert_eq!(rows[0]["user_id"], rows[1]["user_id"]);
+    assert_eq!(rows[0]["user_origin"], "answered");
+    assert_eq!(server.count("create_user"), 1);
+}

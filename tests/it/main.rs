@@ -12,6 +12,7 @@
 )]
 
 mod access;
+mod check;
 mod crash;
 mod documents;
 mod existing;

@@ -89,7 +89,11 @@ fn processes_keep_the_key(work: &Work, coordinator: u32) {
         has_no_canary(pid, "environ");
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
         assert!(line.starts_with(b"userferry\0worker\0"), "{line:?}");
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        assert_eq!(name, "userferry\n");
+        leaves_no_core(&pid.to_string());
     }
+    leaves_no_core(&coordinator.to_string());
     has_no_canary(u64::from(coordinator), "cmdline");
 }
 
@@ -124,6 +128,17 @@ fn a_key_from_a_file_is_in_the_environment_of_nobody() {
     processes_keep_the_key(&work, running.pid());
     has_no_canary(u64::from(running.pid()), "environ");
     running.wait().expect(0);
+}
+
+/// A core file would hold the key and people.
+#[cfg(target_os = "linux")]
+fn leaves_no_core(pid: &str) {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"], "{limits}");
 }
 
 #[cfg(not(target_os = "linux"))]

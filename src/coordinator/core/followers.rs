@@ -111,12 +111,27 @@ impl Followers {
 
     /// Returns what a grant of `row` needs to know from the ledger; none for a row that leads.
     pub(super) fn ask(&self, row: RowNumber) -> Option<FollowerAsk> {
-        let entry = self.entry(row).filter(|entry| !entry.leads)?;
+        let Some(entry) = self.entry(row) else {
+            return self.ask_for_leader(row);
+        };
+        if entry.leads {
+            return None;
+        }
         let leader = self.groups.get(&entry.leader)?.source?;
         Some(FollowerAsk {
             row,
             leader,
             previous_pair: entry.previous_pair,
+        })
+    }
+
+    /// A leader that a retry opened while another row of its group has made the user follows it.
+    fn ask_for_leader(&self, row: RowNumber) -> Option<FollowerAsk> {
+        let leader = self.groups.get(&row)?.source?;
+        (leader != row).then_some(FollowerAsk {
+            row,
+            leader,
+            previous_pair: None,
         })
     }
 
@@ -381,6 +396,20 @@ mod tests {
         let released = followers.on_settled(RowNumber(1), Fate::Parked);
         let rows = [(RowNumber(2), Fate::Parked), (RowNumber(3), Fate::Parked)];
         assert_eq!(released.doomed, rows);
+    }
+
+    #[test]
+    fn a_leader_that_is_open_again_follows_the_row_that_made_the_user() {
+        let (followers, start) = load(&[], &[(2, 1, Fate::User)]);
+        assert_eq!(start, Released::default());
+        let ask = followers.ask(RowNumber(1)).unwrap();
+        assert_eq!((ask.leader, ask.previous_pair), (RowNumber(2), None));
+        assert!(!followers.is_held(RowNumber(1)));
+        let (followers, _) = load(&[(3, 1, 1)], &[(2, 1, Fate::User)]);
+        assert_eq!(followers.ask(RowNumber(1)).unwrap().leader, RowNumber(2));
+        assert!(followers.is_held(RowNumber(3)), "its pair is open");
+        let (followers, _) = load(&[], &[(1, 1, Fate::User)]);
+        assert!(followers.ask(RowNumber(1)).is_none(), "itself");
     }
 
     #[test]

@@ -33,6 +33,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use stop::Stage;
 pub use stop::state_of;
+#[cfg(test)]
+pub use work::LAST_PASS_MAX;
 use work::{Draft, Work};
 
 use super::config::{EndReason, StopSignal};
@@ -96,6 +98,8 @@ pub enum Event {
         /// Why.
         error: Arc<LedgerError>,
     },
+    /// The machine was suspended for this long; the monotonic clock stood still.
+    Slept(Duration),
     /// A signal asks the run to end.
     Signal(StopSignal),
 }
@@ -150,6 +154,8 @@ pub struct CoreConfig {
     pub started: Mono,
     /// Worker processes.
     pub workers: u32,
+    /// Rows one worker has in flight at most.
+    pub concurrency: u32,
     /// The limits to keep.
     pub limits: RateLimits,
     /// Whether a missing organization is created.
@@ -211,7 +217,8 @@ pub struct Core {
 impl Core {
     /// Takes a job as the ledger knows it. The first effects come with the first event.
     pub fn new(config: CoreConfig, mut image: JobImage, now: Mono) -> Self {
-        let (work, doomed) = Work::load(&mut image);
+        let in_flight = (!config.dry_run).then_some(config.concurrency as usize);
+        let (work, doomed) = Work::load(&mut image, in_flight);
         let mut core = Self {
             stage: Stage::Connecting { since: now },
             crew: Crew::new(config.workers, now, config.time_scale),
@@ -265,6 +272,7 @@ impl Core {
             Event::WorkerGone { worker, how } => self.on_gone(now, worker, how),
             Event::Committed { ticket, reply } => self.on_committed(now, ticket, reply),
             Event::CommitFailed { error, .. } => self.on_commit_failed(now, error),
+            Event::Slept(slept) => self.on_slept(now, slept),
             Event::Signal(signal) => self.on_signal(now, signal),
         }
         self.on_time(now);
@@ -408,7 +416,9 @@ impl Core {
                 self.on_broken(now, worker, "it reported a row that is not its own", false);
                 break;
             }
-            settled.push(outcome);
+            if let Some(outcome) = self.work.unless_set_aside(outcome) {
+                settled.push(outcome);
+            }
         }
         if plant::is(23) {
             for outcome in &settled {
@@ -645,18 +655,8 @@ impl Core {
         if !self.stage.is_running() || self.breaker.is_open() {
             return;
         }
-        loop {
-            let alone = self.work.next_is_suspicious();
-            let hungry = self.crew.in_phase(Phase::Ready).into_iter().find(|worker| {
-                let wants = self
-                    .crew
-                    .get_mut(*worker)
-                    .is_some_and(|member| member.credits > 0);
-                let busy = alone && self.work.has_live_leases(*worker);
-                wants && !busy && !self.work.is_quarantined(*worker)
-            });
-            let Some(worker) = hungry else { break };
-            let Some(unit) = self.work.next_unit() else {
+        while let Some(worker) = self.hungriest() {
+            let Some(unit) = self.work.next_unit(worker) else {
                 break;
             };
             let server_now = self.server_now(now);
@@ -673,6 +673,21 @@ impl Core {
             }
             self.commit(vec![change], Pending::Grant(Box::new(draft)));
         }
+    }
+
+    /// Returns who asks for work, may have some, and holds the least.
+    fn hungriest(&mut self) -> Option<WorkerId> {
+        let alone = self.work.next_is_suspicious();
+        let ready = self.crew.in_phase(Phase::Ready).into_iter();
+        let may_have = ready.filter(|worker| {
+            let wants = self
+                .crew
+                .get_mut(*worker)
+                .is_some_and(|member| member.credits > 0);
+            let busy = alone && self.work.has_live_leases(*worker);
+            wants && !busy && !self.work.is_quarantined(*worker)
+        });
+        may_have.min_by_key(|worker| self.work.unfinished(*worker))
     }
 
     fn give_slots(&mut self, now: Mono) {
@@ -726,6 +741,18 @@ impl Core {
             restarts: self.crew.restarts(),
         };
         self.emit(RunEvent::Progress(Box::new(progress)));
+    }
+
+    /// The target's clock went on; slots of before are void; nobody is blamed for the silence.
+    fn on_slept(&mut self, now: Mono, slept: Duration) {
+        tracing::info!(?slept, "the machine has slept; connections are made anew");
+        let (at, base) = self.server_base;
+        self.server_base = (at, base.after(slept));
+        for worker in self.crew.everybody() {
+            self.crew.on_heard(worker, now);
+            self.send(worker, ToWorker::Woke);
+        }
+        self.pause_all(self.pacer.paused_until().max(now));
     }
 
     /// Returns the target's time: its first `Date` plus monotonic time.

@@ -21,7 +21,7 @@ const UNTIL_TOLD: Duration = Duration::from_hours(24 * 365);
 /// After this many times "401, but the probe went well" in a row, the key lacks a right.
 const DENIALS_MAX: u32 = 3;
 /// So few rows left cannot tell an outage of writes from rows that the target cannot take.
-const LAST_ROWS: u64 = 8;
+const LAST_ROWS: usize = 8;
 
 /// Why the target is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) enum ProbeWhy {
     Refused(StopReason),
     /// Is the outage over?
     Outage,
+    /// Only a handful of rows is left and fails: is it they, or the target? Holds nothing back.
+    LastRows,
 }
 
 /// At most one probe is under way.
@@ -89,6 +91,14 @@ impl Probes {
     fn is_planned(&self) -> bool {
         self.due.is_some() || self.under_way.is_some()
     }
+
+    /// Returns whether a probe is planned whose answer everybody waits for.
+    fn holds_back(&self) -> bool {
+        let due = self.due.as_ref().map(|(_, why)| why);
+        let under_way = self.under_way.as_ref().map(|probe| &probe.why);
+        let mut planned = due.into_iter().chain(under_way);
+        planned.any(|why| *why != ProbeWhy::LastRows)
+    }
 }
 
 impl Core {
@@ -101,7 +111,7 @@ impl Core {
         if !self.stage.is_running() {
             return;
         }
-        if !self.probes.is_planned() || matches!(why, ProbeWhy::Refused(_)) {
+        if !self.probes.holds_back() || matches!(why, ProbeWhy::Refused(_)) {
             let at = self.probe_time(now);
             self.probes.due = Some((at, why));
         }
@@ -129,7 +139,7 @@ impl Core {
         let Some(until) = self.throttle.on_429(now, wait, &mut self.rng) else {
             return;
         };
-        if self.breaker.is_open() || self.probes.is_planned() {
+        if self.breaker.is_open() || self.probes.holds_back() {
             return;
         }
         let wait = until.since(now);
@@ -150,7 +160,23 @@ impl Core {
                 now,
                 "the target answers with errors, too late, or not at all",
             );
+        } else if bad > 0 && ok == 0 {
+            self.doubt_last_rows(now);
         }
+    }
+
+    /// Nobody else's success can tell whether the last rows fail for their own sake: a look can.
+    fn doubt_last_rows(&mut self, now: Mono) {
+        let may_ask = self.stage.is_running() && !self.breaker.is_open();
+        if may_ask && !self.probes.is_planned() && self.only_last_rows() {
+            self.probes.due = Some((self.probe_time(now), ProbeWhy::LastRows));
+        }
+    }
+
+    /// Returns whether a handful of rows is under way and nothing else can be, however many wait
+    /// for them.
+    fn only_last_rows(&mut self) -> bool {
+        self.work.under_way() <= LAST_ROWS && !self.work.has_next()
     }
 
     /// Sends the probe that is due, plans the ones an outage or a new run needs.
@@ -223,6 +249,10 @@ impl Core {
             return self.end(now, EndReason::Refused(reason));
         }
         match result {
+            ProbeResult::Ok { .. } if why == ProbeWhy::LastRows => {
+                self.breaker.pardon();
+                self.tell_alive(false);
+            }
             ProbeResult::Ok { date } => {
                 let connecting = matches!(self.stage, Stage::Connecting { .. });
                 if let Some(date) = date.filter(|_| connecting) {
@@ -303,13 +333,17 @@ impl Core {
             self.stage = Stage::Running;
             self.emit(RunEvent::Connected);
         }
-        // A read says nothing about writes. But when only a handful of rows is left, it is they
-        // that fail, not the target: let them use up their attempts.
-        let writes = self.rows.pending <= LAST_ROWS;
+        self.tell_alive(ramp);
+        self.pause_all(now.max(self.throttle.until()));
+    }
+
+    /// A read says nothing about writes. But when only a handful of rows is left, it is they that
+    /// fail, not the target: let them use up their attempts.
+    fn tell_alive(&mut self, ramp: bool) {
+        let writes = self.only_last_rows();
         for worker in self.crew.in_phase(Phase::Ready) {
             self.send(worker, ToWorker::Alive { writes, ramp });
         }
-        self.pause_all(now.max(self.throttle.until()));
     }
 
     fn check_outage(&mut self, now: Mono) {
@@ -331,7 +365,7 @@ impl Core {
     }
 
     /// Tells everybody to start nothing before `until`; an `until` that has come ends a pause.
-    fn pause_all(&mut self, until: Mono) {
+    pub(super) fn pause_all(&mut self, until: Mono) {
         let generation = self.pacer.pause(until);
         for worker in self.crew.everybody() {
             self.effects.push(Effect::Send {

@@ -41,6 +41,7 @@ fn config(workers: u32) -> CoreConfig {
     CoreConfig {
         started: Mono::default(),
         workers,
+        concurrency: 4,
         limits: RateLimits::default(),
         create_orgs: true,
         dry_run: false,
@@ -175,6 +176,15 @@ impl Play {
         }
     }
 
+    /// Should everything die now: rows that are leased and have no outcome.
+    fn few_are_in_doubt(&self) {
+        let open = |row: &&RowNumber| !self.settled.contains_key(row);
+        let doubtful = self.leased.iter().filter(open).count();
+        // A chunk of five for each, which is more than the four rows in flight.
+        let most = 5 * self.core.config.workers as usize;
+        assert!(doubtful <= most, "{doubtful} rows in doubt");
+    }
+
     fn hear(&mut self, worker: WorkerId, message: ToWorker) {
         if !self.alive.contains(&worker) {
             return;
@@ -287,6 +297,7 @@ impl Play {
                     let spec = spec.expect("plays use chunks of five rows");
                     let all = (0..spec.rows).map(|n| RowNumber(spec.first_row.0 + n));
                     self.leased.extend(rows.unwrap_or_else(|| all.collect()));
+                    self.few_are_in_doubt();
                 }
                 Change::Settle(outcomes) => {
                     for outcome in outcomes {
@@ -489,6 +500,51 @@ fn a_probe_that_waits_for_a_worker_wakes_nobody_in_vain() {
     let mut effects = Vec::new();
     core.on_event(now, Event::Tick, &mut effects);
     assert!(core.deadline(now) > now, "the workers are still starting");
+}
+
+#[test]
+fn after_a_sleep_slots_are_void_connections_are_made_anew_and_the_targets_clock_went_on() {
+    let mut play = Play::new(image(31, 5, &[]), 1, 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let now = play.now;
+    let before = (play.core.server_now(now), play.core.pacer.generation());
+    let mut effects = Vec::new();
+    let slept = Duration::from_hours(8);
+    play.core.on_event(now, Event::Slept(slept), &mut effects);
+    assert_eq!(play.core.server_now(now), before.0.after(slept));
+    let said: Vec<&ToWorker> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { message, .. } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(said[0], ToWorker::Woke), "{said:?}");
+    assert!(
+        matches!(said[1], ToWorker::Pause { generation, until }
+            if *generation == before.1 + 1 && *until == now),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_sleep_ends_no_pause() {
+    let mut play = Play::new(image(31, 5, &[]), 1, 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let wait = Duration::from_mins(10);
+    play.core.on_throttled(play.now, Some(wait));
+    let until = play.core.pacer.paused_until();
+    let mut effects = Vec::new();
+    play.core.on_event(
+        play.now,
+        Event::Slept(Duration::from_hours(8)),
+        &mut effects,
+    );
+    assert_eq!(play.core.pacer.paused_until(), until);
 }
 
 #[test]

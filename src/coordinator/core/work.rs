@@ -1,22 +1,33 @@
 //! What is left to do, who does it, and what may be given out next.
 //!
 //! Order: rows whose owner died, then followers that are ready, then fresh chunks, ascending.
-//! A row is in at most one live lease (I2).
+//! A row is in at most one live lease (I2). A worker holds no more unfinished rows than [`Window`]
+//! allows: what it will need later is not leased before its time, so that a crash leaves few rows
+//! in doubt. A few rows that the target answers with nothing but errors are set aside: a last pass
+//! tries them once more when everything else is done.
 
 use super::followers::{Followers, Released};
 use crate::ledger::{Carry, Change, Fate, FollowerFacts, JobImage};
-use crate::model::{ChunkId, ChunkSpec, LeaseId, RowNumber, ServerMs, WorkerId, plant};
+use crate::model::{
+    ChunkId, ChunkSpec, LeaseId, RowNumber, RowOutcome, RowState, ServerMs, WorkerId, plant,
+};
 use crate::protocol::{Grant, RowContext};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Followers are given out early once this many are ready, so that they do not trickle.
 const READY_ENOUGH: usize = 64;
 
+/// The code of a row whose attempts were all answered with errors or not at all.
+const SERVER_ERROR: &str = "server_error";
+
 /// After this many deaths of its owners a lease's rows are granted one by one.
 const DEATHS_BEFORE_SPLIT: u8 = 2;
 
 /// After this many deaths of the owners of one row alone, the row is taken for the cause.
 const DEATHS_ALONE: u8 = 2;
+
+/// Rows that may be set aside for the last pass; more than that at once are no exception.
+pub const LAST_PASS_MAX: usize = 8;
 
 /// Rows of one chunk that are given out together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +67,45 @@ impl Draft {
     }
 }
 
+/// How many rows may be leased to one worker without an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    /// At most this many, ever: a chunk, or as many whole chunks as it can have in flight.
+    max: usize,
+    /// With more than this many it waits for a unit that fits; with fewer it gets a part of one, so
+    /// that it never runs dry at the end of a chunk.
+    low: usize,
+}
+
+impl Window {
+    /// `in_flight` is how many rows a worker handles at once; none where nothing is ever sent, and
+    /// so nothing is ever in doubt.
+    fn new(chunk_rows: usize, in_flight: Option<usize>) -> Self {
+        let chunk_rows = chunk_rows.max(1);
+        in_flight.map_or(
+            Self {
+                max: usize::MAX,
+                low: usize::MAX,
+            },
+            |in_flight| {
+                let max = in_flight.max(1).div_ceil(chunk_rows) * chunk_rows;
+                Self {
+                    max,
+                    low: in_flight.min(max / 2),
+                }
+            },
+        )
+    }
+}
+
+/// Where rows to give out come from: where they go back to when they are not given out yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Again,
+    Ready,
+    Fresh,
+}
+
 /// Why a worker's outcome was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotItsRow;
@@ -65,6 +115,7 @@ pub(super) struct NotItsRow;
 pub(super) struct Work {
     chunks: Vec<ChunkSpec>,
     chunk_rows_max: usize,
+    window: Window,
     /// The next chunk that was never leased (or is complete: then it is passed over).
     fresh: usize,
     complete: BTreeSet<ChunkId>,
@@ -72,18 +123,30 @@ pub(super) struct Work {
     remaining: BTreeMap<ChunkId, Vec<RowNumber>>,
     t_lo: BTreeMap<ChunkId, ServerMs>,
     again: BTreeMap<(ChunkId, RowNumber), Unit>,
+    /// What was taken from a fresh chunk and not given out yet.
+    fresh_rest: Option<Unit>,
     ready: BTreeMap<ChunkId, BTreeSet<RowNumber>>,
     ready_count: usize,
     followers: Followers,
     suspects: BTreeSet<RowNumber>,
     carry: BTreeMap<RowNumber, Carry>,
     live: BTreeMap<LeaseId, LiveLease>,
+    /// Rows that wait for the last pass.
+    set_aside: BTreeSet<RowNumber>,
+    /// Rows that had, or will have, their last pass.
+    last_pass: BTreeSet<RowNumber>,
+    /// Rows in live leases, by worker.
+    unfinished: BTreeMap<WorkerId, usize>,
     last_lease: LeaseId,
 }
 
 impl Work {
     /// Takes a job as the ledger knows it; returns followers that are doomed already.
-    pub(super) fn load(image: &mut JobImage) -> (Self, Vec<(RowNumber, Fate)>) {
+    /// `in_flight`: see [`Window::new`].
+    pub(super) fn load(
+        image: &mut JobImage,
+        in_flight: Option<usize>,
+    ) -> (Self, Vec<(RowNumber, Fate)>) {
         let (followers, released) = Followers::load(&image.followers, &image.fates);
         let chunk_rows_max = image
             .chunks
@@ -94,6 +157,7 @@ impl Work {
         let mut work = Self {
             chunks: std::mem::take(&mut image.chunks),
             chunk_rows_max: chunk_rows_max as usize,
+            window: Window::new(chunk_rows_max as usize, in_flight),
             fresh: 0,
             complete: image.complete.iter().copied().collect(),
             remaining: std::mem::take(&mut image.remaining),
@@ -103,12 +167,16 @@ impl Work {
                 .map(|(chunk, lease)| (*chunk, lease.t_lo))
                 .collect(),
             again: BTreeMap::new(),
+            fresh_rest: None,
             ready: BTreeMap::new(),
             ready_count: 0,
             followers,
             suspects: BTreeSet::new(),
             carry: std::mem::take(&mut image.carry),
             live: BTreeMap::new(),
+            set_aside: BTreeSet::new(),
+            last_pass: BTreeSet::new(),
+            unfinished: BTreeMap::new(),
             last_lease: image.last_lease,
         };
         // Followers that are free already need no further word: their chunk was either leased (they
@@ -117,7 +185,8 @@ impl Work {
         (work, released.doomed)
     }
 
-    /// Rows of chunks that were leased are given out again first, with what is left beside them.
+    /// Rows that were leased and have no outcome are given out first: before they are settled,
+    /// nothing else comes into doubt. What is left beside them is as if it had never been leased.
     fn load_suspects(&mut self, image: &JobImage) {
         let carried = self
             .carry
@@ -129,46 +198,86 @@ impl Work {
             if !plant::is(21) {
                 self.suspects.extend(&lease.suspects);
             }
-            let mut rows = self.rows_of(*chunk);
+            let mut open = self.open_rows(*chunk);
             if plant::is(9) {
-                rows.pop();
+                open.pop();
             }
-            self.complete.insert(*chunk);
-            self.remaining.remove(chunk);
-            if !rows.is_empty() {
-                self.give_again(Unit {
-                    chunk: *chunk,
-                    rows,
-                    deaths: 0,
-                });
-            }
+            // A suspect follower that waits is given out again when it is freed.
+            let (again, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|row| {
+                lease.suspects.binary_search(row).is_ok() && !self.followers.is_held(*row)
+            });
+            self.remaining.insert(*chunk, rest);
+            self.give_again(Unit {
+                chunk: *chunk,
+                rows: again,
+                deaths: 0,
+            });
         }
     }
 
-    /// Returns the next rows to give out.
-    pub(super) fn next_unit(&mut self) -> Option<Unit> {
-        if let Some((_, unit)) = self.again.pop_first() {
+    /// Returns the next rows to give to `worker`; none when there are none, or when it has to finish
+    /// some first.
+    pub(super) fn next_unit(&mut self, worker: WorkerId) -> Option<Unit> {
+        let unfinished = self.unfinished(worker);
+        let room = self.window.max.saturating_sub(unfinished);
+        let (mut unit, origin) = self.take_unit()?;
+        if unit.rows.len() <= room {
             return Some(unit);
         }
-        if self.ready_count >= READY_ENOUGH {
-            return self.ready_unit();
+        if unfinished > self.window.low || room == 0 {
+            self.put_back(unit, origin);
+            return None;
         }
-        self.fresh_unit().or_else(|| self.ready_unit())
+        let rest = Unit {
+            rows: unit.rows.split_off(room),
+            ..unit
+        };
+        self.put_back(rest, origin);
+        Some(unit)
     }
 
-    /// Returns whether [`Work::next_unit`] would return something.
+    /// Returns how many rows are leased to `worker` without an outcome.
+    pub(super) fn unfinished(&self, worker: WorkerId) -> usize {
+        self.unfinished.get(&worker).copied().unwrap_or_default()
+    }
+
+    fn take_unit(&mut self) -> Option<(Unit, Origin)> {
+        if let Some((_, unit)) = self.again.pop_first() {
+            return Some((unit, Origin::Again));
+        }
+        let ready = |work: &mut Self| Some((work.ready_unit()?, Origin::Ready));
+        if self.ready_count >= READY_ENOUGH {
+            return ready(self);
+        }
+        if let Some(unit) = self.fresh_unit() {
+            return Some((unit, Origin::Fresh));
+        }
+        ready(self).or_else(|| {
+            self.begin_last_pass();
+            let (_, unit) = self.again.pop_first()?;
+            Some((unit, Origin::Again))
+        })
+    }
+
+    fn put_back(&mut self, unit: Unit, origin: Origin) {
+        match origin {
+            Origin::Again => self.give_again(unit),
+            Origin::Ready => {
+                self.ready_count += unit.rows.len();
+                self.ready.entry(unit.chunk).or_default().extend(unit.rows);
+            }
+            Origin::Fresh => self.fresh_rest = Some(unit),
+        }
+    }
+
+    /// Returns whether there is anything to give out.
     pub(super) fn has_next(&mut self) -> bool {
         if !self.again.is_empty() || self.ready_count > 0 {
             return true;
         }
         // A chunk that holds only waiting followers is no work: find out by looking.
-        match self.fresh_unit() {
-            Some(unit) => {
-                self.give_again(unit);
-                true
-            }
-            None => false,
-        }
+        self.fresh_rest = self.fresh_unit();
+        self.fresh_rest.is_some() || self.begin_last_pass()
     }
 
     /// Returns whether nothing is leased and nothing can be.
@@ -176,8 +285,7 @@ impl Work {
         self.live.is_empty() && !self.has_next()
     }
 
-    /// Puts a unit back that was taken and not leased.
-    pub(super) fn give_again(&mut self, unit: Unit) {
+    fn give_again(&mut self, unit: Unit) {
         if let Some(first) = unit.rows.first() {
             self.again.insert((unit.chunk, *first), unit);
         }
@@ -225,6 +333,7 @@ impl Work {
             contexts: self.contexts(&unit.rows, t_lo),
         };
         let size = u32::try_from(unit.rows.len()).unwrap_or(u32::MAX);
+        *self.unfinished.entry(worker).or_default() += unit.rows.len();
         let left = unit.rows.into_iter().collect();
         self.live.insert(
             id,
@@ -303,9 +412,56 @@ impl Work {
         if live.left.is_empty() {
             self.live.remove(&lease);
         }
+        if let Some(unfinished) = self.unfinished.get_mut(&worker) {
+            *unfinished = unfinished.saturating_sub(1);
+        }
         self.suspects.remove(&row);
         self.carry.remove(&row);
         Ok(())
+    }
+
+    /// Keeps back a row that the target could not take, if it is to be tried once more; returns the
+    /// outcome otherwise. What was sent for it may have been applied: it stays in doubt.
+    pub(super) fn unless_set_aside(&mut self, outcome: RowOutcome) -> Option<RowOutcome> {
+        let unsettled = outcome.state == RowState::Parked
+            && outcome
+                .error
+                .as_ref()
+                .is_some_and(|error| error.code == SERVER_ERROR);
+        let row = outcome.row;
+        if !unsettled || self.last_pass.len() >= LAST_PASS_MAX || !self.last_pass.insert(row) {
+            return Some(outcome);
+        }
+        self.suspects.insert(row);
+        let facts = Carry {
+            user: outcome.user,
+            suspect: true,
+        };
+        self.carry.insert(row, facts);
+        self.set_aside.insert(row);
+        None
+    }
+
+    /// Returns how many rows are in live leases.
+    pub(super) fn under_way(&self) -> usize {
+        self.unfinished.values().sum()
+    }
+
+    /// Everything else is done: what was set aside is given out, each row for itself.
+    fn begin_last_pass(&mut self) -> bool {
+        if !self.live.is_empty() || self.set_aside.is_empty() {
+            return false;
+        }
+        for row in std::mem::take(&mut self.set_aside) {
+            if let Some(chunk) = self.chunk_of(row).map(|chunk| chunk.id) {
+                self.give_again(Unit {
+                    chunk,
+                    rows: vec![row],
+                    deaths: 0,
+                });
+            }
+        }
+        true
     }
 
     /// Takes the committed fate of a row; returns followers that are doomed by it.
@@ -324,6 +480,7 @@ impl Work {
             .filter(|(_, live)| live.worker == worker)
             .map(|(id, _)| *id)
             .collect();
+        self.unfinished.remove(&worker);
         let (mut poison, mut held) = (Vec::new(), 0);
         for live in ids
             .iter()
@@ -403,11 +560,15 @@ impl Work {
             let Some(chunk) = self.chunk_of(*row).map(|chunk| chunk.id) else {
                 continue;
             };
-            // Its chunk was not given out yet: the row goes with it.
+            let suspect = self.suspects.contains(row);
             if self.is_fresh(chunk) {
-                continue;
+                // Its chunk was not given out yet: the row goes with it, unless it is in doubt.
+                let Some(open) = self.remaining.get_mut(&chunk).filter(|_| suspect) else {
+                    continue;
+                };
+                open.retain(|other| other != row);
             }
-            if self.suspects.contains(row) {
+            if suspect {
                 self.give_again(Unit {
                     chunk,
                     rows: vec![*row],
@@ -447,6 +608,9 @@ impl Work {
     }
 
     fn fresh_unit(&mut self) -> Option<Unit> {
+        if let Some(rest) = self.fresh_rest.take() {
+            return Some(rest);
+        }
         while let Some(spec) = self.chunks.get(self.fresh) {
             let chunk = spec.id;
             self.fresh += 1;
@@ -468,9 +632,15 @@ impl Work {
 
     /// Returns the rows of a chunk that may be given out: unsettled, and no waiting follower.
     fn rows_of(&self, chunk: ChunkId) -> Vec<RowNumber> {
-        let may_go = |row: &RowNumber| !self.followers.is_held(*row);
+        let mut rows = self.open_rows(chunk);
+        rows.retain(|row| !self.followers.is_held(*row));
+        rows
+    }
+
+    /// Returns the unsettled rows of a chunk that was not given out in this run.
+    fn open_rows(&self, chunk: ChunkId) -> Vec<RowNumber> {
         if let Some(rows) = self.remaining.get(&chunk) {
-            return rows.iter().copied().filter(may_go).collect();
+            return rows.clone();
         }
         let Some(spec) = self.spec(chunk) else {
             return Vec::new();
@@ -478,7 +648,6 @@ impl Work {
         let first = spec.first_row.0;
         (first..first.saturating_add(spec.rows))
             .map(RowNumber)
-            .filter(may_go)
             .collect()
     }
 
@@ -486,3 +655,6 @@ impl Work {
         self.chunks.get(chunk.0 as usize)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,7 +224,23 @@ impl Model {
         image.carry = open
             .map(|(row, carry)| (RowNumber(*row), carry.clone()))
             .collect();
+        // What an open follower made is what its leader, touched and open again, starts with.
+        for follower in &self.job.followers {
+            let made = image
+                .carry
+                .get(&follower.row)
+                .and_then(|carry| carry.user.clone());
+            if let Some(user) = made.filter(|_| Self::is_open_again(&image, follower.leader)) {
+                let leader = image.carry.entry(follower.leader).or_default();
+                leader.user.get_or_insert(user);
+            }
+        }
         image
+    }
+
+    /// Its chunk was leased or settled in part, and it has no outcome.
+    fn is_open_again(image: &JobImage, row: RowNumber) -> bool {
+        image.remaining.values().any(|rows| rows.contains(&row))
     }
 
     fn add_chunk(&self, image: &mut JobImage, chunk: u32) {
@@ -249,18 +265,17 @@ impl Model {
     }
 
     fn add_groups(&self, image: &mut JobImage) {
-        for follower in self.job.followers.iter().filter(|f| self.is_open(f.row.0)) {
-            image.followers.push(FollowerImage {
-                follower: *follower,
-            });
+        for follower in self.job.followers.iter().copied() {
+            let open = self.is_open(follower.row.0);
+            if open {
+                image.followers.push(FollowerImage { follower });
+            }
             let leader = follower.leader;
-            let group = self
-                .job
-                .followers
-                .iter()
-                .filter(|f| f.leader == leader)
-                .map(|f| f.row);
-            for row in group.chain([leader]) {
+            if !open && !Self::is_open_again(image, leader) {
+                continue;
+            }
+            let others = self.job.followers.iter().filter(|f| f.leader == leader);
+            for row in others.map(|f| f.row).chain([leader]) {
                 if let Some(outcome) = self.outcomes.get(&row.0) {
                     let fate = Fate::of(outcome);
                     image.fates.insert(row, GroupFate { leader, fate });

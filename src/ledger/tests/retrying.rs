@@ -209,3 +209,60 @@ fn failed_organizations_are_forgotten_but_never_an_intent() {
         .unwrap();
     ledger.verify_totals().unwrap();
 }
+
+#[test]
+fn a_leader_that_is_open_again_learns_which_row_made_the_user() {
+    let mut new = job(6, 3);
+    new.followers = vec![follower(2, 1, None), follower(5, 1, Some(1))];
+    let desk = Desk::new(&new);
+    let mut ledger = desk.open();
+    let bad = failed(1, Step::Organization, "organization_not_found");
+    let settled = vec![bad, created(2), created(5)];
+    ledger
+        .commit(&[lease_rows(1, 0, 100, &[1, 2]), Change::Settle(settled)])
+        .unwrap();
+    assert_eq!(ledger.retry().unwrap().failed, 1);
+    let image = ledger.load().unwrap();
+    assert!(image.followers.is_empty());
+    let of_group = |fate| GroupFate {
+        leader: RowNumber(1),
+        fate,
+    };
+    assert_eq!(image.fates[&RowNumber(2)], of_group(Fate::User));
+    assert!(!image.fates.contains_key(&RowNumber(1)));
+    let ask = FollowerAsk {
+        row: RowNumber(1),
+        leader: RowNumber(2),
+        previous_pair: None,
+    };
+    let lease = Change::Lease {
+        id: LeaseId(2),
+        chunk: ChunkId(0),
+        worker: WorkerId(1),
+        at: ServerMs(200),
+        rows: Some(vec![ask.row]),
+        followers: vec![ask],
+    };
+    let facts = &ledger.commit(&[lease]).unwrap().followers[0];
+    assert_eq!(facts.user, user(2));
+    // Row 5 wants the same organization and has made the membership.
+    let membership = created(5).membership.unwrap();
+    assert_eq!(facts.membership_id, membership.id);
+}
+
+#[test]
+fn a_user_that_a_follower_made_is_the_open_leaders_user() {
+    let mut new = job(6, 3);
+    new.followers = vec![follower(2, 1, None)];
+    let desk = Desk::new(&new);
+    let mut ledger = desk.open();
+    let bad = failed(1, Step::Organization, "organization_not_found");
+    ledger
+        .commit(&[lease(1, 0, 100), Change::Settle(vec![bad, half_failed(2)])])
+        .unwrap();
+    assert_eq!(ledger.retry().unwrap().failed, 2);
+    let carry = ledger.load().unwrap().carry;
+    for row in [1, 2] {
+        assert_eq!(carry[&RowNumber(row)].user, Some(user(2)), "row {row}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{Coordinator, Ev, MS, TO_WORKER_MAX, US, World};
 use crate::coordinator::EndReason;
-use crate::coordinator::core::{Core, CoreConfig, Effect, Event};
+use crate::coordinator::core::{Core, CoreConfig, Effect, Event, LAST_PASS_MAX};
 use crate::ledger::Holder;
 use crate::model::plant;
 use crate::model::{Mono, RowNumber, ServerMs, WorkerId};
@@ -27,10 +27,27 @@ impl World {
         }
         let balances = image.rows.balances();
         self.check(balances, "I14", || "the image does not add up".into());
+        let doubtful: usize = image
+            .leases
+            .values()
+            .map(|lease| lease.suspects.len())
+            .sum();
+        let chunk = image
+            .chunks
+            .iter()
+            .map(|chunk| chunk.rows)
+            .max()
+            .unwrap_or(1);
+        let held = self.plan.workers * chunk * self.plan.concurrency.div_ceil(chunk);
+        let most = held as usize + LAST_PASS_MAX;
+        self.check(doubtful <= most, "suspects", || {
+            format!("{doubtful} rows are in doubt, at most {most} may be")
+        });
         self.log(|| format!("--- coordinator {} starts", self.epoch));
         let config = CoreConfig {
             started: self.now,
             workers: self.plan.workers,
+            concurrency: self.plan.concurrency,
             limits: self.plan.limits,
             create_orgs: self.plan.create_orgs,
             dry_run: false,

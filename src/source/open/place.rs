@@ -77,7 +77,7 @@ fn at_end(path: &Path, end: u64) -> Result<Place, SourceError> {
             });
         }
         if names.is_empty() {
-            names = super::super::header::names(text, &fields);
+            names = super::super::header::shown_names(text, &fields);
         }
         window.advance(length);
         row += 1;

@@ -297,7 +297,7 @@ impl Conversion {
         let choice = ProfileChoice::Use(Arc::clone(&self.profile));
         // Says what is wrong with a header in the words of every other one.
         header::parse(head, &fields, &at, &OrgMode::Columns, &[], &choice)?;
-        let mut names = header::names(head, &fields);
+        let mut names = header::shown_names(head, &fields);
         let count = names.len();
         let beside = self.profile.join.iter().map(|join| join.column.clone());
         names.extend(beside);

@@ -1,27 +1,141 @@
 //! Which emails are sent: every valid one. The target has the last word.
 
-use super::Broken;
+use super::catalog::{EMAIL_DOMAIN_TYPO, EMAIL_INVALID, EMAIL_MISSING, EMAIL_UNUSUAL};
+use super::problem::{Broken, Problems};
 
 /// Longest address in bytes (RFC 5321, a path of 256 with its brackets).
 const EMAIL_BYTES_MAX: usize = 254;
 
+/// Longest part before the @ in bytes that RFC 5321 makes every server take.
+const LOCAL_BYTES_USUAL: usize = 64;
+
 /// Signs that only a quoted local part may hold (RFC 5322 specials without the dot).
 const QUOTED_ONLY: &[char] = &['(', ')', '<', '>', '[', ']', ':', ';', '@', '\\', ',', '"'];
 
+/// Providers with so many users that a domain one slip away is most likely a slip. None is
+/// shorter than nine letters: shorter ones have real neighbours.
+const PROVIDERS: &[&str] = &[
+    "gmail.com",
+    "yahoo.com",
+    "hotmail.com",
+    "outlook.com",
+    "icloud.com",
+    "googlemail.com",
+    "protonmail.com",
+];
+
+/// Judges a trimmed email, and returns it.
+pub(super) fn judge<'a>(email: &'a str, problems: &mut Problems) -> &'a str {
+    if let Err(broken) = check(email) {
+        problems.add("email", broken);
+        return email;
+    }
+    if let Some((local, domain)) = email.rsplit_once('@') {
+        if let Some(words) = unusual(email, local, domain) {
+            problems.add("email", Broken::new(EMAIL_UNUSUAL, words));
+        }
+        if let Some(provider) = provider_meant(domain) {
+            let words = format!("the domain is one slip away from {provider}");
+            problems.add(
+                "email",
+                Broken::new(EMAIL_DOMAIN_TYPO, words).suggest(format!("{local}@{provider}")),
+            );
+        }
+    }
+    email
+}
+
 /// Checks a trimmed email.
-pub(super) fn check(email: &str) -> Result<(), Broken> {
+fn check(email: &str) -> Result<(), Broken> {
+    if is_plain(email) {
+        return Ok(());
+    }
     if email.is_empty() {
         return Err(Broken::new(
-            "email_missing",
+            EMAIL_MISSING,
             "the cell is blank; every row needs an email",
         ));
     }
     match fault(email) {
         Some(fault) => Err(Broken::new(
-            "email_invalid",
+            EMAIL_INVALID,
             format!("not an email address: {fault}; write it like name@example.com"),
         )),
         None => Ok(()),
+    }
+}
+
+/// Returns whether an address is one of the kind that nearly all are: a quick yes.
+fn is_plain(email: &str) -> bool {
+    let Some((local, domain)) = email.rsplit_once('@') else {
+        return false;
+    };
+    let in_local =
+        |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&byte);
+    let in_domain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    email.len() <= EMAIL_BYTES_MAX
+        && !local.is_empty()
+        && local.bytes().all(in_local)
+        && domain.bytes().all(in_domain)
+        && !domain.split('.').any(str::is_empty)
+}
+
+/// Returns why many servers refuse a valid address.
+fn unusual(email: &str, local: &str, domain: &str) -> Option<&'static str> {
+    if local.starts_with('"') {
+        Some("the part before the @ is quoted: valid, and refused by many servers")
+    } else if domain.starts_with('[') {
+        Some("a number stands in place of a domain: valid, and refused by many servers")
+    } else if !email.is_ascii() {
+        Some("a sign is not ASCII: valid, and not taken by every server")
+    } else if local.len() > LOCAL_BYTES_USUAL {
+        Some("more than 64 bytes stand before the @, and servers need not take them")
+    } else if local.starts_with('.') || local.ends_with('.') || local.contains("..") {
+        Some("dots before the @ stand where the standard has none; a few old addresses are so")
+    } else if !domain.contains('.') {
+        Some("the domain has no dot: no mail reaches it from outside")
+    } else {
+        None
+    }
+}
+
+/// Returns the provider a domain is one slip away from: a sign too many, too few, another, or two
+/// swapped. The first sign is taken to be right.
+fn provider_meant(domain: &str) -> Option<&'static str> {
+    let may_be = |provider: &&&str| {
+        provider.len().abs_diff(domain.len()) <= 1
+            && provider.as_bytes().first()
+                == domain
+                    .as_bytes()
+                    .first()
+                    .map(u8::to_ascii_lowercase)
+                    .as_ref()
+    };
+    let mut candidates = PROVIDERS.iter().filter(may_be).peekable();
+    candidates.peek()?;
+    let domain = domain.to_ascii_lowercase();
+    let mut slips = candidates.filter(|provider| one_slip(provider.as_bytes(), domain.as_bytes()));
+    slips.next().copied()
+}
+
+/// Returns whether two different texts are one insertion, deletion, change or swap apart.
+fn one_slip(a: &[u8], b: &[u8]) -> bool {
+    let before = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (
+        a.get(before..).unwrap_or_default(),
+        b.get(before..).unwrap_or_default(),
+    );
+    let after = a
+        .iter()
+        .rev()
+        .zip(b.iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let end = |text: &[u8]| text.len().saturating_sub(after);
+    match (a.get(..end(a)), b.get(..end(b))) {
+        (Some([a, b]), Some([c, d])) => a == d && b == c,
+        (Some(a), Some(b)) => a.len().max(b.len()) == 1,
+        _ => false,
     }
 }
 
@@ -148,11 +262,80 @@ mod tests {
             "\"secretname\\\"@example.com",
         ] {
             let broken = check(email).unwrap_err();
-            assert_eq!(broken.code, "email_invalid", "{email}");
+            assert_eq!(broken.rule, EMAIL_INVALID, "{email}");
             assert!(!broken.words.contains("secret"), "{}", broken.words);
         }
         let long = format!("{}@example.com", "x".repeat(243));
         assert!(check(&long).unwrap_err().words.contains("254"));
-        assert_eq!(check("").unwrap_err().code, "email_missing");
+        assert_eq!(check("").unwrap_err().rule, EMAIL_MISSING);
+    }
+
+    fn told(email: &str) -> Vec<(&'static str, Option<String>)> {
+        let mut problems = Problems::default();
+        assert_eq!(judge(email, &mut problems), email);
+        let told = problems.drain();
+        told.map(|problem| (problem.rule.id, problem.suggestion))
+            .collect()
+    }
+
+    #[test]
+    fn a_quick_yes_is_never_wrong() {
+        for email in ["a@b.example", "A.b+c'd@x-y.example"] {
+            assert!(is_plain(email) && fault(email).is_none(), "{email}");
+        }
+        for email in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b..c",
+            "a b@c.d",
+            "a@b@c.d",
+            "a@b.c.",
+            "\"a\"@b.c",
+        ] {
+            assert!(!is_plain(email), "{email}");
+        }
+    }
+
+    #[test]
+    fn slips_in_large_domains_are_pointed_at_and_never_corrected() {
+        for (email, meant) in [
+            ("amy@gmial.com", "amy@gmail.com"),
+            ("amy@gmai.com", "amy@gmail.com"),
+            ("amy@gmaill.com", "amy@gmail.com"),
+            ("amy@Gmail.con", "amy@gmail.com"),
+            ("amy@hotnail.com", "amy@hotmail.com"),
+            ("amy@yahoo.co", "amy@yahoo.com"),
+        ] {
+            let want = vec![("email_domain_typo", Some(meant.to_owned()))];
+            assert_eq!(told(email), want, "{email}");
+        }
+        for email in [
+            "amy@gmail.com",
+            "amy@GMAIL.com",
+            "amy@ymail.com",
+            "amy@mail.com",
+            "amy@yahoo.ca",
+            "amy@gmx.net",
+            "amy@example.com",
+        ] {
+            assert_eq!(told(email), vec![], "{email}");
+        }
+    }
+
+    #[test]
+    fn valid_and_unusual_is_a_warning() {
+        let long = format!("{}@example.com", "x".repeat(65));
+        for email in [
+            "\"two words\"@example.com",
+            "root@[192.0.2.1]",
+            "jürgen@example.com",
+            "a..b@example.com",
+            "a@localhost",
+            &long,
+        ] {
+            assert_eq!(told(email), vec![("email_unusual", None)], "{email}");
+        }
     }
 }

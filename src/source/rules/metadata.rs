@@ -3,33 +3,44 @@
 //! Limits are the target's higher published ones: what lies between the two sets, its server
 //! decides.
 
-use super::Broken;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use super::catalog::{
+    METADATA_DUPLICATE_KEY, METADATA_INVALID_JSON, METADATA_KEY_NOT_ASCII, METADATA_KEY_TOO_LONG,
+    METADATA_NOT_OBJECT, METADATA_TOO_MANY_PAIRS, METADATA_VALUE_NESTED, METADATA_VALUE_NOT_ASCII,
+    METADATA_VALUE_TOO_LONG,
+};
+use super::problem::Broken;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::fmt;
 
-/// Most pairs.
-const PAIRS_MAX: usize = 50;
+/// Most pairs: the target's specification.
+pub(super) const PAIRS_MAX: usize = 50;
+/// Most pairs according to the target's documentation.
+pub(super) const PAIRS_DOCUMENTED: usize = 10;
 /// Longest key in characters.
 const KEY_CHARS_MAX: usize = 40;
 /// Longest value in characters.
 const VALUE_CHARS_MAX: usize = 600;
 
 /// Reads a trimmed cell. `null` values are left out: on an update they would delete a key.
-pub(super) fn read(cell: &str) -> Result<Vec<(String, String)>, Broken> {
+pub(super) fn read(cell: &str) -> Result<Vec<Pair<'_>>, Broken> {
     if cell.is_empty() {
         return Ok(Vec::new());
     }
     let pairs = parse(cell)?;
     let mut out = Vec::with_capacity(pairs.len());
-    let mut seen = BTreeSet::new();
-    for (index, (key, value)) in pairs.iter().enumerate() {
+    for (index, (Text(key), value)) in pairs.iter().enumerate() {
         let nth = index + 1;
         check_key(key, nth)?;
-        if !seen.insert(key) {
+        // At most `READ_PAIRS_MAX` comparisons each, and rarely more than ten.
+        if pairs
+            .iter()
+            .take(index)
+            .any(|(Text(other), _)| other == key)
+        {
             return Err(Broken::new(
-                "metadata_duplicate_key",
+                METADATA_DUPLICATE_KEY,
                 format!("pair {nth} repeats an earlier key; every key may come once"),
             ));
         }
@@ -42,13 +53,43 @@ pub(super) fn read(cell: &str) -> Result<Vec<(String, String)>, Broken> {
             "{} pairs are too many; at most {PAIRS_MAX} are allowed",
             out.len()
         );
-        return Err(Broken::new("metadata_too_many_pairs", words));
+        return Err(Broken::new(METADATA_TOO_MANY_PAIRS, words));
     }
     Ok(out)
 }
 
+/// A key and its value as text.
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// A JSON text, borrowed from the cell unless it holds an escape.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
+}
+
 /// The pairs of an object as written, doubled keys included.
-struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+struct Pairs<'a>(Vec<(Text<'a>, &'a RawValue)>);
 
 struct PairsVisitor;
 
@@ -62,7 +103,7 @@ impl<'de> Visitor<'de> for PairsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
-            if pairs.len() == FIELD_PAIRS_MAX {
+            if pairs.len() == READ_PAIRS_MAX {
                 return Err(A::Error::custom("too many pairs"));
             }
             pairs.push(pair);
@@ -72,9 +113,9 @@ impl<'de> Visitor<'de> for PairsVisitor {
 }
 
 /// Pairs read before giving up: nulls are left out later, so it lies above [`PAIRS_MAX`].
-const FIELD_PAIRS_MAX: usize = 1000;
+const READ_PAIRS_MAX: usize = 200;
 
-fn parse(cell: &str) -> Result<Vec<(String, &RawValue)>, Broken> {
+fn parse(cell: &str) -> Result<Vec<(Text<'_>, &RawValue)>, Broken> {
     if !cell.starts_with('{') {
         return Err(not_an_object(cell));
     }
@@ -83,7 +124,7 @@ fn parse(cell: &str) -> Result<Vec<(String, &RawValue)>, Broken> {
     match pairs.and_then(|pairs| json.end().map(|()| pairs.0)) {
         Ok(pairs) => Ok(pairs),
         Err(error) if error.is_data() => Err(Broken::new(
-            "metadata_too_many_pairs",
+            METADATA_TOO_MANY_PAIRS,
             format!("far more than the {PAIRS_MAX} pairs that are allowed"),
         )),
         Err(error) => Err(invalid(&error)),
@@ -95,7 +136,7 @@ fn not_an_object(cell: &str) -> Broken {
         return invalid(&error);
     }
     Broken::new(
-        "metadata_not_object",
+        METADATA_NOT_OBJECT,
         "valid JSON, but not an object; write it like {\"department\":\"Sales\"}",
     )
 }
@@ -107,13 +148,13 @@ fn invalid(error: &serde_json::Error) -> Broken {
     } else {
         "not valid JSON".to_owned()
     };
-    Broken::new("metadata_invalid_json", words)
+    Broken::new(METADATA_INVALID_JSON, words)
 }
 
 fn check_key(key: &str, nth: usize) -> Result<(), Broken> {
     if !key.is_ascii() {
         return Err(Broken::new(
-            "metadata_key_not_ascii",
+            METADATA_KEY_NOT_ASCII,
             format!("the key of pair {nth} is not ASCII; the target allows ASCII only"),
         ));
     }
@@ -122,30 +163,30 @@ fn check_key(key: &str, nth: usize) -> Result<(), Broken> {
             "the key of pair {nth} has {} characters; at most {KEY_CHARS_MAX} are allowed",
             key.len()
         );
-        return Err(Broken::new("metadata_key_too_long", words));
+        return Err(Broken::new(METADATA_KEY_TOO_LONG, words));
     }
     Ok(())
 }
 
 /// Returns a value as text: numbers exactly as they were written, `null` as nothing.
-fn value_text(value: &RawValue, nth: usize) -> Result<Option<String>, Broken> {
+fn value_text(value: &RawValue, nth: usize) -> Result<Option<Cow<'_, str>>, Broken> {
     let raw = value.get();
     let text = match raw.as_bytes().first() {
         Some(b'{' | b'[') => {
             return Err(Broken::new(
-                "metadata_value_nested",
+                METADATA_VALUE_NESTED,
                 format!(
                     "the value of pair {nth} is an object or an array; only text, numbers, true, false and null are allowed"
                 ),
             ));
         }
         Some(b'n') => return Ok(None),
-        Some(b'"') => serde_json::from_str::<String>(raw).map_err(|error| invalid(&error))?,
-        _ => raw.to_owned(),
+        Some(b'"') => text(raw)?,
+        _ => Cow::Borrowed(raw),
     };
     if !text.is_ascii() {
         return Err(Broken::new(
-            "metadata_value_not_ascii",
+            METADATA_VALUE_NOT_ASCII,
             format!("the value of pair {nth} is not ASCII; the target allows ASCII only"),
         ));
     }
@@ -154,9 +195,22 @@ fn value_text(value: &RawValue, nth: usize) -> Result<Option<String>, Broken> {
             "the value of pair {nth} has {} characters; at most {VALUE_CHARS_MAX} are allowed",
             text.len()
         );
-        return Err(Broken::new("metadata_value_too_long", words));
+        return Err(Broken::new(METADATA_VALUE_TOO_LONG, words));
     }
     Ok(Some(text))
+}
+
+/// Returns what a JSON text says; the quotes are the reader's.
+fn text(raw: &str) -> Result<Cow<'_, str>, Broken> {
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    match inner {
+        Some(plain) if memchr::memchr(b'\\', plain.as_bytes()).is_none() => {
+            Ok(Cow::Borrowed(plain))
+        }
+        _ => serde_json::from_str::<Text<'_>>(raw)
+            .map(|Text(text)| text)
+            .map_err(|error| invalid(&error)),
+    }
 }
 
 #[cfg(test)]
@@ -164,11 +218,14 @@ mod tests {
     use super::*;
 
     fn pairs(cell: &str) -> Vec<(String, String)> {
-        read(cell).unwrap()
+        let pairs = read(cell).unwrap().into_iter();
+        pairs
+            .map(|(key, value)| (key.into_owned(), value.into_owned()))
+            .collect()
     }
 
     fn code(cell: &str) -> &'static str {
-        read(cell).unwrap_err().code
+        read(cell).unwrap_err().rule.id
     }
 
     #[test]

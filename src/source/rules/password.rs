@@ -4,7 +4,12 @@
 //! import and no request is spent. Hashes and passwords are never shown.
 
 use super::super::Credential;
-use super::{Broken, HASH_TYPES, found};
+use super::catalog::{
+    PASSWORD_AND_HASH, PASSWORD_HASH_FORMAT, PASSWORD_HASH_MISSING, PASSWORD_HASH_PARAMETERS,
+    PASSWORD_HASH_TYPE_MISSING, PASSWORD_HASH_TYPE_UNKNOWN, PASSWORD_HASH_UNCONFIRMED,
+};
+use super::problem::{Broken, Problems};
+use super::{HASH_TYPES, found};
 use std::ops::RangeInclusive;
 
 /// Iterations the target takes with SHA-256.
@@ -28,6 +33,60 @@ const SHA1_BYTES: usize = 20;
 /// Bytes of a SHA-256 digest.
 const SHA256_BYTES: usize = 32;
 
+/// The three cells as they are judged.
+pub(super) struct PasswordCells<'a> {
+    /// As written.
+    pub(super) password: &'a str,
+    /// Trimmed.
+    pub(super) hash: &'a str,
+    /// Trimmed.
+    pub(super) kind: &'a str,
+}
+
+/// Reads the three cells and tells what is wrong with them.
+pub(super) fn judge(cells: &PasswordCells<'_>, problems: &mut Problems) -> Option<Credential> {
+    let PasswordCells {
+        password,
+        hash,
+        kind,
+    } = cells;
+    if password.is_empty() && hash.is_empty() && kind.is_empty() {
+        return None;
+    }
+    match read(password, hash, kind) {
+        Ok(credential) => {
+            if let Some(Credential::Hash { kind, .. }) = &credential
+                && let Some(words) = unconfirmed(kind, hash)
+            {
+                problems.add(
+                    "password_hash",
+                    Broken::new(PASSWORD_HASH_UNCONFIRMED, words),
+                );
+            }
+            credential
+        }
+        Err((column, broken)) => {
+            problems.add(column, broken);
+            None
+        }
+    }
+}
+
+/// Returns what is not documented about a hash that is otherwise well.
+fn unconfirmed(kind: &str, hash: &str) -> Option<&'static str> {
+    match kind {
+        "bcrypt" if hash.starts_with("$2$") || hash.starts_with("$2x$") => Some(
+            "$2$ and $2x$ come from old programs with known faults; the target documents $2a$: \
+             try one such person first",
+        ),
+        "ssha256" => Some(
+            "the target takes the type and documents no form for it; {SSHA256} and base 64 is \
+             what others write: try one such person first",
+        ),
+        _ => None,
+    }
+}
+
 /// Reads the three cells; the error comes with its column. The plain password is kept as
 /// written, spaces included.
 pub(super) fn read(
@@ -38,15 +97,12 @@ pub(super) fn read(
     let has_password = !password.trim().is_empty();
     if has_password && !hash.is_empty() {
         let words = "there is a password_hash too; a row may have one of them";
-        return Err(("password", Broken::new("password_and_hash", words)));
+        return Err(("password", Broken::new(PASSWORD_AND_HASH, words)));
     }
     if has_password && !kind.is_empty() {
         let words =
             "it stands next to a plain password; if that is a hash, move it to password_hash";
-        return Err((
-            "password_hash_type",
-            Broken::new("password_and_hash", words),
-        ));
+        return Err(("password_hash_type", Broken::new(PASSWORD_AND_HASH, words)));
     }
     if has_password {
         return Ok(Some(Credential::Plain(password.into())));
@@ -55,7 +111,7 @@ pub(super) fn read(
         (true, true) => return Ok(None),
         (true, false) => {
             let words = "the type stands without its hash; fill password_hash or clear the type";
-            let broken = Broken::new("password_hash_missing", words);
+            let broken = Broken::new(PASSWORD_HASH_MISSING, words);
             return Err(("password_hash", broken));
         }
         (false, true) => {
@@ -63,7 +119,7 @@ pub(super) fn read(
                 "blank next to a hash; allowed are {}",
                 HASH_TYPES.join(", ")
             );
-            let broken = Broken::new("password_hash_type_missing", words);
+            let broken = Broken::new(PASSWORD_HASH_TYPE_MISSING, words);
             return Err(("password_hash_type", broken));
         }
         (false, false) => {}
@@ -84,7 +140,7 @@ fn known_type(kind: &str) -> Result<&'static str, Broken> {
             found(kind),
             HASH_TYPES.join(", ")
         );
-        Broken::new("password_hash_type_unknown", words)
+        Broken::new(PASSWORD_HASH_TYPE_UNKNOWN, words)
     })
 }
 
@@ -95,7 +151,7 @@ fn check_hash(kind: &str, hash: &str) -> Result<(), Broken> {
         "pbkdf2" => pbkdf2(hash),
         "argon2" => argon2(hash),
         "ssha" => salted("{SSHA}", SHA1_BYTES, hash),
-        // The target publishes no string format for it: the usual one, its prefix optional.
+        // The target documents no form for it: the usual one, its prefix optional.
         "ssha256" => salted(
             "{SSHA256}",
             SHA256_BYTES,
@@ -111,11 +167,11 @@ fn shape(allowed: impl AsRef<str>) -> Broken {
         "not in the format of its type; allowed is {}",
         allowed.as_ref()
     );
-    Broken::new("password_hash_format", words)
+    Broken::new(PASSWORD_HASH_FORMAT, words)
 }
 
 fn parameters(words: impl Into<String>) -> Broken {
-    Broken::new("password_hash_parameters", words)
+    Broken::new(PASSWORD_HASH_PARAMETERS, words)
 }
 
 /// The pieces of `$name$v=…$a=1,b=2$salt$hash`.
@@ -326,7 +382,7 @@ mod tests {
     fn code(kind: &str, hash: &str) -> Option<&'static str> {
         read("", hash, kind).err().map(|(_, broken)| {
             assert!(!broken.words.contains(DIGEST), "{}", broken.words);
-            broken.code
+            broken.rule.id
         })
     }
 
@@ -413,7 +469,7 @@ mod tests {
 
     #[test]
     fn the_three_cells_must_fit_together() {
-        let code = |password, hash, kind| read(password, hash, kind).unwrap_err().1.code;
+        let code = |password, hash, kind| read(password, hash, kind).unwrap_err().1.rule.id;
         assert_eq!(code("p", "h", ""), "password_and_hash");
         assert_eq!(code("p", "", "bcrypt"), "password_and_hash");
         assert_eq!(code("", "h", ""), "password_hash_type_missing");

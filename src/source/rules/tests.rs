@@ -1,6 +1,6 @@
-use super::super::{Credential, records::Fields};
+use super::super::records::Fields;
 use super::*;
-use crate::model::RowNumber;
+use crate::model::OrgKey;
 use crate::source::profile::ProfileChoice;
 use secrecy::ExposeSecret;
 
@@ -129,6 +129,32 @@ fn external_ids_are_short_and_ascii() {
         "external_id_too_long"
     );
     assert_eq!(code(&[("external_id", "ü")]), "external_id_not_ascii");
+}
+
+#[test]
+fn ids_that_mean_a_folder_in_an_address_are_refused() {
+    for dots in [".", ".."] {
+        assert_eq!(code(&[("external_id", dots)]), "external_id_invalid");
+        for column in ["org_id", "org_external_id"] {
+            assert_eq!(code(&[(column, dots)]), "organization_id_invalid");
+        }
+    }
+    for id in ["...", ".a", "a..", "%2e"] {
+        assert!(read(&[("external_id", id), ("org_external_id", id)]).is_ok());
+    }
+}
+
+#[test]
+fn ids_of_organizations_are_short_and_on_one_line() {
+    for column in ["org_id", "org_external_id"] {
+        assert!(read(&[(column, &"x".repeat(128))]).is_ok());
+        let long = "x".repeat(129);
+        assert_eq!(code(&[(column, &long)]), "organization_id_too_long");
+        // Bytes count: more would not fit into a frame either.
+        let long = "ü".repeat(65);
+        assert_eq!(code(&[(column, &long)]), "organization_id_too_long");
+        assert_eq!(code(&[(column, "a\nb")]), "organization_id_invalid");
+    }
 }
 
 #[test]

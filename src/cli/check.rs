@@ -1,0 +1,234 @@
+//! `check`: every problem of a file, without a job, a key or a request; and `check --fix`.
+
+use super::args::{CheckArgs, IdentityArgs};
+use super::context::Context;
+use super::error::{CliError, CliResult};
+use super::exit::Exit;
+use super::opening::ReadingAsk;
+use super::output::Output;
+use super::resolve;
+use crate::model::rng::entropy;
+use crate::model::{JobOptions, Mono};
+use crate::report::problems::{self, CheckSummary, ProblemGroup, ProblemLine, ProblemsWriter};
+use crate::report::{OutFile, screen};
+use crate::source::check::CheckError;
+use crate::source::{
+    self, CheckReport, Finding, Index, IndexOptions, RowRules, Severity, SourceError,
+};
+use std::fs::File;
+use std::path::Path;
+
+/// Runs `check`.
+pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
+    let identity = identity_of(args);
+    let options = resolve::job_options(&identity)?;
+    let input = resolve::source_input(&args.file)?;
+    let path = input.path().to_owned();
+    let repaired = args
+        .fix
+        .as_deref()
+        .map(|out| create(out, &path))
+        .transpose()?;
+    let mut list = open_list(args, &path)?;
+    let ask = ReadingAsk::of(&identity, true)?;
+    let shape = IndexOptions {
+        delimiter: ask.ask.delimiter.unwrap_or_default(),
+        renames: ask.renames,
+        chunk_size: options.chunk_size,
+        org_mode: options.org_mode.clone(),
+        hash_key: entropy(),
+        profile: resolve::profile(&identity)?.unwrap_or_default(),
+    };
+    let folder = resolve::temporary_folder()?;
+    let mut copies = || Ok::<_, CliError>(folder.path().to_owned());
+    let (opened, index) = source::read(&input, &ask.ask, &shape, &mut copies, &mut |_| {})?;
+    if args.fix.is_some() && index.columns.plan.is_some() {
+        return Err(of_profile());
+    }
+    let file = open(&opened.rows)?;
+    let mut visit = |finding: &Finding| match &mut list {
+        Some(list) => list.write(&line_of(finding)),
+        None => Ok(()),
+    };
+    let mut report = source::check(&file, &index, &rules_of(&options), &mut visit)?;
+    if let Some(mut out) = repaired {
+        source::fix(&file, &index, &mut out, &mut |finding| {
+            report.add(finding.clone());
+            visit(finding)
+        })?;
+        out.finish().map_err(|error| CliError::output(&error))?;
+    }
+    if let Some(list) = list {
+        let done = list.finish().map_err(|error| CliError::output(&error))?;
+        done.finish()?;
+    }
+    show(ctx, args, &summary(ctx, &path, &index, &report))?;
+    Ok(if report.failing > 0 {
+        Exit::RowsFailed
+    } else {
+        Exit::Success
+    })
+}
+
+/// What a profile makes of a file has no cells of its own that could be repaired.
+fn of_profile() -> CliError {
+    let message =
+        "--fix repairs files in userferry's own columns, and this one is read by a profile";
+    CliError::usage("fix_profile", message)
+        .hint("an import reads it without repairs: leave --fix out, or say --profile none if it is no such export")
+}
+
+/// The options of an import that rules depend on.
+fn identity_of(args: &CheckArgs) -> IdentityArgs {
+    IdentityArgs {
+        org_id: args.org_id.clone(),
+        org_external_id: args.org_external_id.clone(),
+        require_membership: args.require_membership,
+        profile: args.profile.clone(),
+        map: args.map.clone(),
+        delimiter: args.delimiter,
+        encoding: args.encoding,
+        ..IdentityArgs::default()
+    }
+}
+
+/// Returns the rules that a job with these options goes by.
+pub fn rules_of(options: &JobOptions) -> RowRules {
+    RowRules {
+        org_mode: options.org_mode.clone(),
+        require_membership: options.require_membership,
+    }
+}
+
+/// Holds a file that was indexed against the rules, for a plan.
+pub fn report_of(path: &Path, index: &Index, options: &JobOptions) -> CliResult<CheckReport> {
+    let file = open(path)?;
+    Ok(source::check(
+        &file,
+        index,
+        &rules_of(options),
+        &mut |_| Ok(()),
+    )?)
+}
+
+fn open(path: &Path) -> CliResult<File> {
+    File::open(path).map_err(|source| {
+        CliError::from(SourceError::Open {
+            path: path.to_owned(),
+            source,
+        })
+    })
+}
+
+/// Starts the repaired file. Nothing that is there is replaced.
+fn create(out: &Path, source: &Path) -> CliResult<OutFile> {
+    if out.symlink_metadata().is_ok() {
+        let message = format!("--fix {}: it is there already", out.display());
+        return Err(CliError::usage("fix_exists", message)
+            .hint("name a new file, or remove that one first: nothing is ever replaced"));
+    }
+    OutFile::create(out, Some(source)).map_err(|error| {
+        let message = format!("--fix {} cannot be written: {error}", out.display());
+        CliError::new(Exit::Disk, "out_file", message)
+    })
+}
+
+fn open_list(args: &CheckArgs, source: &Path) -> CliResult<Option<ProblemsWriter<Output>>> {
+    let Some(path) = &args.out else {
+        return Ok(None);
+    };
+    let out = Output::open(Some(path), Some(source))?;
+    if args.jsonl {
+        return Ok(Some(ProblemsWriter::jsonl(out)));
+    }
+    let writer = ProblemsWriter::csv(out).map_err(|error| CliError::output(&error))?;
+    Ok(Some(writer))
+}
+
+fn summary(ctx: &Context, path: &Path, index: &Index, report: &CheckReport) -> CheckSummary {
+    let elapsed = Mono::now().since(ctx.started).as_secs_f64();
+    CheckSummary {
+        file: path.display().to_string(),
+        rows: report.rows,
+        would_fail: report.failing,
+        errors: report.count(Severity::Error),
+        warnings: report.count(Severity::Warning),
+        fixed: report.count(Severity::Fixed),
+        notes: index
+            .read_as
+            .iter()
+            .chain(&index.warnings)
+            .cloned()
+            .collect(),
+        problems: groups_of(report),
+        elapsed_s: (elapsed * 1000.0).round() / 1000.0,
+    }
+}
+
+/// Returns the problems by rule as they are shown.
+pub fn groups_of(report: &CheckReport) -> Vec<ProblemGroup> {
+    let shown = |group: &source::check::RuleGroup| ProblemGroup {
+        rule: group.rule.id,
+        severity: group.rule.severity.as_str(),
+        title: group.rule.title,
+        count: group.count,
+        examples: group.examples.iter().map(line_of).collect(),
+    };
+    report.groups().into_iter().map(shown).collect()
+}
+
+fn line_of(finding: &Finding) -> ProblemLine {
+    let problem = &finding.problem;
+    ProblemLine {
+        severity: problem.rule.severity.as_str(),
+        rule: problem.rule.id,
+        row: finding.row.map(|row| row.0),
+        line: finding.line,
+        column: problem.column.clone().into_owned(),
+        value: finding.value.clone(),
+        message: problem.words.clone(),
+        suggestion: problem.suggestion.clone(),
+    }
+}
+
+/// Problems are the data of this command: they go to stdout. What is said about them does not.
+fn show(ctx: &Context, args: &CheckArgs, summary: &CheckSummary) -> CliResult<()> {
+    for note in &summary.notes {
+        ctx.say(&format!("note: {note}"));
+    }
+    let printed = if args.json {
+        screen::print_json(summary)
+    } else {
+        let text = problems::text(&summary.problems, true);
+        screen::print_data(text.as_bytes())
+    };
+    printed.map_err(|error| CliError::stdout(&error))?;
+    ctx.say(&summary.closing());
+    Ok(())
+}
+
+impl From<CheckError> for CliError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Source(error) => error.into(),
+            CheckError::Write(error) => Self::output(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repaired_file_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("there.csv");
+        std::os::unix::fs::symlink("nowhere", &there).unwrap();
+        let error = create(&there, Path::new("source.csv")).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        let far = folder.path().join("no/such/folder.csv");
+        let error = create(&far, Path::new("source.csv")).unwrap_err();
+        assert_eq!(error.exit(), Exit::Disk);
+    }
+}

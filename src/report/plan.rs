@@ -1,0 +1,281 @@
+//! The plan: what a dry run says that a real one will take. Pure arithmetic over its counters.
+
+use super::problems::{self, ProblemGroup};
+use super::words;
+use crate::model::{MembershipTally, OrgTally, RateLimit, RateLimits, RowTally};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// The share of every limit that the importer paces at.
+const PACE: f64 = 0.99;
+
+/// How long an answer may take and still leave the workers ahead of the limit, in seconds: what
+/// slow APIs take when they are well.
+const SLOW_ANSWER_S: f64 = 1.0;
+
+/// What a plan is made of.
+#[derive(Clone, Debug)]
+pub struct PlanFacts<'a> {
+    /// Rows by what would become of them.
+    pub rows: &'a RowTally,
+    /// Memberships by what would become of them.
+    pub memberships: &'a MembershipTally,
+    /// Organizations by what would become of them.
+    pub organizations: &'a OrgTally,
+    /// The limits that the real run would keep.
+    pub limits: RateLimits,
+    /// Rows in flight per worker.
+    pub concurrency: u32,
+    /// Problems of the file by rule.
+    pub problems: Vec<ProblemGroup>,
+    /// The command that does it.
+    pub next: String,
+}
+
+/// What a real run will take at least. Fields are added, never renamed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Requests by kind.
+    pub calls: Calls,
+    /// The limits are the target's published ones: the run itself has none.
+    pub limits_assumed: bool,
+    /// The limit that decides: `writes`, `reads` or `total`.
+    pub limited_by: &'static str,
+    /// That limit per second.
+    pub limit_per_s: f64,
+    /// Seconds that the limits make it take at least.
+    pub shortest_s: f64,
+    /// Workers that keep the limit busy, however slow the answers (up to a second).
+    pub useful_workers: u32,
+    /// Problems of the file by rule. Cells are left out: plans are kept and passed on.
+    pub problems: Vec<ProblemGroup>,
+    /// The command that does it.
+    pub next: String,
+}
+
+/// Requests by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// Users to make.
+    pub create_user: u64,
+    /// Memberships to make.
+    pub create_membership: u64,
+    /// Organizations to make.
+    pub create_organization: u64,
+    /// Look-ups.
+    pub reads: u64,
+}
+
+impl Calls {
+    fn of(facts: &PlanFacts<'_>) -> Self {
+        let orgs = facts.organizations;
+        Self {
+            create_user: facts.rows.created,
+            create_membership: facts.memberships.created,
+            create_organization: orgs.created,
+            // Every organization is looked up once, and the first request is a look as well.
+            reads: orgs.created + orgs.found + orgs.failed + 1,
+        }
+    }
+
+    fn writes(self) -> u64 {
+        self.create_user + self.create_membership + self.create_organization
+    }
+}
+
+impl Plan {
+    /// Makes the plan.
+    pub fn new(facts: PlanFacts<'_>) -> Self {
+        let limits_assumed = facts.limits.writes.is_none()
+            && facts.limits.reads.is_none()
+            && facts.limits.total.is_none();
+        let limits = if limits_assumed {
+            RateLimits::WORKOS
+        } else {
+            facts.limits
+        };
+        let calls = Calls::of(&facts);
+        let (limited_by, limit, shortest_s) = slowest(&limits, calls);
+        let mut problems = facts.problems;
+        for example in problems.iter_mut().flat_map(|group| &mut group.examples) {
+            example.value = None;
+            example.suggestion = None;
+        }
+        Self {
+            calls,
+            limits_assumed,
+            limited_by,
+            limit_per_s: limit.per_second(),
+            shortest_s: (shortest_s * 1000.0).round() / 1000.0,
+            useful_workers: useful_workers(&limits, facts.concurrency),
+            problems,
+            next: facts.next,
+        }
+    }
+
+    /// Returns the plan for people.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let Calls {
+            create_user,
+            create_membership,
+            create_organization,
+            reads,
+        } = self.calls;
+        let parts = [
+            words::counted(create_user, "user"),
+            words::counted(create_membership, "membership"),
+            words::counted(create_organization, "organization"),
+        ];
+        line(
+            &mut out,
+            "to make",
+            &format!(
+                "{}, with {} on the way",
+                parts.join(" · "),
+                words::counted(reads, "look-up")
+            ),
+        );
+        let whose = if self.limits_assumed {
+            ", which WorkOS allows; this target has no limit"
+        } else {
+            ""
+        };
+        let time =
+            words::duration(Duration::try_from_secs_f64(self.shortest_s).unwrap_or_default());
+        let pace = format!(
+            "{} {} a second",
+            words::rate(self.limit_per_s),
+            self.limited_by_words()
+        );
+        line(
+            &mut out,
+            "takes",
+            &format!("at least {time} at {pace}{whose}"),
+        );
+        let workers = words::counted(u64::from(self.useful_workers), "worker");
+        line(
+            &mut out,
+            "workers",
+            &format!(
+                "{workers} can use all of it, even if every answer takes a second; more do not help"
+            ),
+        );
+        line(&mut out, "for real", &self.next);
+        if !self.problems.is_empty() {
+            let _infallible = write!(out, "\n{}", problems::text(&self.problems, false));
+        }
+        out
+    }
+
+    fn limited_by_words(&self) -> &'static str {
+        match self.limited_by {
+            "total" => "requests",
+            other => other,
+        }
+    }
+}
+
+/// Returns the limit that decides, and the seconds it makes the requests take.
+fn slowest(limits: &RateLimits, calls: Calls) -> (&'static str, RateLimit, f64) {
+    let all = [
+        ("writes", limits.writes, calls.writes()),
+        ("reads", limits.reads, calls.reads),
+        ("total", limits.total, calls.writes() + calls.reads),
+    ];
+    let mut slowest = ("writes", limits.writes.unwrap_or(WRITES), 0.0);
+    for (name, limit, requests) in all {
+        let Some(limit) = limit else { continue };
+        // The first one leaves at once.
+        let seconds = requests.saturating_sub(1) as f64 / (limit.per_second() * PACE);
+        if seconds > slowest.2 {
+            slowest = (name, limit, seconds);
+        }
+    }
+    slowest
+}
+
+/// The published limit of writes.
+const WRITES: RateLimit = RateLimit::per_seconds(500, 10);
+
+/// Returns how many workers keep enough requests in flight for the limits.
+fn useful_workers(limits: &RateLimits, concurrency: u32) -> u32 {
+    let both = |limit: Option<RateLimit>| limit.map_or(0.0, RateLimit::per_second);
+    let allowed = both(limits.writes) + both(limits.reads);
+    let allowed = limits
+        .total
+        .map_or(allowed, |total| total.per_second().min(allowed.max(1.0)));
+    let workers = (allowed * SLOW_ANSWER_S / f64::from(concurrency.max(1))).ceil();
+    u32::try_from(words::whole(workers))
+        .unwrap_or(u32::MAX)
+        .clamp(1, 256)
+}
+
+fn line(out: &mut String, name: &str, text: &str) {
+    let _infallible = writeln!(out, "  {name:<14} {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(limits: RateLimits, concurrency: u32) -> Plan {
+        let rows = RowTally {
+            created: 1_000_000,
+            ..RowTally::default()
+        };
+        let memberships = MembershipTally {
+            created: 200_000,
+            ..MembershipTally::default()
+        };
+        Plan::new(PlanFacts {
+            rows: &rows,
+            memberships: &memberships,
+            organizations: &OrgTally::default(),
+            limits,
+            concurrency,
+            problems: Vec::new(),
+            next: "userferry import users.csv".to_owned(),
+        })
+    }
+
+    #[test]
+    fn the_shortest_time_is_what_the_tightest_limit_allows() {
+        let plan = plan(RateLimits::WORKOS, 64);
+        assert_eq!(plan.limited_by, "writes");
+        assert!(
+            (plan.shortest_s - 1_199_999.0 / 49.5).abs() < 0.01,
+            "{plan:?}"
+        );
+        assert!(!plan.limits_assumed);
+        let text = plan.text();
+        assert!(
+            text.contains("at least 6h44m at 50.0 writes a second\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1,000,000 users · 200,000 memberships"),
+            "{text}"
+        );
+        assert!(
+            text.contains("for real       userferry import users.csv"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_a_limit_the_published_one_is_assumed_and_said() {
+        let plan = plan(RateLimits::default(), 64);
+        assert!(plan.limits_assumed);
+        assert!(plan.text().contains("which WorkOS allows"));
+    }
+
+    #[test]
+    fn workers_are_as_many_as_the_limit_needs() {
+        // 100 requests a second in all.
+        assert_eq!(plan(RateLimits::WORKOS, 64).useful_workers, 2);
+        assert_eq!(plan(RateLimits::WORKOS, 200).useful_workers, 1);
+        assert_eq!(plan(RateLimits::WORKOS, 1).useful_workers, 100);
+    }
+}

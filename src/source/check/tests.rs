@@ -1,0 +1,170 @@
+use super::*;
+use crate::model::OrgMode;
+use crate::source::profile::ProfileChoice;
+use crate::source::{IndexOptions, build, parse_row, read_chunk};
+use std::io::Write as _;
+
+pub(in crate::source) fn indexed(text: &str) -> (tempfile::NamedTempFile, Index) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let options = IndexOptions {
+        delimiter: crate::model::Delimiter::Comma,
+        renames: Vec::new(),
+        chunk_size: 3,
+        org_mode: OrgMode::Columns,
+        hash_key: 1,
+        profile: ProfileChoice::Off,
+    };
+    let index = build(file.path(), &options, &mut |_| {}).unwrap();
+    (file, index)
+}
+
+pub(in crate::source) fn rules() -> RowRules {
+    RowRules {
+        org_mode: OrgMode::Columns,
+        require_membership: false,
+    }
+}
+
+fn all(text: &str) -> (Vec<Finding>, CheckReport) {
+    let (file, index) = indexed(text);
+    let mut found = Vec::new();
+    let report = check(file.as_file(), &index, &rules(), &mut |finding| {
+        found.push(finding.clone());
+        Ok(())
+    })
+    .unwrap();
+    (found, report)
+}
+
+fn places(found: &[Finding]) -> Vec<(u32, u64, &str, &str)> {
+    let place = |finding: &Finding| finding.row.map_or(0, |row| row.0);
+    found
+        .iter()
+        .map(|it| (place(it), it.line, it.problem.rule.id, &*it.problem.column))
+        .map(|(row, line, id, column)| {
+            (
+                row,
+                line,
+                id,
+                if column.is_empty() {
+                    ""
+                } else {
+                    id_column(column)
+                },
+            )
+        })
+        .collect()
+}
+
+/// Columns of the tests, so that they outlive their findings.
+fn id_column(column: &str) -> &'static str {
+    super::super::header::KNOWN
+        .iter()
+        .find(|known| **known == column)
+        .copied()
+        .unwrap_or("other")
+}
+
+#[test]
+fn every_problem_of_a_row_is_told_with_its_place() {
+    let (found, report) = all("email,email_verified,external_id,metadata\n\
+         a@x.example,yes,1,\n\
+         \"no\nmail\",maybe,2,[1]\n\
+         amy@gmial.com,,3,{}\n");
+    assert_eq!(
+        places(&found),
+        [
+            (2, 3, "email_invalid", "email"),
+            (2, 3, "email_verified_invalid", "email_verified"),
+            (2, 3, "metadata_not_object", "metadata"),
+            (3, 5, "email_domain_typo", "email"),
+        ]
+    );
+    assert_eq!((report.rows, report.failing), (3, 1));
+    assert_eq!(report.count(Severity::Error), 3);
+    assert_eq!(report.count(Severity::Warning), 1);
+    assert_eq!(found[1].value.as_deref(), Some("maybe"));
+    assert_eq!(
+        found[3].problem.suggestion.as_deref(),
+        Some("amy@gmail.com")
+    );
+}
+
+#[test]
+fn rows_of_one_person_are_compared() {
+    let (found, report) = all("email,first_name,external_id,org_external_id\n\
+         a@x.example,Ann,1,acme\n\
+         A@X.example,Ann,1,beta\n\
+         a@x.example,Anna,1,acme\n\
+         b@x.example,Bob,1,acme\n");
+    assert_eq!(
+        places(&found),
+        [
+            (3, 4, "user_fields_differ", "email"),
+            (3, 4, "membership_repeated", "email"),
+            (4, 5, "external_id_conflict_in_file", "external_id"),
+        ]
+    );
+    assert_eq!(report.failing, 1);
+}
+
+#[test]
+fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
+    let long = "x".repeat(100);
+    let text = format!(
+        "email,password,password_hash,password_hash_type,email_verified\n\
+         a@x.example,secret,secret,,\n\
+         b@x.example,,secret,bcrypt,\n\
+         c@x.example,,secret,md5,\n\
+         d@x.example,,,,\u{1b}[2J{long}\n"
+    );
+    let (found, report) = all(&text);
+    assert_eq!(found.len(), 4);
+    assert_eq!(report.failing, 4);
+    assert!(!format!("{found:?}").contains("secret"), "{found:?}");
+    let value = found[3].value.as_deref().unwrap();
+    assert!(!value.contains('\u{1b}') && value.len() < 80, "{value}");
+}
+
+#[test]
+fn examples_are_few_and_counts_are_exact() {
+    let rows: Vec<String> = (0..1000).map(|n| format!("bad{n}\n")).collect();
+    let (found, report) = all(&format!("email\n{}", rows.concat()));
+    assert_eq!(found.len(), 1000);
+    let groups = report.groups();
+    assert_eq!((groups.len(), groups[0].count), (1, 1000));
+    assert_eq!(groups[0].examples.len(), EXAMPLES_MAX);
+    assert_eq!(groups[0].examples[0].row, Some(RowNumber(1)));
+}
+
+#[test]
+fn what_fails_in_a_check_fails_in_an_import_by_the_same_rule() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bad-rows.csv");
+    let (file, index) = indexed(&std::fs::read_to_string(path).unwrap());
+    let mut first = BTreeMap::new();
+    check(file.as_file(), &index, &rules(), &mut |finding| {
+        if finding.problem.rule.severity == Severity::Error {
+            let row = finding.row.unwrap();
+            first.entry(row).or_insert(finding.problem.rule.id);
+        }
+        Ok(())
+    })
+    .unwrap();
+    let mut failed = BTreeMap::new();
+    for chunk in &index.chunks {
+        for record in read_chunk(file.as_file(), chunk, &index.columns).unwrap() {
+            if let Err(error) = parse_row(&record, &index.columns, &rules()) {
+                failed.insert(record.number, error.code);
+            }
+        }
+    }
+    for conflict in &index.conflicts {
+        failed.insert(conflict.row, EXTERNAL_ID_CONFLICT.id.to_owned());
+    }
+    let first: BTreeMap<_, _> = first
+        .iter()
+        .map(|(row, id)| (*row, (*id).to_owned()))
+        .collect();
+    assert_eq!(first, failed);
+}

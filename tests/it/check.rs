@@ -1,0 +1,144 @@
+//! `check`: every problem of a file, and a copy that means the same.
+
+use crate::harness::{Work, fixtures};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Row and rule of every error in the list that `check --out` wrote.
+fn errors(work: &Work, list: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(work.path(list)).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let records = reader.deserialize::<BTreeMap<String, String>>();
+    records
+        .map(Result::unwrap)
+        .filter(|record| record["severity"] == "error")
+        .map(|record| (record["row"].clone(), record["rule"].clone()))
+        .collect()
+}
+
+#[test]
+fn a_check_tells_what_an_import_will_fail() {
+    let work = Work::new();
+    work.fixture("bad-rows.csv");
+    let checked = work
+        .run("check bad-rows.csv --json --out problems.csv")
+        .expect(1)
+        .json();
+    let text = std::fs::read_to_string(fixtures().join("bad-rows.expected.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let expected: Vec<(String, String)> = reader.deserialize().map(Result::unwrap).collect();
+    assert_eq!(errors(&work, "problems.csv"), expected);
+    assert_eq!(checked["rows"], 29);
+    assert_eq!(checked["would_fail"], expected.len());
+    assert_eq!(checked["errors"], expected.len());
+    let shown = work.run("check bad-rows.csv").expect(1);
+    assert!(
+        shown.stdout.contains("error[email_invalid] 1 time"),
+        "{shown}"
+    );
+    assert!(shown.stderr.contains("25 would fail"), "{shown}");
+    for secret in [
+        "correct horse",
+        "5f4dcc3b5aa765d61d8327deb882cf99",
+        "$2a$10$N9",
+    ] {
+        assert!(!shown.stdout.contains(secret), "{shown}");
+    }
+    assert!(work.jobs().is_empty());
+}
+
+#[test]
+fn a_good_file_has_nothing_to_say_and_a_refused_one_says_why() {
+    let work = Work::new();
+    work.fixture("users.csv")
+        .fixture("refused/quote_unclosed.csv");
+    let done = work.run("check users.csv").expect(0);
+    assert_eq!(done.stdout, "");
+    assert!(
+        done.stderr.contains("300 rows checked, none would fail"),
+        "{done}"
+    );
+    let refused = work
+        .run("check quote_unclosed.csv --json")
+        .expect(65)
+        .json();
+    assert_eq!(refused["error"]["code"], "quote_unclosed");
+    work.run("check users.csv --org-external-id acme").expect(2);
+}
+
+#[test]
+fn options_that_decide_which_rows_fail_are_heeded() {
+    let work = Work::new();
+    work.fixture("plain.csv").fixture("single-organization.csv");
+    let all = work
+        .run("check plain.csv --require-membership --json")
+        .expect(1)
+        .json();
+    assert_eq!(all["would_fail"], 40);
+    work.run("check single-organization.csv").expect(1);
+    work.run("check single-organization.csv --org-external-id acme --require-membership")
+        .expect(0);
+}
+
+#[test]
+fn a_repaired_copy_imports_as_the_file_would() {
+    let work = Work::new();
+    work.write(
+        "messy.csv",
+        "\u{feff}E-Mail,Email Verified,First Name,password,note\r\n\
+         \" a@x.example \",YES, Ann , secret , keep \r\n\
+         nobody,on,,,\r\n\
+         b@x.example,n,\"B, \",,\r\n",
+    );
+    let fixed = work
+        .run("check messy.csv --fix good.csv --json")
+        .expect(1)
+        .json();
+    assert_eq!(
+        std::fs::read_to_string(work.path("good.csv")).unwrap(),
+        "email,email_verified,first_name,password,note\r\n\
+         \"a@x.example\",true,Ann, secret , keep \r\n\
+         nobody,on,,,\r\n\
+         b@x.example,false,\"B,\",,\r\n"
+    );
+    assert_eq!(fixed["fixed"], 9);
+    assert_eq!(fixed["would_fail"], 1);
+    work.run("check messy.csv --fix good.csv")
+        .expect(2)
+        .says(&["it is there already"]);
+    work.run("check messy.csv --fix messy.csv").expect(2);
+    let count = |name: &str| -> Value {
+        let done = work.run(&format!("import {name} --json --dry-run"));
+        done.expect(1).json()["rows"].clone()
+    };
+    assert_eq!(count("messy.csv"), count("good.csv"));
+}
+
+#[test]
+fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
+    let work = Work::new();
+    work.fixture("bad-rows.csv").fixture("users.csv");
+    let line = "import users.csv --dry-run --target workos --create-orgs";
+    let done = work.run(line).expect(0);
+    // 606 writes at 49.5 a second.
+    let next = "userferry import users.csv --target workos --create-orgs\n";
+    let words = [
+        "300 users · 300 memberships · 6 organizations",
+        "at least 12.2s",
+        next,
+    ];
+    let done = done.says(&words);
+    assert_eq!(done.stdout, "");
+    let plan = work
+        .run("import bad-rows.csv --dry-run --json")
+        .expect(1)
+        .json();
+    let problems = plan["plan"]["problems"].as_array().unwrap().clone();
+    assert_eq!(problems.len(), 25);
+    assert!(
+        problems
+            .iter()
+            .all(|group| group["examples"][0]["value"].is_null())
+    );
+    assert!(work.jobs().is_empty());
+}
