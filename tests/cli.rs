@@ -176,9 +176,7 @@ fn a_wrong_command_line_prints_usage_and_no_object() {
     for words in [
         "import - --json",
         "import people.csv --json --base-url http://example.com",
-        "import people.csv --json --profile auth0",
-        "resume nobody --json",
-        "status --json",
+        "import people.csv --json --max-failures many",
         "verify",
     ] {
         let output = desk.run(words);
@@ -189,6 +187,17 @@ fn a_wrong_command_line_prints_usage_and_no_object() {
             "{words}: {}",
             text(&output.stderr)
         );
+    }
+}
+
+#[test]
+fn a_job_that_is_not_there_is_an_object_and_needs_no_usage() {
+    let desk = Desk::new("email\na@x.example\n");
+    for words in ["resume nobody --json", "status --json", "retry --json"] {
+        let output = desk.run(words);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(!text(&output.stderr).contains("Usage"), "{words}");
+        assert!(text(&output.stdout).contains("\"exit\": 2"), "{words}");
     }
 }
 

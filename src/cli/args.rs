@@ -1,9 +1,9 @@
 //! The command line as clap reads it: words and ranges, nothing resolved.
 
-use super::rates::{LimitArg, RateArg};
+use super::rates::{LimitArg, MaxFailuresArg, RateArg};
 use crate::model::escape::shown;
 use crate::model::rate::parse_duration;
-use crate::model::{Delimiter, Encoding, ExistingPolicy, Rename, TargetKind};
+use crate::model::{Delimiter, Encoding, ExistingPolicy, Rename, RowState, TargetKind};
 use crate::report::Overflow;
 use crate::sandbox::SandboxArgs;
 use crate::source::{GenerateArgs, header, known};
@@ -14,6 +14,7 @@ use std::time::Duration;
 const IDENTITY: &str = "Identity (stored with the job; a different value later is refused)";
 const TUNING: &str = "Tuning (may change from run to run)";
 const PLACE: &str = "Job";
+const PICK: &str = "Which rows [default: every failed and parked one]";
 
 /// Carries a CSV of users into an identity provider: every row exactly once, at the full speed
 /// the API allows, resumable at any instant.
@@ -38,7 +39,7 @@ pub enum Command {
     /// Continue an interrupted job
     Resume(Box<ContinueArgs>),
     /// Make failed and parked rows pending again and run
-    Retry(Box<ContinueArgs>),
+    Retry(Box<RetryArgs>),
     /// Make a new ledger for a job whose ledger is damaged, and continue
     Recover(Box<RecoverArgs>),
     /// Check a CSV without importing it: every problem with row, line, column and rule
@@ -51,6 +52,8 @@ pub enum Command {
     Results(ResultsArgs),
     /// Write failed and parked rows as a CSV that can be imported again
     Rejects(RejectsArgs),
+    /// Write one HTML page about a job: counts, causes with advice, charts over time
+    Report(ReportArgs),
     /// Run the rehearsal directory as a server of its own
     Sandbox(SandboxArgs),
     /// Write a realistic CSV of users
@@ -87,6 +90,10 @@ pub struct ImportArgs {
 }
 
 /// `check`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("check_org").args(["org_id", "org_external_id"]))]
 pub struct CheckArgs {
@@ -99,6 +106,13 @@ pub struct CheckArgs {
     /// As it will be imported with: every row goes into the organization with this external id
     #[arg(long, value_name = "ID")]
     pub org_external_id: Option<String>,
+    /// Whether a name alone means an organization.
+    #[arg(
+        long,
+        conflicts_with_all = ["org_id", "org_external_id"],
+        help = "As it will be imported with: org_name alone means the organization of that name"
+    )]
+    pub orgs_by_name: bool,
     /// As it will be imported with: rows that name no organization fail
     #[arg(long)]
     pub require_membership: bool,
@@ -109,6 +123,12 @@ pub struct CheckArgs {
         value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
     )]
     pub profile: Option<String>,
+    /// As it will be imported with: the file of password hashes that Auth0 gives
+    #[arg(long, value_name = "FILE")]
+    pub password_hashes: Option<PathBuf>,
+    /// As it will be imported with: the parameters of the hashes in a Firebase export, or `none`
+    #[arg(long, value_name = "FILE|none")]
+    pub hash_parameters: Option<PathBuf>,
     /// A column of the file under its known name; repeatable [default: by name]
     #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_map)]
     pub map: Vec<Rename>,
@@ -170,6 +190,42 @@ pub struct ContinueArgs {
     pub place: PlaceArgs,
 }
 
+/// `retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// Only rows in this state
+    #[arg(long, value_enum, value_name = "STATE", help_heading = PICK)]
+    pub state: Option<RetryState>,
+    /// Only rows with this error code; may be given several times
+    #[arg(long = "code", value_name = "CODE", value_parser = parse_code, help_heading = PICK)]
+    pub codes: Vec<String>,
+    /// Only the row with this number; may be given several times
+    #[arg(long = "row", value_name = "N", help_heading = PICK,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: Vec<u32>,
+    /// See [`ContinueArgs`].
+    #[command(flatten)]
+    pub job: ContinueArgs,
+}
+
+/// `retry --state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RetryState {
+    /// Rows that the target or the file refused
+    Failed,
+    /// Rows of which nobody knows what became
+    Parked,
+}
+
+impl From<RetryState> for RowState {
+    fn from(arg: RetryState) -> Self {
+        match arg {
+            RetryState::Failed => Self::Failed,
+            RetryState::Parked => Self::Parked,
+        }
+    }
+}
+
 /// `recover`.
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
@@ -194,6 +250,10 @@ pub struct RecoverArgs {
 }
 
 /// Options that make a job what it is. `None` and `false` mean "not given".
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = IDENTITY)]
 #[command(group = ArgGroup::new("one_org").args(["org_id", "org_external_id"]))]
@@ -222,6 +282,13 @@ pub struct IdentityArgs {
     /// Name of that organization when it has to be created [default: its external id]
     #[arg(long, value_name = "NAME", requires = "org_external_id")]
     pub org_name: Option<String>,
+    /// Whether a name alone means an organization.
+    #[arg(
+        long,
+        conflicts_with = "one_org",
+        help = "A row with org_name alone means the organization of that name"
+    )]
+    pub orgs_by_name: bool,
     /// Create organizations that are missing [default: only in the automatic sandbox]
     #[arg(long)]
     pub create_orgs: bool,
@@ -278,6 +345,14 @@ pub struct TuningArgs {
     /// Requests allowed per time, or `none`
     #[arg(long, value_name = "N/D|none")]
     pub total_rate: Option<LimitArg>,
+    /// Failed and parked rows of this run that pause it with exit 75: a number, a share such as
+    /// 5% (counted from 200 rows on), or `none`
+    /// [default: 5% when the target is not on this machine, else none]
+    #[arg(long, value_name = "N|P%|none")]
+    pub max_failures: Option<MaxFailuresArg>,
+    /// Work on the first N rows only; stays with the job until `resume --limit 0`
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
     /// How long the target may be out before the run pauses with exit 75
     /// [default: 1h on a terminal or in CI, else 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration_arg)]
@@ -350,6 +425,9 @@ pub struct JobsArgs {
     /// Without one: list.
     #[command(subcommand)]
     pub command: Option<JobsCommand>,
+    /// Print the jobs as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -378,6 +456,20 @@ pub struct ResultsArgs {
     /// One JSON object a line instead of CSV
     #[arg(long)]
     pub jsonl: bool,
+    /// Write to this file (mode 0600) instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// See [`PlaceArgs`].
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The job [default: the newest]
+    #[arg(value_name = "JOB", value_parser = parse_job_name)]
+    pub job: Option<String>,
     /// Write to this file (mode 0600) instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -554,6 +646,15 @@ fn parse_map(text: &str) -> Result<Rename, String> {
     })
 }
 
+/// Reads an error code: a word as `results` prints it.
+fn parse_code(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if text.is_empty() || text.len() > 100 || !text.chars().all(plain) {
+        return Err("write a code as `results` and `report` show it, such as invalid_role".into());
+    }
+    Ok(text.to_owned())
+}
+
 fn parse_duration_arg(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a duration such as 30s, 10m or 2h".to_owned())
 }
@@ -596,8 +697,10 @@ mod tests {
     #[test]
     fn options_that_are_not_built_are_refused() {
         for words in [
-            "import a.csv --limit 5",
-            "import a.csv --max-failures 5%",
+            "import a.csv --max-failures 101%",
+            "import a.csv --limit -1",
+            "retry --state created",
+            "retry --row 0",
             "import a.csv --target scim",
             "import a.csv --on-existing update",
             "import a.csv --api-key sk_test",

@@ -3,6 +3,7 @@
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
+use super::stop::{self, Ending};
 use crate::ledger::{
     Checkpoints, FailureGroup, JobFolder, JobLock, JobSummary, LedgerReader, RunSnapshot, RunState,
 };
@@ -228,6 +229,19 @@ impl Listed {
         })
     }
 
+    /// Returns what a person can do now, a line each.
+    pub fn next_steps(&self, place: &Place) -> Vec<String> {
+        let failures = failures_of(&self.folder.ledger_path(), self.rows());
+        let ending = Ending {
+            state: self.state,
+            rows: self.rows(),
+            limit: self.summary.settings.limit,
+            failures: &failures,
+            options: &self.summary.record.options,
+        };
+        stop::next_steps(place, self.name(), &ending)
+    }
+
     /// Returns the code a finished job exited with.
     pub fn exit(&self) -> Exit {
         Exit::of_rows(self.rows())
@@ -252,6 +266,7 @@ fn nothing_done() -> RunSnapshot {
         requests: RequestTally::default(),
         org_cache: OrgCacheTally::default(),
         latency_ms: [0.0; 3],
+        recent_ms: [0.0; 2],
         writes_per_s: None,
         rate_used: None,
         workers: 0,

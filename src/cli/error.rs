@@ -110,6 +110,13 @@ impl CliError {
         self.0.exit
     }
 
+    /// Returns whether the words of the command line themselves are wrong, so that its usage
+    /// helps: not what they found, such as no job of that name.
+    pub fn is_misspelt(&self) -> bool {
+        const MISSPELT: [&str; 4] = ["bad_base_url", "bad_path", "empty_org", "stdin_unsupported"];
+        self.exit() == Exit::Usage && MISSPELT.contains(&self.code())
+    }
+
     /// Returns the stable word for what went wrong.
     pub fn code(&self) -> &str {
         &self.0.code

@@ -66,11 +66,11 @@ impl Exit {
     /// Returns the code of a run that ended because of `why` with these rows.
     pub fn of_run(why: &EndReason, rows: &RowTally) -> Self {
         match why {
-            EndReason::Completed => Self::of_rows(rows),
+            EndReason::Completed | EndReason::Limited => Self::of_rows(rows),
             EndReason::Interrupted(StopSignal::Hangup) => Self::Hangup,
             EndReason::Interrupted(StopSignal::Interrupt) => Self::Interrupt,
             EndReason::Interrupted(StopSignal::Terminate) => Self::Terminate,
-            EndReason::Outage(_) => Self::Outage,
+            EndReason::Outage(_) | EndReason::TooManyFailures(_) => Self::Outage,
             EndReason::Refused(StopReason::Unauthorized) => Self::Auth,
             EndReason::Refused(
                 StopReason::Forbidden(_)

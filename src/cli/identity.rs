@@ -20,6 +20,8 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
         same("--base-url", Some(&given), &stored_url(stored))?;
     }
     check_organizations(args, stored)?;
+    let by_name = stored.org_mode == OrgMode::ColumnsByName;
+    flag("--orgs-by-name", args.orgs_by_name, by_name)?;
     flag("--create-orgs", args.create_orgs, stored.create_orgs)?;
     let on_existing = args
         .on_existing
@@ -109,10 +111,12 @@ fn check_organizations(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()
     };
     let option = match key {
         OrgKey::Id(_) => "--org-id",
-        OrgKey::External(_) => "--org-external-id",
+        OrgKey::External(_) | OrgKey::Name(_) => "--org-external-id",
     };
     match &stored.org_mode {
-        OrgMode::Columns => Err(differs(option, key.as_str(), "the file's own columns")),
+        OrgMode::Columns | OrgMode::ColumnsByName => {
+            Err(differs(option, key.as_str(), "the file's own columns"))
+        }
         OrgMode::Single {
             key: stored_key,
             name: stored_name,

@@ -45,8 +45,9 @@ pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
             job.name()
         )),
         Some(job) if job.is_finished() => ctx.say(&format!(
-            "job {} is finished: starting a new one",
-            job.name()
+            "job {} is finished and stays as it is; this is a new job, {}",
+            job.name(),
+            checkpoints.next_free_name(&name)?
         )),
         Some(job) => return continue_job(ctx, args, &place, &input, &options, &job),
         None => {}

@@ -8,6 +8,7 @@ use super::exit::Exit;
 use super::resolve::Place;
 use crate::model::escape::shown;
 use crate::report::{screen, table, words};
+use serde_json::json;
 
 const HEAD: [&str; 8] = [
     "JOB", "STATE", "TARGET", "ROWS", "PENDING", "FAILED", "PARKED", "MADE",
@@ -16,6 +17,7 @@ const HEAD: [&str; 8] = [
 /// Runs `jobs`.
 pub fn run(ctx: &Context, args: &JobsArgs) -> CliResult<Exit> {
     match &args.command {
+        None if args.json => list_json(&Place::resolve(&args.place, &ctx.env)?),
         None => list(ctx, &Place::resolve(&args.place, &ctx.env)?),
         Some(JobsCommand::Rm { job, place }) => remove(ctx, &Place::resolve(place, &ctx.env)?, job),
     }
@@ -44,6 +46,25 @@ fn list(ctx: &Context, place: &Place) -> CliResult<Exit> {
         ctx.screen
             .say(&format!("job {name} cannot be read: {}", error.rendered()));
     }
+    Ok(Exit::Success)
+}
+
+/// One object: every job as `status --json` shows it, newest first, and those that cannot be read.
+fn list_json(place: &Place) -> CliResult<Exit> {
+    let shelf = if place.checkpoints.is_dir() {
+        desk::list(&desk::open_existing(place)?)?
+    } else {
+        Shelf::default()
+    };
+    let newest_first = shelf.jobs.iter().rev();
+    let jobs: Vec<_> = newest_first.map(|job| job.to_summary(place)).collect();
+    let broken: Vec<_> = shelf
+        .broken
+        .iter()
+        .map(|(name, error)| json!({"job": name, "error": error.json_error()}))
+        .collect();
+    let object = json!({"jobs": jobs, "unreadable": broken});
+    screen::print_json(&object).map_err(|error| CliError::stdout(&error))?;
     Ok(Exit::Success)
 }
 

@@ -114,7 +114,8 @@ pub fn confirm_live(
     }
     let asked = write!(
         ask,
-        "{question}\nThis is a LIVE key. Type `live` to go on: "
+        "{question}\nThe key is a LIVE one: accounts of real people are made. Type `live` to start, anything \
+         else to stop: "
     );
     if asked.and_then(|()| ask.flush()).is_err() {
         return Err(refuse(

@@ -27,9 +27,11 @@ pub mod rates;
 #[cfg(test)]
 mod readme;
 mod recover;
+mod report;
 mod resolve;
 mod resume;
 mod run;
+mod settings;
 mod status;
 mod stop;
 
@@ -103,13 +105,14 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         Command::Worker => return Ok(worker::main()),
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
-        Command::Retry(args) => resume::retry(&mut of_run(&args.tuning), &args),
+        Command::Retry(args) => resume::retry(&mut of_run(&args.job.tuning), &args),
         Command::Recover(args) => recover::run(&mut of_run(&args.tuning), &args),
         Command::Check(args) => check::run(&quiet(), &args),
         Command::Status(args) => status::run(&quiet(), &args),
         Command::Jobs(args) => jobs::run(&quiet(), &args),
         Command::Results(args) => outcomes::results(&quiet(), &args),
         Command::Rejects(args) => outcomes::rejects(&quiet(), &args),
+        Command::Report(args) => report::run(&quiet(), &args),
         Command::Sandbox(args) => sandbox::run(args)
             .map(|()| Exit::Success)
             .map_err(CliError::from),
@@ -118,12 +121,12 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// Shows an error: words on stderr, and with `--json` one object on stdout. A wrong command line
-/// shows its usage instead.
+/// Shows an error: words on stderr, and with `--json` one object on stdout. Words that cannot be
+/// a command line show the usage instead.
 fn show(error: &CliError, command: &str, json: bool) {
     let screen = Screen::plain();
     screen.say(&error.rendered());
-    if error.exit() == Exit::Usage {
+    if error.is_misspelt() {
         let mut cli = Cli::command();
         cli.build();
         if let Some(command) = cli.find_subcommand_mut(command) {
@@ -150,6 +153,7 @@ impl Command {
             Self::Jobs(_) => "jobs",
             Self::Results(_) => "results",
             Self::Rejects(_) => "rejects",
+            Self::Report(_) => "report",
             Self::Sandbox(_) => "sandbox",
             Self::Generate(_) => "generate",
             Self::Worker => "worker",
@@ -160,13 +164,15 @@ impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Import(args) => args.tuning.json,
-            Self::Resume(args) | Self::Retry(args) => args.tuning.json,
+            Self::Resume(args) => args.tuning.json,
+            Self::Retry(args) => args.job.tuning.json,
             Self::Recover(args) => args.tuning.json,
             Self::Check(args) => args.json,
             Self::Status(args) => args.json,
-            Self::Jobs(_)
-            | Self::Results(_)
+            Self::Jobs(args) => args.json,
+            Self::Results(_)
             | Self::Rejects(_)
+            | Self::Report(_)
             | Self::Sandbox(_)
             | Self::Generate(_)
             | Self::Worker => false,

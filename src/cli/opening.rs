@@ -69,6 +69,10 @@ pub struct RowsFile {
 pub fn rows_to_read(record: &JobRecord, folder: &JobFolder) -> CliResult<RowsFile> {
     let path = rows_path(record, folder.path());
     if record.reading.spool.is_none() || path.exists() {
+        // What only grew still reads the same chunks: all of it is compared.
+        if let Ok(found) = source::file_hash(&Input::File(path.clone()), &mut |_| {}) {
+            refuse_changed(record, &path, &found)?;
+        }
         return Ok(RowsFile {
             path,
             _temporary: None,
@@ -80,6 +84,23 @@ pub fn rows_to_read(record: &JobRecord, folder: &JobFolder) -> CliResult<RowsFil
         path,
         _temporary: Some(temporary),
     })
+}
+
+/// Refuses rows that are not those that were indexed.
+fn refuse_changed(record: &JobRecord, path: &Path, found: &(u64, String)) -> CliResult<()> {
+    let Some(spool) = &record.reading.spool else {
+        return prepare::same_bytes(record, path, found.0, &found.1);
+    };
+    if *found == (spool.bytes, spool.hash.clone()) {
+        return Ok(());
+    }
+    let path = path.display();
+    let message = format!("the job's own copy of its rows, {path}, was changed");
+    Err(
+        CliError::new(Exit::Input, "copy_changed", message).hint(format!(
+            "remove {path}: it is made again while the source is there"
+        )),
+    )
 }
 
 /// Makes sure that the rows of a job are those that were indexed: its source where that is still
@@ -98,19 +119,7 @@ pub fn check(ctx: &mut Context, record: &JobRecord, folder: &JobFolder) -> CliRe
         return Ok(());
     }
     let found = hash(ctx, &path, spool.bytes)?;
-    if found == (spool.bytes, spool.hash.clone()) {
-        return Ok(());
-    }
-    let message = format!(
-        "the job's own copy of its rows, {}, was changed",
-        path.display()
-    );
-    let error = CliError::new(Exit::Input, "copy_changed", message);
-    Err(if is_there {
-        error.hint(format!("remove {}: it is made again", path.display()))
-    } else {
-        error.hint("import the source again as a job of its own, with --fresh")
-    })
+    refuse_changed(record, &path, &found)
 }
 
 fn check_source(ctx: &mut Context, record: &JobRecord) -> CliResult<()> {

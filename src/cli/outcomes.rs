@@ -327,7 +327,8 @@ impl Copier<'_> {
 mod tests {
     use super::*;
     use crate::model::{OrgMode, RowError, Step};
-    use crate::source::{self, IndexOptions};
+    use crate::source;
+    use crate::source::IndexOptions;
     use proptest::collection::vec;
     use proptest::prelude::*;
     use std::collections::BTreeSet;

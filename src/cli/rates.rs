@@ -1,7 +1,9 @@
 //! Which limits a run keeps: pure rules from what was asked, the target and the kind of key.
 
+use crate::coordinator::FailureLimit;
 use crate::model::rate::RateParseError;
 use crate::model::{RateLimit, RateLimits, TargetKind};
+use std::fmt;
 use std::str::FromStr;
 
 /// Share of the published limits a live key gets by default, in percent: an import shares them
@@ -17,6 +19,16 @@ pub enum RateArg {
     Unlimited,
     /// This many writes.
     Writes(RateLimit),
+}
+
+impl fmt::Display for RateArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workos => f.write_str("workos"),
+            Self::Unlimited => f.write_str("none"),
+            Self::Writes(limit) => limit.fmt(f),
+        }
+    }
 }
 
 impl FromStr for RateArg {
@@ -52,6 +64,15 @@ impl LimitArg {
     }
 }
 
+impl fmt::Display for LimitArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("none"),
+            Self::Limit(limit) => limit.fmt(f),
+        }
+    }
+}
+
 impl FromStr for LimitArg {
     type Err = String;
 
@@ -62,6 +83,47 @@ impl FromStr for LimitArg {
         text.parse()
             .map(Self::Limit)
             .map_err(|error: RateParseError| format!("{error}; or `none`"))
+    }
+}
+
+/// `--max-failures`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaxFailuresArg {
+    /// Any number.
+    Unlimited,
+    /// As many as this.
+    Limit(FailureLimit),
+}
+
+impl MaxFailuresArg {
+    /// Returns the limit, if there is one.
+    pub const fn limit(self) -> Option<FailureLimit> {
+        match self {
+            Self::Unlimited => None,
+            Self::Limit(limit) => Some(limit),
+        }
+    }
+}
+
+impl FromStr for MaxFailuresArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || format!("`{text}` is none of: a number, a share such as 5%, `none`");
+        if text == "none" {
+            return Ok(Self::Unlimited);
+        }
+        let limit = match text.strip_suffix('%') {
+            Some(share) => {
+                let share: f64 = share.trim().parse().map_err(|_| refuse())?;
+                if !(0.0..=100.0).contains(&share) {
+                    return Err(refuse());
+                }
+                FailureLimit::Percent(share)
+            }
+            None => FailureLimit::Rows(text.parse().map_err(|_| refuse())?),
+        };
+        Ok(Self::Limit(limit))
     }
 }
 
@@ -158,6 +220,26 @@ fn raised(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn max_failures_are_read_as_people_write_them() {
+        for (text, limit) in [
+            ("0", Some(FailureLimit::Rows(0))),
+            ("12", Some(FailureLimit::Rows(12))),
+            ("5%", Some(FailureLimit::Percent(5.0))),
+            ("0.5 %", Some(FailureLimit::Percent(0.5))),
+            ("none", None),
+        ] {
+            assert_eq!(
+                text.parse::<MaxFailuresArg>().unwrap().limit(),
+                limit,
+                "{text}"
+            );
+        }
+        for bad in ["", "-1", "101%", "x%", "5 percent", "NaN%"] {
+            assert!(bad.parse::<MaxFailuresArg>().is_err(), "{bad}");
+        }
+    }
 
     fn ask(target: TargetKind, rate: Option<&str>) -> RateAsk {
         RateAsk {

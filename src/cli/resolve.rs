@@ -9,9 +9,9 @@ use super::args::{IdentityArgs, PlaceArgs, ProgressArg, TuningArgs};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rates::{self, RateAsk, Rates};
-use crate::coordinator::Tuning;
+use crate::coordinator::{FailureLimit, Tuning};
 use crate::model::escape::shown;
-use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, TargetKind};
+use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, RowNumber, TargetKind};
 use crate::source::profile::{self, Beside, Parameters, Profile, ProfileChoice};
 use crate::source::rules::org_id_fault;
 use crate::source::{self, Input};
@@ -30,6 +30,9 @@ const CHUNK_SIZE: u32 = 250;
 
 /// More workers than this never pay on their own; people may still ask for more.
 const WORKERS_DEFAULT_MAX: usize = 4;
+
+/// `--max-failures` without one, for targets that are not on this machine.
+const MAX_FAILURES: FailureLimit = FailureLimit::Percent(5.0);
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -279,7 +282,11 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
     Ok(JobOptions {
         target,
         base_url,
-        org_mode: org_mode(args)?.unwrap_or(OrgMode::Columns),
+        org_mode: org_mode(args)?.unwrap_or(if args.orgs_by_name {
+            OrgMode::ColumnsByName
+        } else {
+            OrgMode::Columns
+        }),
         create_orgs: args.create_orgs || automatic,
         on_existing: args
             .on_existing
@@ -384,11 +391,17 @@ pub fn org_mode(args: &IdentityArgs) -> CliResult<Option<OrgMode>> {
     Ok(Some(OrgMode::Single { key, name }))
 }
 
+/// Returns whether users go to another machine: nothing on this one can do harm.
+fn is_elsewhere(options: &JobOptions) -> bool {
+    let url = options.base_url.as_deref().map(reqwest::Url::parse);
+    url.is_some_and(|url| url.is_ok_and(|url| !is_loopback(&url)))
+}
+
 /// Resolves what may change from run to run, and what to tell people about the limits.
 pub fn tuning(
     args: &TuningArgs,
     env: &Env,
-    target: TargetKind,
+    options: &JobOptions,
     live_key: bool,
 ) -> (Tuning, Vec<String>) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -399,7 +412,7 @@ pub fn tuning(
         rate: args.rate,
         reads: args.read_rate,
         total: args.total_rate,
-        target,
+        target: options.target,
         live_key,
     });
     let tuning = Tuning {
@@ -408,13 +421,20 @@ pub fn tuning(
         org_cache: args.org_cache,
         limits,
         max_outage: args.max_outage.unwrap_or(default_outage),
+        max_failures: match args.max_failures {
+            Some(arg) => arg.limit(),
+            None => is_elsewhere(options).then_some(MAX_FAILURES),
+        },
+        limit: args.limit.filter(|limit| *limit > 0).map(RowNumber),
     };
     (tuning, notes)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::{Cli, Command};
     use super::*;
+    use clap::Parser as _;
 
     #[test]
     fn a_base_url_is_https_or_loopback() {
@@ -469,6 +489,22 @@ mod tests {
         .unwrap();
         assert_eq!(workos.base_url.as_deref(), Some(WORKOS_ORIGIN));
         assert!(!workos.create_orgs);
+    }
+
+    #[test]
+    fn only_what_is_elsewhere_is_stopped_by_failures() {
+        let options = |line: &[&str]| {
+            let words = ["userferry", "import", "a.csv"].iter().chain(line);
+            let Command::Import(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("it says import");
+            };
+            job_options(&args.identity).unwrap()
+        };
+        let at = |url| options(&["--target", "workos", "--base-url", url]);
+        assert!(is_elsewhere(&options(&["--target", "workos"])));
+        assert!(is_elsewhere(&at("https://directory.example.org")));
+        assert!(!is_elsewhere(&at("http://127.0.0.1:4100")));
+        assert!(!is_elsewhere(&options(&[])));
     }
 
     #[test]

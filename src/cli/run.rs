@@ -7,8 +7,7 @@ use super::exit::Exit;
 use super::opening;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
-use super::stop;
-use super::{desk, key};
+use super::{desk, key, settings, stop};
 use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
@@ -67,12 +66,19 @@ pub fn admit(
     };
     if let Some(key) = &key {
         let url = options.base_url.as_deref().unwrap_or_default();
-        let question = format!("{} go to {url}.", words::counted(rows, "row"));
+        let question = match rows {
+            1 => format!("1 row goes to {url}."),
+            _ => format!("{} go to {url}.", words::counted(rows, "row")),
+        };
         let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
         key::confirm_live(key, args.yes, ctx.env.interactive, &question, stdin, stderr)?;
     }
     let live = key.as_ref().is_some_and(key::is_live);
-    let (tuning, notes) = resolve::tuning(args, &ctx.env, options.target, live);
+    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, options, live);
+    if dry_run {
+        // It tells how many would fail: all of them.
+        tuning.max_failures = None;
+    }
     for note in notes {
         ctx.say(&note);
     }
@@ -114,6 +120,7 @@ fn run_locked(
         rows: opening::rows_path(&job.record, job.folder.path()),
     };
     let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
+    job.ledger.keep_settings(&settings::of(args))?;
     if let Some(proxy) = proxy_for(&config.base_url) {
         ctx.say(&format!("requests go through the proxy {proxy}"));
     }
@@ -134,9 +141,9 @@ fn run_locked(
     let ledger = job.folder.ledger_path();
     let shown = Shown {
         plan: None,
-        job: Some(job.folder.name()),
+        job: Some(&job.folder),
         resume: Some(resume),
-        target: job.record.options.target,
+        options: &job.record.options,
         ledger: &ledger,
     };
     conclude(ctx, args, &shown, &end, written, Some(place))?;
@@ -185,7 +192,7 @@ pub fn rehearse(
         plan: Some(plan),
         job: None,
         resume: None,
-        target: record.options.target,
+        options: &record.options,
         ledger: path,
     };
     conclude(ctx, args, &shown, &end, written, None)?;
@@ -316,9 +323,9 @@ fn stored_snapshot(folder: &JobFolder, at_hand: RunSnapshot) -> RunSnapshot {
 struct Shown<'a> {
     /// What a dry run found.
     plan: Option<Plan>,
-    job: Option<&'a str>,
+    job: Option<&'a JobFolder>,
     resume: Option<String>,
-    target: TargetKind,
+    options: &'a JobOptions,
     /// Why rows failed is read from here.
     ledger: &'a Path,
 }
@@ -332,15 +339,16 @@ fn conclude(
     events: io::Result<u64>,
     place: Option<&Place>,
 ) -> CliResult<()> {
+    let failures = desk::failures_of(shown.ledger, &end.rows);
     let mut summary = Summary::new(SummaryFacts {
-        job: shown.job,
-        target: shown.target,
+        job: shown.job.map(JobFolder::name),
+        target: shown.options.target,
         resume: shown.resume.clone(),
         state: end.snapshot.state,
         rows: end.rows,
         memberships: end.memberships,
         organizations: end.organizations,
-        failures: desk::failures_of(shown.ledger, &end.rows),
+        failures: failures.clone(),
         snapshot: &end.snapshot,
     });
     // A run that was stopped counted only a part.
@@ -354,7 +362,12 @@ fn conclude(
             path.display()
         ));
     }
-    let stopped = stop::error_of(&end.why, shown.job, shown.resume.as_deref()).or_else(|| {
+    let stopped = stop::error_of(
+        &end.why,
+        shown.job.map(JobFolder::name),
+        shown.resume.as_deref(),
+    )
+    .or_else(|| {
         let path = args.events.as_ref()?.display();
         let message = format!("the events file {path} is not complete: {}", events.err()?);
         Some(CliError::new(Exit::Disk, "events_file", message))
@@ -367,7 +380,14 @@ fn conclude(
     if let Some(error) = &stopped {
         ctx.say(&error.rendered());
     } else if let (Some(place), Some(job)) = (place, shown.job) {
-        for line in stop::next_steps(place, job, end.snapshot.state, &end.rows) {
+        let ending = stop::Ending {
+            state: end.snapshot.state,
+            rows: &end.rows,
+            limit: args.limit,
+            failures: &failures,
+            options: shown.options,
+        };
+        for line in stop::next_steps(place, job.name(), &ending) {
             ctx.say(&line);
         }
     }

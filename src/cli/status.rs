@@ -6,7 +6,6 @@ use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
-use super::stop;
 use crate::ledger::{JobLock, RunState};
 use crate::report::{screen, words};
 use std::fmt::Write as _;
@@ -57,7 +56,7 @@ fn describe(place: &Place, job: &Listed) -> String {
             .map_or_else(|| "a process".to_owned(), |who| who.to_string());
         let _infallible = writeln!(text, "  {:<14} {holder}", "held by");
     }
-    for line in stop::next_steps(place, job.name(), job.state, job.rows()) {
+    for line in job.next_steps(place) {
         let _infallible = writeln!(text, "{line}");
     }
     text

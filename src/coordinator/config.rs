@@ -1,7 +1,7 @@
 //! What a run is given and what it ends with.
 
 use crate::ledger::RunSnapshot;
-use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowTally};
+use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally};
 use crate::source::Columns;
 use crate::target::StopReason;
 use secrecy::SecretString;
@@ -21,6 +21,56 @@ pub struct Tuning {
     pub limits: RateLimits,
     /// How long the target may be out before the run pauses with exit 75.
     pub max_outage: Duration,
+    /// More failures than this pause the run with exit 75.
+    pub max_failures: Option<FailureLimit>,
+    /// Only rows up to this one are worked on.
+    pub limit: Option<RowNumber>,
+}
+
+/// How many rows of a run may fail or be parked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FailureLimit {
+    /// This many.
+    Rows(u64),
+    /// This share in percent, once [`FailureLimit::PERCENT_AFTER`] rows are settled.
+    Percent(f64),
+}
+
+impl FailureLimit {
+    /// A share of fewer rows says little.
+    pub const PERCENT_AFTER: u64 = 200;
+
+    /// Returns whether `bad` of `settled` rows are too many.
+    pub fn is_exceeded(self, bad: u64, settled: u64) -> bool {
+        match self {
+            Self::Rows(most) => bad > most,
+            Self::Percent(most) => {
+                settled >= Self::PERCENT_AFTER && bad as f64 * 100.0 > most * settled as f64
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for FailureLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rows(most) => write!(f, "{most}"),
+            Self::Percent(most) => write!(f, "{most}%"),
+        }
+    }
+}
+
+/// How a run failed too often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailureStop {
+    /// Failed and parked rows of the run.
+    pub bad: u64,
+    /// Rows of the run.
+    pub settled: u64,
+    /// What was allowed.
+    pub limit: FailureLimit,
+    /// Codes and how many rows each, most first.
+    pub causes: Vec<(String, u64)>,
 }
 
 /// Everything a run needs, resolved.
@@ -72,6 +122,10 @@ pub enum StopSignal {
 pub enum EndReason {
     /// Every row is settled.
     Completed,
+    /// Every row up to the limit is settled, and the limit is below the last row.
+    Limited,
+    /// More rows failed than may.
+    TooManyFailures(Box<FailureStop>),
     /// A signal.
     Interrupted(StopSignal),
     /// The target was out for too long, or cannot be reached at all.

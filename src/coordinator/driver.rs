@@ -90,6 +90,8 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         dry_run: config.dry_run,
         any_environment: config.any_environment,
         max_outage: config.tuning.max_outage,
+        max_failures: config.tuning.max_failures,
+        limit: config.tuning.limit,
         time_scale: config.time_scale,
         seed: config.seed,
         wall: ServerMs(wall_ms()),

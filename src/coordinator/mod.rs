@@ -14,5 +14,5 @@ pub mod core;
 pub mod driver;
 mod signals;
 
-pub use config::{EndReason, RunConfig, RunEnd, StopSignal, Tuning};
+pub use config::{EndReason, FailureLimit, FailureStop, RunConfig, RunEnd, StopSignal, Tuning};
 pub use driver::run;

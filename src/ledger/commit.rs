@@ -398,13 +398,14 @@ pub(super) fn write_snapshot(
         .map_err(|error| refuse(format!("the run's counters: {error}")))?;
     conn.prepare_cached("UPDATE run SET snapshot = ?1 WHERE id = ?2")?
         .execute((text, run))?;
-    Ok(())
+    super::series::add(conn, run, snapshot)
 }
 
 pub(super) fn org_key_columns(key: &OrgKey) -> (i64, &str) {
     match key {
         OrgKey::Id(id) => (0, id),
         OrgKey::External(id) => (1, id),
+        OrgKey::Name(name) => (2, name),
     }
 }
 

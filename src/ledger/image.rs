@@ -353,6 +353,7 @@ fn orgs(conn: &Connection) -> Result<BTreeMap<OrgKey, OrgImage>, Fault> {
         let key = match row.get::<_, i64>(0)? {
             0 => OrgKey::Id(text),
             1 => OrgKey::External(text),
+            2 => OrgKey::Name(text),
             kind => {
                 return Err(Fault::Stored(format!(
                     "{kind} is no kind of organization key"

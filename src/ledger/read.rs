@@ -5,8 +5,11 @@ use super::error::{Fault, LedgerError};
 use super::failures::{self, FailureGroup};
 use super::holder::Holder;
 use super::image;
+use super::problems::{self, Organizations, Problem};
 use super::rows::{self, OUTCOME};
 use super::schema;
+use super::series::{self, RunSeries};
+use super::settings::{self, Settings};
 use super::store::read_job;
 use super::totals::Totals;
 use super::types::{JobRecord, RunSnapshot};
@@ -34,6 +37,8 @@ pub struct JobSummary {
     pub totals: Totals,
     /// The last run, if there was any.
     pub run: Option<RunView>,
+    /// What the next run keeps unless told otherwise.
+    pub settings: Settings,
 }
 
 /// One process's work on a job.
@@ -76,6 +81,7 @@ impl LedgerReader {
                 record: job.record,
                 totals,
                 run: last_run(conn)?,
+                settings: settings::read(conn)?,
             })
         })
     }
@@ -89,6 +95,22 @@ impl LedgerReader {
     /// Returns where every chunk of the file lies, ascending.
     pub fn chunks(&self) -> Result<Vec<ChunkSpec>, LedgerError> {
         self.snapshot(image::specs)
+    }
+
+    /// Returns skipped, failed and parked rows in groups, the largest first. Reads every outcome.
+    pub fn problems(&self) -> Result<Vec<Problem>, LedgerError> {
+        self.snapshot(problems::read)
+    }
+
+    /// Returns where settled rows went; the `top` largest organizations by name. Reads every
+    /// outcome.
+    pub fn organizations(&self, top: u32) -> Result<Organizations, LedgerError> {
+        self.snapshot(|conn| problems::organizations(conn, top))
+    }
+
+    /// Returns how the last runs went, oldest first.
+    pub fn series(&self) -> Result<Vec<RunSeries>, LedgerError> {
+        self.snapshot(series::read)
     }
 
     /// Calls `visit` with every outcome from row `from` on, ascending; rows that are pending are
@@ -163,6 +185,14 @@ fn last_run(conn: &Connection) -> Result<Option<RunView>, Fault> {
         .transpose()
 }
 
+/// Reads the counters of a run.
+pub(super) fn snapshot(row: &Row<'_>, at: usize) -> Result<Option<RunSnapshot>, Fault> {
+    let text: Option<String> = row.get(at)?;
+    let read = text.map(|text| serde_json::from_str(&text));
+    read.transpose()
+        .map_err(|error| Fault::Stored(format!("the counters of a run cannot be read: {error}")))
+}
+
 fn run(row: &Row<'_>) -> Result<RunView, Fault> {
     let start_time: i64 = row.get(5)?;
     let holder = Holder {
@@ -172,14 +202,7 @@ fn run(row: &Row<'_>) -> Result<RunView, Fault> {
         start_time: start_time.cast_unsigned(),
         since_ms: row.get(6)?,
     };
-    let snapshot = match row.get::<_, Option<String>>(8)? {
-        None => None,
-        Some(text) => Some(serde_json::from_str(&text).map_err(|error| {
-            Fault::Stored(format!(
-                "the counters of the last run cannot be read: {error}"
-            ))
-        })?),
-    };
+    let snapshot = snapshot(row, 8)?;
     Ok(RunView {
         id: row.get(0)?,
         holder,

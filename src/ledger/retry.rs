@@ -1,10 +1,12 @@
 //! `retry`: failed and parked rows become pending again, and everything still adds up.
 
+use super::codes::Code as _;
 use super::commit::Known;
 use super::error::Fault;
 use super::image;
 use super::rows::OUTCOME_COLUMNS;
 use super::store::CONFLICT_IN_FILE;
+use crate::model::{RowNumber, RowState};
 use rusqlite::{Connection, Transaction};
 
 /// What a retry opened again.
@@ -20,14 +22,50 @@ pub struct Reopened {
     pub generation: u32,
 }
 
-/// The rows to open, as a condition over `outcome`: failed (7) and parked (8), except those that
-/// the file itself decides (it cannot change, and a request for them would be wrong).
-fn condition() -> String {
-    format!("state IN (7, 8) AND code IS NOT '{CONFLICT_IN_FILE}'")
+/// Which failed and parked rows are meant; what is empty does not narrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryPick {
+    /// In this state only.
+    pub state: Option<RowState>,
+    /// With one of these codes.
+    pub codes: Vec<String>,
+    /// One of these rows.
+    pub rows: Vec<RowNumber>,
 }
 
-pub(super) fn retry(tx: &Transaction<'_>, known: &mut Known) -> Result<Reopened, Fault> {
-    let open = condition();
+impl RetryPick {
+    /// Returns whether every failed and parked row is meant.
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The rows to open, as a condition over `outcome`: failed (7) and parked (8), except those
+    /// that the file itself decides (it cannot change, and a request for them would be wrong).
+    fn condition(&self) -> String {
+        let mut all = vec![
+            "state IN (7, 8)".to_owned(),
+            format!("code IS NOT '{CONFLICT_IN_FILE}'"),
+        ];
+        all.extend(self.state.map(|state| format!("state = {}", state.code())));
+        if !self.codes.is_empty() {
+            let quoted = |code: &String| format!("'{}'", code.replace('\'', "''"));
+            let codes: Vec<String> = self.codes.iter().map(quoted).collect();
+            all.push(format!("code IN ({})", codes.join(", ")));
+        }
+        if !self.rows.is_empty() {
+            let rows: Vec<String> = self.rows.iter().map(ToString::to_string).collect();
+            all.push(format!("row IN ({})", rows.join(", ")));
+        }
+        all.join(" AND ")
+    }
+}
+
+pub(super) fn retry(
+    tx: &Transaction<'_>,
+    known: &mut Known,
+    pick: &RetryPick,
+) -> Result<Reopened, Fault> {
+    let open = pick.condition();
     let before = known.totals;
     let (failed, parked): (Option<i64>, Option<i64>) = tx.query_row(
         &format!("SELECT sum(state = 7), sum(state = 8) FROM outcome WHERE {open}"),

@@ -26,7 +26,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_CACHED: usize = 64;
 
 /// The format's history: entry `n` takes a file from format `n` to `n + 1`. Append-only.
-pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1];
+pub(super) const MIGRATIONS: &[&str] = &[FORMAT_1, FORMAT_2];
 
 /// Hashes and row sets are opaque; codes are those of `codes.rs`; times are milliseconds since
 /// the Unix epoch. No table holds an email, a name, a password, a key or a raw record.
@@ -164,6 +164,29 @@ CREATE TABLE tally (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// How runs went over time, and what the next run keeps of the last.
+const FORMAT_2: &str = "
+-- Counters of a run at the end of an interval that begins `at_s` seconds after the process did;
+-- at most 600 a run.
+CREATE TABLE sample (
+    run INTEGER NOT NULL,
+    at_s INTEGER NOT NULL,
+    settled INTEGER NOT NULL,
+    writes INTEGER NOT NULL,
+    reads INTEGER NOT NULL,
+    throttled INTEGER NOT NULL,
+    p50_ms REAL NOT NULL,
+    p99_ms REAL NOT NULL,
+    PRIMARY KEY (run, at_s)
+) STRICT, WITHOUT ROWID;
+
+-- Options that stay with the job from run to run, as JSON of Settings. At most one row.
+CREATE TABLE settings (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    record TEXT NOT NULL
+) STRICT;
+";
+
 /// Makes the file 0600 and the tables in it; refuses to touch a file that is there.
 pub(super) fn create(path: &Path) -> Result<Connection, LedgerError> {
     let path = &resolved(path)?;
@@ -209,17 +232,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
 
 /// Opens a ledger for reading only; works while a writer is at work.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
-    let (conn, found) = open_any_format(path)?;
-    let known = format_known();
-    if found < known {
-        // Reading would need tables that only a writer may make.
-        let detail = format!("its format {found} is older than {known}: resume the job once");
-        return Err(LedgerError::Io {
-            path: path.to_owned(),
-            detail,
-        });
-    }
-    Ok(conn)
+    // Migrations only added tables so far: what an older format lacks reads as empty.
+    Ok(open_any_format(path)?.0)
 }
 
 /// Opens a ledger of this or an older format for reading only; returns the format too.
@@ -537,7 +551,7 @@ mod tests {
     /// Formats on disks cannot be edited: if this fails, append a migration instead.
     #[test]
     fn the_history_of_the_format_is_only_appended_to() {
-        let known = ["c825ac7383b3d7e8"];
+        let known = ["c825ac7383b3d7e8", "92c059b2f93577a4"];
         for (migration, hash) in MIGRATIONS.iter().zip(known) {
             assert_eq!(blake3::hash(migration.as_bytes()).to_hex()[..16], *hash);
         }
@@ -550,7 +564,11 @@ mod tests {
         let mut conn = open_writer(&path).unwrap();
         conn.execute("INSERT INTO org_name VALUES (7, 70)", [])
             .unwrap();
-        let next = [FORMAT_1, "ALTER TABLE org_name ADD COLUMN extra INTEGER;"];
+        let next = [
+            FORMAT_1,
+            FORMAT_2,
+            "ALTER TABLE org_name ADD COLUMN extra INTEGER;",
+        ];
         assert!(migrate(&mut conn, &next).unwrap());
         assert!(!migrate(&mut conn, &next).unwrap());
         let kept: (i64, i64, Option<i64>) = conn
@@ -559,7 +577,7 @@ mod tests {
             })
             .unwrap();
         assert_eq!(kept, (7, 70, None));
-        assert_eq!(get(&conn, "user_version").unwrap(), 2);
+        assert_eq!(get(&conn, "user_version").unwrap(), 3);
     }
 
     #[test]
@@ -568,10 +586,11 @@ mod tests {
         let mut conn = open_writer(&path).unwrap();
         let broken = [
             FORMAT_1,
+            FORMAT_2,
             "CREATE TABLE half (a INTEGER) STRICT; CREATE NONSENSE;",
         ];
         assert!(migrate(&mut conn, &broken).is_err());
-        assert_eq!(get(&conn, "user_version").unwrap(), 1);
+        assert_eq!(get(&conn, "user_version").unwrap(), 2);
         assert!(conn.prepare("SELECT a FROM half").is_err());
     }
 

@@ -5,8 +5,10 @@ use super::commit::{self, Known};
 use super::error::{Fault, LedgerError};
 use super::holder::Holder;
 use super::image;
-use super::retry::{self, Reopened};
+use super::retry::{self, Reopened, RetryPick};
 use super::schema;
+use super::series;
+use super::settings::{self, Settings};
 use super::totals::Totals;
 use super::types::{Change, CommitReply, JobImage, JobRecord, NewJob, RunSnapshot};
 use crate::model::{ChunkSpec, RowError, RowOutcome, ServerMs, Step};
@@ -110,6 +112,7 @@ impl Ledger {
             )?;
             let run = tx.last_insert_rowid();
             known.run = Some(run);
+            series::forget_old(tx, run)?;
             Ok(run)
         })
     }
@@ -126,9 +129,28 @@ impl Ledger {
         })
     }
 
-    /// Opens failed and parked rows again in a new generation.
-    pub fn retry(&mut self) -> Result<Reopened, LedgerError> {
-        self.write(retry::retry)
+    /// Opens the failed and parked rows that `pick` means again, in a new generation.
+    pub fn retry(&mut self, pick: &RetryPick) -> Result<Reopened, LedgerError> {
+        self.write(|tx, known| retry::retry(tx, known, pick))
+    }
+
+    /// Returns what the next run keeps unless told otherwise.
+    pub fn settings(&mut self) -> Result<Settings, LedgerError> {
+        self.read(|conn, _| settings::read(conn))
+    }
+
+    /// Keeps `settings` for the runs to come.
+    pub fn keep_settings(&mut self, settings: &Settings) -> Result<(), LedgerError> {
+        self.write(|tx, _| settings::write(tx, settings))
+    }
+
+    /// Returns how many rows up to `row` have an outcome.
+    pub fn settled_up_to(&mut self, row: u32) -> Result<u64, LedgerError> {
+        self.read(|conn, _| {
+            let sql = "SELECT count(*) FROM outcome WHERE row <= ?1";
+            let settled: i64 = conn.query_row(sql, [row], |found| found.get(0))?;
+            Ok(settled.cast_unsigned())
+        })
     }
 
     /// Counts everything anew and compares: `Ok` only when every total and every chunk's counter

@@ -326,6 +326,9 @@ pub struct RunSnapshot {
     pub org_cache: OrgCacheTally,
     /// Latency percentiles in milliseconds: p50, p95, p99.
     pub latency_ms: [f64; 3],
+    /// Latency percentiles in milliseconds of the time since the last snapshot: p50, p99.
+    #[serde(default)]
+    pub recent_ms: [f64; 2],
     /// Allowed writes per second, without a limit none.
     pub writes_per_s: Option<f64>,
     /// Writes sent ÷ (declared limit × seconds from first to last write).

@@ -59,6 +59,8 @@ impl ExistingPolicy {
 pub enum OrgMode {
     /// From the columns `org_id`, `org_external_id`, `org_name`; a file without them has none.
     Columns,
+    /// From the same columns; a row with `org_name` alone means the organization of that name.
+    ColumnsByName,
     /// One organization for every row.
     Single {
         /// Which one.

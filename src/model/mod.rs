@@ -41,6 +41,7 @@ pub use reading::{Delimiter, Encoding, Packing, Reading, Rename, Spool};
 pub use tally::{MembershipTally, OrgTally, RequestTally, RowTally};
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 macro_rules! number {
@@ -88,13 +89,27 @@ pub enum OrgKey {
     Id(String),
     /// The id the organization has in the source system; may be created when missing.
     External(String),
+    /// Its name, where the file knows nothing else of it (`--orgs-by-name`); may be created when
+    /// missing, under [`OrgKey::external_id`].
+    Name(String),
 }
 
 impl OrgKey {
     /// Returns the identifier without its kind.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Id(id) | Self::External(id) => id,
+            Self::Id(id) | Self::External(id) | Self::Name(id) => id,
+        }
+    }
+
+    /// Returns the external id under which it is looked up and created; none for the target's own
+    /// id. One that is known by name gets one derived from the name, since names are not unique
+    /// and a repeated create would make two: always the same, readable, and at most 52 bytes.
+    pub fn external_id(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Id(_) => None,
+            Self::External(id) => Some(Cow::Borrowed(id)),
+            Self::Name(name) => Some(Cow::Owned(external_id_of_name(name))),
         }
     }
 }
@@ -104,8 +119,28 @@ impl fmt::Display for OrgKey {
         match self {
             Self::Id(id) => write!(f, "id {id}"),
             Self::External(id) => write!(f, "external_id {id}"),
+            Self::Name(name) => write!(f, "name {name}"),
         }
     }
+}
+
+/// `Acme & Sons` becomes `name-acme-sons-` and twelve hex digits of its hash.
+fn external_id_of_name(name: &str) -> String {
+    let mut slug = String::new();
+    for c in name.chars() {
+        if slug.len() >= 32 {
+            break;
+        }
+        if c.is_ascii_alphanumeric() {
+            slug.push(c.to_ascii_lowercase());
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    let dash = if slug.is_empty() { "" } else { "-" };
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    format!("name-{slug}{dash}{}", hash.get(..12).unwrap_or_default())
 }
 
 /// A 128-bit content hash (BLAKE3, truncated) that binds a chunk's bytes to the index.
@@ -166,4 +201,24 @@ pub struct ExternalIdConflict {
     pub row: RowNumber,
     /// The lowest row with that `external_id`: it keeps it.
     pub winner: RowNumber,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn a_name_always_gives_the_same_external_id_and_no_two_names_the_same() {
+        let id = |name: &str| {
+            OrgKey::Name(name.to_owned())
+                .external_id()
+                .unwrap()
+                .into_owned()
+        };
+        assert!(id("Acme & Sons, Ltd.").starts_with("name-acme-sons-ltd-"));
+        assert_eq!(id("Acme"), id("Acme"));
+        assert_ne!(id("Acme"), id("ACME"));
+        assert_ne!(id("Ä"), id("Ö"));
+        assert!(id("Ä").is_ascii());
+        assert!(id(&"long name ".repeat(50)).len() <= 52);
+    }
 }

@@ -10,7 +10,9 @@
 //! ledger. I17 no key, password or raw row is printed; `results` and `rejects`, made on demand
 //! from the source, are the only outputs with people's data.
 
+pub mod advice;
 pub mod events;
+pub mod html;
 pub mod outfile;
 pub mod plan;
 pub mod problems;

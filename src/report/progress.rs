@@ -89,7 +89,7 @@ impl Display {
         let multi = MultiProgress::with_draw_target(target);
         let screen = Screen::with_bars(multi.clone());
         let rows = multi.add(ProgressBar::new(0));
-        rows.set_style(style("[{bar:20}] {wide_msg}"));
+        rows.set_style(style("[{bar:12}] {wide_msg}"));
         let bars = Bars {
             screen: screen.clone(),
             multi,
@@ -345,11 +345,11 @@ fn progress_line(progress: &Progress) -> String {
         None => format!("{writes} writes/s"),
     };
     let mut line = format!(
-        "{} of {} rows ({percent:.1} %) · {writes} · {} rows/s · ETA {}",
+        "{} of {} rows ({percent:.1} %) · ETA {} · {} rows/s · {writes}",
         words::count(settled),
         words::count(rows.total),
-        words::rate(progress.rows_per_s),
         words::eta(rows.pending, progress.rows_per_s),
+        words::rate(progress.rows_per_s),
     );
     for (n, word) in [(rows.failed, "failed"), (rows.parked, "parked")] {
         if n > 0 {
@@ -419,7 +419,7 @@ mod tests {
     fn the_line_shows_rate_against_limit_eta_and_errors() {
         assert_eq!(
             progress_line(&progress()),
-            "12,345 of 20,000 rows (61.7 %) · 49.5 of 50.0 writes/s · 24.0 rows/s · ETA 5m19s · \
+            "12,345 of 20,000 rows (61.7 %) · ETA 5m19s · 24.0 rows/s · 49.5 of 50.0 writes/s · \
              300 failed · 45 parked"
         );
     }
@@ -428,7 +428,7 @@ mod tests {
     fn the_line_without_a_limit_or_rows_is_calm() {
         assert_eq!(
             progress_line(&Progress::default()),
-            "0 of 0 rows (100.0 %) · 0.00 writes/s · 0.00 rows/s · ETA 0s"
+            "0 of 0 rows (100.0 %) · ETA 0s · 0.00 rows/s · 0.00 writes/s"
         );
     }
 

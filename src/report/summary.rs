@@ -238,12 +238,31 @@ impl Summary {
         let name = self.job.as_deref().unwrap_or("dry run");
         let time = Duration::try_from_secs_f64(self.elapsed_s).unwrap_or_default();
         format!(
-            "{name} → {}: {} · {} · {} rows/s\n",
+            "{name} → {}: {}{} · {} · {} rows/s\n",
             self.target,
             self.state.as_str(),
+            self.problems_told(),
             words::duration(time),
             words::rate(self.rows_per_s),
         )
+    }
+
+    /// "completed" alone says nothing about rows that were refused.
+    fn problems_told(&self) -> String {
+        let Self { rows, .. } = self;
+        let parts: Vec<String> = [(rows.failed, "failed"), (rows.parked, "parked")]
+            .into_iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, word)| match rows.total {
+                total if total == n => format!("every row {word}"),
+                _ => format!("{} {word}", words::counted(n, "row")),
+            })
+            .collect();
+        if parts.is_empty() {
+            String::new()
+        } else {
+            format!(", but {}", parts.join(" and "))
+        }
     }
 
     fn rate_line(&self, out: &mut String) {
@@ -322,7 +341,10 @@ fn section(out: &mut String, name: &str, total: u64, lines: &[(&str, u64)]) {
     let parts: Vec<String> = lines
         .iter()
         .filter(|(_, n)| *n > 0)
-        .map(|(word, n)| format!("{} {word}", words::count(*n)))
+        .map(|(word, n)| match word.strip_suffix('s') {
+            Some(noun) => words::counted(*n, noun),
+            None => format!("{} {word}", words::count(*n)),
+        })
         .collect();
     let total = words::count(total);
     let _infallible = writeln!(out, "  {name:<14} {total:>12}   {}", parts.join(" · "));
@@ -354,6 +376,7 @@ pub(crate) mod tests {
             },
             org_cache: OrgCacheTally::default(),
             latency_ms: [1.0, 2.0, 3.000_04],
+            recent_ms: [0.0; 2],
             writes_per_s: Some(50.0),
             rate_used: Some(0.98),
             workers: 2,

@@ -380,7 +380,9 @@ impl<'a> Judge<'a> {
 fn names(key: &OrgKey, org: &Org) -> bool {
     match key {
         OrgKey::Id(id) => org.id == *id,
-        OrgKey::External(id) => org.external_id == *id,
+        OrgKey::External(_) | OrgKey::Name(_) => {
+            key.external_id().as_deref() == Some(org.external_id.as_str())
+        }
     }
 }
 

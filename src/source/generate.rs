@@ -73,6 +73,9 @@ pub struct GenerateArgs {
     /// The same seed gives the same bytes
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+    /// Replace the file of --out if it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// The file to write instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -481,7 +481,7 @@ fn refuse_organizations(cells: &[Cell], org_mode: &OrgMode) -> Result<(), Source
     let (names, at) = those_of(cells, ORGANIZATION);
     match (org_mode, at) {
         (OrgMode::Single { .. }, Some(at)) => Err(SourceError::OrganizationColumns { names, at }),
-        (OrgMode::Single { .. } | OrgMode::Columns, _) => Ok(()),
+        (OrgMode::Single { .. } | OrgMode::Columns | OrgMode::ColumnsByName, _) => Ok(()),
     }
 }
 

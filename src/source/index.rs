@@ -303,8 +303,9 @@ fn named_org(cells: &Cells<'_>, hash_key: u64) -> Option<u64> {
     if cells.some(cells.columns.skip).is_some() {
         return None;
     }
-    match row_org(cells)? {
-        OrgKey::Id(_) => None,
+    match row_org(cells, false)? {
+        // A key that is a name needs no other row to say it.
+        OrgKey::Id(_) | OrgKey::Name(_) => None,
         external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn org_bytes(key: &OrgKey) -> Vec<u8> {
     let kind = match key {
         OrgKey::Id(_) => b'i',
         OrgKey::External(_) => b'e',
+        OrgKey::Name(_) => b'n',
     };
     let mut out = Vec::with_capacity(1 + key.as_str().len());
     out.push(kind);

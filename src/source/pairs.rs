@@ -217,7 +217,8 @@ impl Facts {
     fn organization(&self, cells: &Cells<'_>, org_mode: &OrgMode) -> u64 {
         let key = match org_mode {
             OrgMode::Single { key, .. } => Some(key.clone()),
-            OrgMode::Columns => row_org(cells),
+            OrgMode::Columns => row_org(cells, false),
+            OrgMode::ColumnsByName => row_org(cells, true),
         };
         key.map_or(0, |key| {
             self.keyed
@@ -251,13 +252,15 @@ impl Facts {
     }
 }
 
-/// Returns the organization a row names, if it names exactly one.
-pub(super) fn row_org(cells: &Cells<'_>) -> Option<OrgKey> {
+/// Returns the organization a row names, if it names exactly one; `by_name`: also by name alone.
+pub(super) fn row_org(cells: &Cells<'_>, by_name: bool) -> Option<OrgKey> {
     let id = cells.some(cells.columns.org_id);
     let external = cells.some(cells.columns.org_external_id);
+    let name = cells.some(cells.columns.org_name.filter(|_| by_name));
     org_of(
         id.as_deref().unwrap_or_default(),
         external.as_deref().unwrap_or_default(),
+        name.as_deref().unwrap_or_default(),
     )
 }
 

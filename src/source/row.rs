@@ -13,10 +13,13 @@ pub fn email_norm(email: &str) -> String {
     email.to_lowercase()
 }
 
-/// Returns the organization two cells name; `None` when they name none, or two.
-pub(super) fn org_of(id: &str, external_id: &str) -> Option<OrgKey> {
+/// Returns the organization two cells name; `None` when they name none, or two. `name` is that of
+/// the cell `org_name` where a name alone may mean one, else empty.
+pub(super) fn org_of(id: &str, external_id: &str, name: &str) -> Option<OrgKey> {
     match (id.trim(), external_id.trim()) {
-        ("", "") => None,
+        ("", "") => Some(name.trim())
+            .filter(|name| !name.is_empty())
+            .map(|name| OrgKey::Name(name.to_owned())),
         (id, "") => Some(OrgKey::Id(id.to_owned())),
         ("", external_id) => Some(OrgKey::External(external_id.to_owned())),
         (_, _) => None,

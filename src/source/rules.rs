@@ -106,7 +106,15 @@ impl ReadRow<'_> {
         let (org, org_name) = match &rules.org_mode {
             OrgMode::Single { key, name } => (Some(key.clone()), name.clone()),
             OrgMode::Columns => (
-                org_of(self.org_id, self.org_external_id),
+                org_of(self.org_id, self.org_external_id, ""),
+                self.org_name.map(str::to_owned),
+            ),
+            OrgMode::ColumnsByName => (
+                org_of(
+                    self.org_id,
+                    self.org_external_id,
+                    self.org_name.unwrap_or_default(),
+                ),
                 self.org_name.map(str::to_owned),
             ),
         };
@@ -324,8 +332,20 @@ fn judge_organization<'a>(
             problems.add(column, broken);
         }
     }
-    if id.is_empty() && external.is_empty() && row.org_name.is_some() {
-        let words = "a name alone finds no organization; fill org_external_id or org_id too";
+    let by_name = rules.org_mode == OrgMode::ColumnsByName;
+    let key_name = row.org_name.filter(|_| by_name).unwrap_or_default();
+    // A name that is a key has to fit into the frames between processes, too.
+    if key_name.len() > EXTERNAL_ID_CHARS_MAX {
+        let words = format!(
+            "{} bytes are too many for an organization that is known by its name; at most \
+             {EXTERNAL_ID_CHARS_MAX} are allowed",
+            key_name.len()
+        );
+        problems.add("org_name", Broken::new(ORGANIZATION_ID_TOO_LONG, words));
+    }
+    if id.is_empty() && external.is_empty() && row.org_name.is_some() && !by_name {
+        let words = "a name alone finds no organization; fill org_external_id or org_id too, or say \
+                     --orgs-by-name";
         problems.add("org_name", Broken::new(ORG_NAME_ALONE, words));
     }
 }

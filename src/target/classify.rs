@@ -225,9 +225,11 @@ impl Page<'_> {
         let not_this_api = || Verdict::Stop(StopReason::NotThisApi(self.in_words()));
         match self.op {
             // Nothing these name can be missing but the route itself.
-            Op::Probe | Op::CreateUser(_) | Op::CreateOrg { .. } | Op::FindUserByEmail(_) => {
-                not_this_api()
-            }
+            Op::Probe
+            | Op::CreateUser(_)
+            | Op::CreateOrg { .. }
+            | Op::FindUserByEmail(_)
+            | Op::FindOrgByName(_) => not_this_api(),
             _ if matches!(self.body, Body::Cut | Body::Torn) => {
                 Verdict::Ambiguous(self.rejection(None))
             }
@@ -253,6 +255,7 @@ impl Page<'_> {
         };
         match self.op {
             Op::Probe | Op::FindUserByEmail(_) | Op::FindMembership { .. } => self.listed(),
+            Op::FindOrgByName(name) => self.only_org(name, json),
             Op::CreateUser(_)
             | Op::FindUserByExternalId(_)
             | Op::GetUser(_)
@@ -278,6 +281,49 @@ impl Page<'_> {
             return Verdict::Absent;
         };
         body::entity(chosen).map_or_else(|| self.malformed(), Verdict::Ok)
+    }
+
+    /// A search answers with every name that contains the words: the only one that is equal, none,
+    /// or a refusal that names them all. More than a page of them may hide another.
+    fn only_org(&self, name: &str, json: &Value) -> Verdict {
+        let Some(items) = self.body.items() else {
+            return self.malformed();
+        };
+        let text = |item: &Value, field: &str| {
+            let text = item.get(field).and_then(Value::as_str);
+            text.map(str::to_owned)
+        };
+        let equal = items
+            .iter()
+            .filter(|item| text(item, "name").as_deref() == Some(name));
+        let equal: Vec<&Value> = equal.collect();
+        let more = json.pointer("/list_metadata/after");
+        let refuse = |words: String| {
+            Verdict::Rejected(Rejection {
+                message: words,
+                ..self.rejection(Some(ORGANIZATION_AMBIGUOUS))
+            })
+        };
+        if more.is_some_and(Value::is_string) {
+            return refuse(
+                "so many organizations have names like this one that the search does not show \
+                 them all; give the id of the one that is meant in org_id"
+                    .to_owned(),
+            );
+        }
+        match equal.as_slice() {
+            [] => Verdict::Absent,
+            [one] => body::entity(one).map_or_else(|| self.malformed(), Verdict::Ok),
+            several => {
+                let ids: Vec<String> = several.iter().filter_map(|item| text(item, "id")).collect();
+                refuse(format!(
+                    "{} organizations have this name: {}; give the id of the one that is meant in \
+                     org_id",
+                    ids.len(),
+                    ids.join(", ")
+                ))
+            }
+        }
     }
 
     /// A single entity: it must be the one that was asked for.
@@ -339,6 +385,9 @@ impl Page<'_> {
         )
     }
 }
+
+/// Several organizations have the name that a row gives.
+pub const ORGANIZATION_AMBIGUOUS: &str = "organization_ambiguous";
 
 /// The form in which emails are compared.
 fn normal(email: &str) -> String {

@@ -17,7 +17,10 @@ pub mod proxy;
 pub mod retry_after;
 pub mod workos;
 
-pub use classify::{Answer, NotApplied, Rejection, StopReason, TransportError, Verdict, classify};
+pub use classify::{
+    Answer, NotApplied, ORGANIZATION_AMBIGUOUS, Rejection, StopReason, TransportError, Verdict,
+    classify,
+};
 pub use dry::DryClient;
 pub use http::{Client, ClientError, Exchange, Reply, TargetClient, Timeouts};
 pub use op::{Entity, NewUser, Op, RequestClass};

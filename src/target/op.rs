@@ -46,6 +46,8 @@ pub enum Op {
     GetOrg(String),
     /// Finds an organization by the id it has in the source system.
     FindOrgByExternalId(String),
+    /// Finds the only organization with exactly this name.
+    FindOrgByName(String),
     /// Makes an organization.
     CreateOrg {
         /// The id it has in the source system: what makes the creation unique.
@@ -68,7 +70,8 @@ impl Op {
             | Self::GetUser(_)
             | Self::FindMembership { .. }
             | Self::GetOrg(_)
-            | Self::FindOrgByExternalId(_) => RequestClass::Read,
+            | Self::FindOrgByExternalId(_)
+            | Self::FindOrgByName(_) => RequestClass::Read,
         }
     }
 
@@ -84,6 +87,7 @@ impl Op {
             Self::CreateMembership { .. } => "create_membership",
             Self::GetOrg(_) => "get_org",
             Self::FindOrgByExternalId(_) => "find_org_by_external_id",
+            Self::FindOrgByName(_) => "find_org_by_name",
             Self::CreateOrg { .. } => "create_org",
         }
     }

@@ -83,6 +83,10 @@ pub fn request(op: &Op) -> HttpRequest {
             "/organizations/external_id/{}",
             encoded(external_id)
         )),
+        Op::FindOrgByName(name) => get(format!(
+            "/organizations?search={}&limit={LIST_MAX}",
+            encoded(name)
+        )),
         Op::CreateOrg { external_id, name } => post("/organizations", org_body(external_id, name)),
     }
 }
@@ -95,6 +99,9 @@ pub fn unspeakable(credential: &Credential) -> &str {
         Credential::Plain(secret) | Credential::Hash { hash: secret, .. } => secret.expose_secret(),
     }
 }
+
+/// The longest page of a list (reference/pagination).
+const LIST_MAX: u32 = 100;
 
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()

@@ -13,7 +13,7 @@ use super::attempts::{Attempts, Why};
 use super::reconcile::Standing;
 use crate::model::{Evidence, OrgKey, Origin, ServerMs, escape};
 pub use crate::protocol::OrgVerdict;
-use crate::target::{Entity, Op, Rejection, StopReason, Verdict};
+use crate::target::{Entity, ORGANIZATION_AMBIGUOUS, Op, Rejection, StopReason, Verdict};
 use std::time::Duration;
 
 /// What the shell does next for the organization.
@@ -59,6 +59,8 @@ enum WaitingFor {
 #[derive(Clone, Debug)]
 enum Ask {
     Find(Why),
+    /// One that is known by name may be there under an external id of somebody else's, or none.
+    FindByName,
     Create,
 }
 
@@ -72,9 +74,9 @@ impl OrgMachine {
     /// that an earlier run or worker may have sent the create: then it looks first.
     pub fn create(key: OrgKey, name: String, intent: ServerMs, suspect: bool) -> Self {
         let first = match &key {
-            OrgKey::External(_) if !suspect => Ask::Create,
+            OrgKey::External(_) | OrgKey::Name(_) if !suspect => Ask::Create,
             // The target's own id cannot be given to a new organization: it is only looked for.
-            OrgKey::External(_) | OrgKey::Id(_) => Ask::Find(Why::First),
+            OrgKey::External(_) | OrgKey::Name(_) | OrgKey::Id(_) => Ask::Find(Why::First),
         };
         let creation = Creation {
             name,
@@ -116,6 +118,7 @@ impl OrgMachine {
             answer => match ask {
                 Ask::Create => self.on_create(answer, alive),
                 Ask::Find(why) => self.on_find(why, answer, alive),
+                Ask::FindByName => self.on_named(answer, alive),
             },
         }
     }
@@ -128,13 +131,14 @@ impl OrgMachine {
     }
 
     fn send(&mut self, ask: Ask) -> OrgAction {
-        let op = match (&ask, &self.key, &self.creation) {
-            (Ask::Create, OrgKey::External(external_id), Some(creation)) => Op::CreateOrg {
-                external_id: external_id.clone(),
+        let op = match (&ask, self.key.external_id(), &self.creation) {
+            (Ask::Create, Some(external_id), Some(creation)) => Op::CreateOrg {
+                external_id: external_id.into_owned(),
                 name: creation.name.clone(),
             },
-            (_, OrgKey::External(external_id), _) => Op::FindOrgByExternalId(external_id.clone()),
-            (_, OrgKey::Id(id), _) => Op::GetOrg(id.clone()),
+            (Ask::FindByName, ..) => Op::FindOrgByName(self.key.as_str().to_owned()),
+            (_, Some(external_id), _) => Op::FindOrgByExternalId(external_id.into_owned()),
+            (_, None, _) => Op::GetOrg(self.key.as_str().to_owned()),
         };
         self.waiting_for = WaitingFor::Answer(ask);
         OrgAction::Send(op)
@@ -199,6 +203,41 @@ impl OrgMachine {
         self.send_after(wait, Ask::Find(why))
     }
 
+    /// What has the name and not our external id was there before.
+    fn on_named(&mut self, answer: Verdict, alive: u64) -> OrgAction {
+        match answer {
+            Verdict::Ok(entity) => self.done(OrgVerdict::Ready {
+                id: entity.id,
+                origin: Origin::Before,
+            }),
+            Verdict::Absent if self.creation.is_none() => self.done(OrgVerdict::Absent),
+            Verdict::Absent => self.send(Ask::Create),
+            Verdict::Rejected(rejection) if rejection.code == ORGANIZATION_AMBIGUOUS => {
+                self.done(OrgVerdict::Failed {
+                    code: rejection.code,
+                    message: rejection.message,
+                    http_status: None,
+                    parked: false,
+                })
+            }
+            Verdict::Ambiguous(rejection)
+            | Verdict::Rejected(rejection)
+            | Verdict::Exists(rejection) => self.named_unclear(rejection, alive),
+            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+                self.named_unclear(Rejection::default(), alive)
+            }
+        }
+    }
+
+    fn named_unclear(&mut self, rejection: Rejection, alive: u64) -> OrgAction {
+        self.last = rejection;
+        let wait = self.attempts.note_unclear(alive);
+        if self.attempts.are_spent() {
+            return self.park("server_error", "the target's answers did not settle it");
+        }
+        self.send_after(wait, Ask::FindByName)
+    }
+
     fn on_found(&mut self, entity: Entity) -> OrgAction {
         let origin = if self.standing().covers(entity.created_at) {
             Origin::Made(Evidence::Dated)
@@ -218,6 +257,9 @@ impl OrgMachine {
                 http_status: None,
                 parked: false,
             });
+        }
+        if matches!((&self.key, &why), (OrgKey::Name(_), Why::First)) {
+            return self.send(Ask::FindByName);
         }
         if self.creation.is_none() {
             return self.done(OrgVerdict::Absent);

@@ -401,6 +401,7 @@ impl Server {
             return Ok(name.clone().unwrap_or(default));
         }
         let Some(NameAt { chunk, row }) = name_at else {
+            // The external id, or the name when that is the key.
             return Ok(default);
         };
         let columns = &self.shell.config.columns;

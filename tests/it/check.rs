@@ -28,7 +28,7 @@ fn a_check_tells_what_an_import_will_fail() {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let expected: Vec<(String, String)> = reader.deserialize().map(Result::unwrap).collect();
     assert_eq!(errors(&work, "problems.csv"), expected);
-    assert_eq!(checked["rows"], 29);
+    assert_eq!(checked["rows"], 33);
     assert_eq!(checked["would_fail"], expected.len());
     assert_eq!(checked["errors"], expected.len());
     let shown = work.run("check bad-rows.csv").expect(1);
@@ -36,7 +36,7 @@ fn a_check_tells_what_an_import_will_fail() {
         shown.stdout.contains("error[email_invalid] 1 time"),
         "{shown}"
     );
-    assert!(shown.stderr.contains("25 would fail"), "{shown}");
+    assert!(shown.stderr.contains("28 would fail"), "{shown}");
     for secret in [
         "correct horse",
         "5f4dcc3b5aa765d61d8327deb882cf99",
@@ -134,7 +134,7 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
         .expect(1)
         .json();
     let problems = plan["plan"]["problems"].as_array().unwrap().clone();
-    assert_eq!(problems.len(), 25);
+    assert_eq!(problems.len(), 28);
     assert!(
         problems
             .iter()

@@ -188,6 +188,17 @@ fn a_generated_file_is_the_same_for_the_same_seed_and_imports_cleanly() {
     work.run(&format!("{line} b.csv")).expect(0);
     let read = |name| std::fs::read(work.path(name)).unwrap();
     assert_eq!(read("a.csv"), read("b.csv"));
+    let other = line.replace("--seed 5", "--seed 6");
+    work.run(&format!("{other} b.csv"))
+        .expect(2)
+        .says(&["--force"]);
+    assert_eq!(
+        read("a.csv"),
+        read("b.csv"),
+        "what is there is not replaced"
+    );
+    work.run(&format!("{} b.csv", line.replace("--out", "--force --out")))
+        .expect(0);
     let server = work.sandbox("");
     work.run(&format!("import a.csv --create-orgs {}", server.target()))
         .expect(0);

@@ -145,7 +145,7 @@ fn a_wrong_command_line_prints_usage_and_nothing_on_stdout() {
         "import",
         "import users.csv --colour",
         "import users.csv --json --workers 0",
-        "import users.csv --json --limit 5",
+        "import users.csv --json --limit x",
         "import users.csv --json --rate fast",
         "import users.csv --json --target ldap",
         "resume --json --job x",

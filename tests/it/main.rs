@@ -34,3 +34,4 @@ mod rows;
 mod secrets;
 mod security;
 mod signals;
+mod valves;

@@ -100,6 +100,14 @@ fn reports_of_a_changed_file_are_refused() {
         assert!(!done.stdout.contains("nobody"), "{line}: {done}");
     }
     assert!(!work.path("out.csv").exists());
+    // Rows that were only added change nothing that was read, and still it is another file.
+    work.write(
+        "users.csv",
+        plain(3) + "nobody,N,x-n,\nmore@example.com,M,x-m,\n",
+    );
+    for line in ["results", "rejects"] {
+        work.run(line).expect(65).says(&["changed"]);
+    }
 }
 
 #[test]

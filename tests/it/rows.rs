@@ -194,3 +194,57 @@ fn the_lowest_row_names_a_new_organization() {
     let named = [("acme".to_owned(), "First Name".to_owned())];
     assert_eq!(server.world().organizations, named);
 }
+
+#[test]
+fn organizations_known_by_name_are_found_or_made_once_or_refused_with_their_ids() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let make = |name: &str| {
+        let body = serde_json::json!({"name": name});
+        text(&server.make("/organizations", &body)["id"])
+    };
+    let known = make("Known Ltd");
+    let [twin, other] = [make("Twins"), make("Twins")];
+    make("New Co Holding");
+    let mut csv = String::from("email,first_name,org_name\n");
+    for n in 0..40 {
+        let org = ["Known Ltd", "Twins", " New Co ", "New Co"][n % 4];
+        writeln!(csv, "n{n}@example.com,N{n},{org}").unwrap();
+    }
+    csv += "alone@example.com,Alone,\n";
+    work.write("users.csv", &csv);
+    let line = format!(
+        "import users.csv --create-orgs --workers 3 --chunk-size 5 {}",
+        server.target()
+    );
+    work.run(&format!("{line} --fresh --job plain"))
+        .expect(1)
+        .says(&["40 rows failed"]);
+    let line = format!("{line} --orgs-by-name --job named");
+    let summary = work.run(&format!("{line} --json")).expect(1).json();
+    assert_eq!(summary["rows"]["failed"], 10, "{summary}");
+    assert_eq!(summary["organizations"]["created"], 1);
+    assert_eq!(summary["organizations"]["found"], 1);
+    let results = work.results();
+    for (n, row) in results.iter().enumerate().take(40) {
+        match n % 4 {
+            0 => assert_eq!(row["org_id"], known),
+            1 => {
+                assert_eq!(row["error_code"], "organization_ambiguous");
+                for id in [&twin, &other] {
+                    assert!(row["error_message"].contains(id.as_str()), "{row:?}");
+                }
+            }
+            _ => assert_eq!(row["org_id"], results[2]["org_id"]),
+        }
+    }
+    let dump = server.dump();
+    let orgs = dump["organizations"].as_array().unwrap();
+    let mut made = orgs.iter().filter(|org| org["name"] == "New Co");
+    let external_id = text(&made.next().unwrap()["external_id"]);
+    assert!(external_id.starts_with("name-new-co-"), "{external_id}");
+    assert!(made.next().is_none());
+    // It is part of what the job is.
+    let other = work.run("resume plain --orgs-by-name");
+    other.expect(2).says(&["--orgs-by-name"]);
+}

@@ -23,6 +23,8 @@ pub(super) struct Meter {
     pub(super) org_cache: OrgCacheTally,
     pub(super) settled: u64,
     latencies: Histogram<u64>,
+    /// Those since the last snapshot.
+    recent_latencies: Histogram<u64>,
     writes_between: Option<(Mono, Mono)>,
     recent: VecDeque<(Mono, u64, u64)>,
 }
@@ -32,6 +34,7 @@ impl Meter {
         let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
             .or_else(|_| Histogram::new(3))
             .unwrap_or_else(|_| unreachable!("three significant digits are always allowed"));
+        let recent_latencies = latencies.clone();
         Self {
             started,
             limits,
@@ -39,6 +42,7 @@ impl Meter {
             org_cache: OrgCacheTally::default(),
             settled: 0,
             latencies,
+            recent_latencies,
             writes_between: None,
             recent: VecDeque::new(),
         }
@@ -49,8 +53,9 @@ impl Meter {
         self.requests.add(&delta.requests);
         self.org_cache.add(&delta.org_cache);
         for micros in &delta.latencies_us {
-            self.latencies
-                .saturating_record(u64::from(*micros).clamp(1, LATENCY_US_MAX));
+            let micros = u64::from(*micros).clamp(1, LATENCY_US_MAX);
+            self.latencies.saturating_record(micros);
+            self.recent_latencies.saturating_record(micros);
         }
         if let Some((first, last)) = delta.writes_between {
             let (from, to) = self.writes_between.unwrap_or((first, last));
@@ -78,10 +83,17 @@ impl Meter {
             return (0.0, 0.0);
         }
         let per_second = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        // Workers report in bunches; the pacer never lets more through than is allowed.
+        let most = self.writes_allowed().unwrap_or(f64::INFINITY);
         (
-            per_second(self.requests.writes, writes),
+            per_second(self.requests.writes, writes).min(most),
             per_second(self.settled, settled),
         )
+    }
+
+    /// A snapshot was taken: the next one tells of what comes after it.
+    pub(super) fn on_snapshot(&mut self) {
+        self.recent_latencies.reset();
     }
 
     /// Returns the allowed writes per second.
@@ -98,12 +110,14 @@ impl Meter {
         restarts: u32,
     ) -> RunSnapshot {
         let quantile = |q: f64| self.latencies.value_at_quantile(q) as f64 / 1000.0;
+        let recent = |q: f64| self.recent_latencies.value_at_quantile(q) as f64 / 1000.0;
         RunSnapshot {
             state,
             exit: None,
             requests: self.requests,
             org_cache: self.org_cache,
             latency_ms: [quantile(0.50), quantile(0.95), quantile(0.99)],
+            recent_ms: [recent(0.50), recent(0.99)],
             writes_per_s: self.writes_allowed(),
             rate_used: self.rate_used(),
             workers,

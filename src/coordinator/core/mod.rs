@@ -11,6 +11,7 @@ mod probe;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod valve;
 mod work;
 
 use crate::ledger::{Change, CommitReply, Fate, JobImage, OrgState, RunState};
@@ -33,11 +34,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use stop::Stage;
 pub use stop::state_of;
+use valve::Valve;
 #[cfg(test)]
 pub use work::LAST_PASS_MAX;
 use work::{Draft, Work};
 
-use super::config::{EndReason, StopSignal};
+use super::config::{EndReason, FailureLimit, StopSignal};
 use crate::ledger::LedgerError;
 
 /// Progress is shown this often.
@@ -166,6 +168,10 @@ pub struct CoreConfig {
     pub any_environment: bool,
     /// How long the target may be out.
     pub max_outage: Duration,
+    /// How many rows of this run may go wrong.
+    pub max_failures: Option<FailureLimit>,
+    /// Only rows up to this one are worked on.
+    pub limit: Option<RowNumber>,
     /// Scales backoffs and outages.
     pub time_scale: f64,
     /// Seed of every jitter.
@@ -198,6 +204,7 @@ pub struct Core {
     breaker: Breaker,
     probes: Probes,
     meter: Meter,
+    valve: Valve,
     rng: Rng,
     rows: RowTally,
     memberships: MembershipTally,
@@ -218,7 +225,7 @@ impl Core {
     /// Takes a job as the ledger knows it. The first effects come with the first event.
     pub fn new(config: CoreConfig, mut image: JobImage, now: Mono) -> Self {
         let in_flight = (!config.dry_run).then_some(config.concurrency as usize);
-        let (work, doomed) = Work::load(&mut image, in_flight);
+        let (work, doomed) = Work::load(&mut image, in_flight, config.limit);
         let mut core = Self {
             stage: Stage::Connecting { since: now },
             crew: Crew::new(config.workers, now, config.time_scale),
@@ -233,6 +240,7 @@ impl Core {
                 image.sentinels
             }),
             meter: Meter::new(config.started, config.limits),
+            valve: Valve::new(config.max_failures),
             rng: Rng::new(config.seed),
             rows: image.rows,
             memberships: image.memberships,
@@ -490,6 +498,7 @@ impl Core {
         let mut doomed = Vec::new();
         for outcome in outcomes.iter() {
             self.rows.settle(outcome.state);
+            self.valve.count(outcome);
             if let Some(membership) = &outcome.membership {
                 self.memberships.count(membership);
             }
@@ -717,6 +726,7 @@ impl Core {
             self.snapshot_at = now.after(SNAPSHOT_EVERY);
             if self.stage.is_working() {
                 let snapshot = Box::new(self.snapshot(now, RunState::Running));
+                self.meter.on_snapshot();
                 self.commit(vec![Change::Run(snapshot)], Pending::Snapshot);
             }
         }

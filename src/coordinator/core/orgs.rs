@@ -114,10 +114,8 @@ impl Orgs {
 
     /// A worker wants to know.
     pub(super) fn on_ask(&mut self, worker: WorkerId, key: &OrgKey) -> Option<OrgStep> {
-        // Only an organization with an external id is ever created.
-        let intent = self
-            .every_intent
-            .filter(|_| matches!(key, OrgKey::External(_)));
+        // The target's own id cannot be given to a new organization.
+        let intent = self.every_intent.filter(|_| !matches!(key, OrgKey::Id(_)));
         let org = self.known.entry(key.clone()).or_insert_with(|| Org {
             flight: Flight::None,
             waiters: BTreeSet::new(),
@@ -142,7 +140,7 @@ impl Orgs {
         key: &OrgKey,
         verdict: OrgVerdict,
     ) -> Option<OrgStep> {
-        let may_create = self.may_create && matches!(key, OrgKey::External(_));
+        let may_create = self.may_create && !matches!(key, OrgKey::Id(_));
         let org = self.known.get_mut(key)?;
         let looked_up = org.flight == Flight::LookingUp(worker);
         if !looked_up && org.flight != Flight::Creating(worker) && !plant::is(14) {
@@ -255,11 +253,15 @@ impl Orgs {
 fn missing_words(key: &OrgKey, may_create: bool) -> String {
     match key {
         OrgKey::Id(_) => "no organization has this org_id; correct it in the file".to_owned(),
-        OrgKey::External(_) if may_create => {
+        OrgKey::External(_) | OrgKey::Name(_) if may_create => {
             "the organization could not be created and is not there".to_owned()
         }
         OrgKey::External(_) => {
             "no organization has this org_external_id; create it first, or allow it with --create-orgs"
+                .to_owned()
+        }
+        OrgKey::Name(_) => {
+            "no organization has this org_name; create it first, or allow it with --create-orgs"
                 .to_owned()
         }
     }

@@ -163,9 +163,19 @@ impl Core {
 
     /// Moves on when what a stage waits for has come.
     pub(super) fn advance_stage(&mut self, now: Mono) {
+        if self.stage.is_running()
+            && let Some(reason) = self.valve.verdict()
+        {
+            self.emit(RunEvent::Draining {
+                reason: "too many failures".into(),
+            });
+            self.drain(now, reason);
+        }
         if self.stage.is_running() && self.tickets_settling() == 0 {
             if self.rows.pending == 0 {
                 self.drain(now, EndReason::Completed);
+            } else if self.work.is_limited() && self.work.is_idle() {
+                self.drain(now, EndReason::Limited);
             } else if self.work.is_idle() {
                 let words = format!(
                     "{} rows have no outcome and nobody works on them (invariant I18)",
@@ -254,7 +264,9 @@ pub fn state_of(reason: &EndReason) -> RunState {
     match reason {
         EndReason::Completed => RunState::Completed,
         EndReason::Interrupted(_) => RunState::Interrupted,
-        EndReason::Outage(_) => RunState::Paused,
+        EndReason::Outage(_) | EndReason::Limited | EndReason::TooManyFailures(_) => {
+            RunState::Paused
+        }
         EndReason::Refused(_)
         | EndReason::Ledger(_)
         | EndReason::SourceChanged(_)

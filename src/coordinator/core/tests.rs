@@ -47,6 +47,8 @@ fn config(workers: u32) -> CoreConfig {
         dry_run: false,
         any_environment: false,
         max_outage: Duration::from_hours(1),
+        max_failures: None,
+        limit: None,
         time_scale: 1.0,
         seed: 1,
         wall: ServerMs(1_000_000),
@@ -75,9 +77,13 @@ struct Play {
 
 impl Play {
     fn new(image: JobImage, workers: u32, seed: u64) -> Self {
+        Self::of(config(workers), image, seed)
+    }
+
+    fn of(config: CoreConfig, image: JobImage, seed: u64) -> Self {
         let now = Mono(1_000 * MS);
         Self {
-            core: Core::new(config(workers), image, now),
+            core: Core::new(config, image, now),
             now,
             rng: Rng::new(seed),
             coming: VecDeque::from([Event::Tick]),
@@ -355,6 +361,43 @@ fn a_leader_that_fails_hands_over_and_a_parked_one_takes_its_followers_along() {
     let state = |row| play.settled[&RowNumber(row)];
     assert_eq!((state(4), state(30)), (RowState::Created, RowState::Merged));
     assert_eq!((state(12), state(13)), (RowState::Parked, RowState::Parked));
+}
+
+#[test]
+fn a_limit_settles_the_first_rows_and_no_other() {
+    for limit in [1, 5, 7, 30] {
+        let config = CoreConfig {
+            limit: Some(RowNumber(limit)),
+            ..config(3)
+        };
+        let mut play = Play::of(config, image(31, 5, &followers()), 2);
+        assert!(matches!(play.run(), EndReason::Limited), "{limit}");
+        let rows: Vec<u32> = play.settled.keys().map(|row| row.0).collect();
+        assert!(rows.into_iter().eq(1..=limit), "{limit}");
+        assert!(play.leased.iter().all(|row| row.0 <= limit), "{limit}");
+    }
+    let config = CoreConfig {
+        limit: Some(RowNumber(31)),
+        ..config(3)
+    };
+    let mut play = Play::of(config, image(31, 5, &followers()), 2);
+    assert!(matches!(play.run(), EndReason::Completed));
+}
+
+#[test]
+fn too_many_failures_drain_the_run_and_name_the_cause() {
+    let config = CoreConfig {
+        max_failures: Some(FailureLimit::Rows(3)),
+        ..config(1)
+    };
+    let mut play = Play::of(config, image(400, 5, &[]), 1);
+    play.fate = |_| RowState::Failed;
+    let EndReason::TooManyFailures(stop) = play.run() else {
+        panic!("every row failed");
+    };
+    assert!(stop.bad > 3 && stop.bad <= stop.settled, "{stop:?}");
+    assert_eq!(stop.causes.iter().map(|(_, n)| n).sum::<u64>(), stop.bad);
+    assert!(play.settled.len() < 400, "it stopped early");
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub(super) struct NotItsRow;
 pub(super) struct Work {
     chunks: Vec<ChunkSpec>,
     chunk_rows_max: usize,
+    /// Rows after this one are left for another run.
+    limit: Option<RowNumber>,
     window: Window,
     /// The next chunk that was never leased (or is complete: then it is passed over).
     fresh: usize,
@@ -142,10 +144,11 @@ pub(super) struct Work {
 
 impl Work {
     /// Takes a job as the ledger knows it; returns followers that are doomed already.
-    /// `in_flight`: see [`Window::new`].
+    /// `in_flight`: see [`Window::new`]; rows after `limit` are left for another run.
     pub(super) fn load(
         image: &mut JobImage,
         in_flight: Option<usize>,
+        limit: Option<RowNumber>,
     ) -> (Self, Vec<(RowNumber, Fate)>) {
         let (followers, released) = Followers::load(&image.followers, &image.fates);
         let chunk_rows_max = image
@@ -157,6 +160,7 @@ impl Work {
         let mut work = Self {
             chunks: std::mem::take(&mut image.chunks),
             chunk_rows_max: chunk_rows_max as usize,
+            limit,
             window: Window::new(chunk_rows_max as usize, in_flight),
             fresh: 0,
             complete: image.complete.iter().copied().collect(),
@@ -204,7 +208,8 @@ impl Work {
             }
             // A suspect follower that waits is given out again when it is freed.
             let (again, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|row| {
-                lease.suspects.binary_search(row).is_ok() && !self.followers.is_held(*row)
+                let may_go = self.is_within(*row) && !self.followers.is_held(*row);
+                may_go && lease.suspects.binary_search(row).is_ok()
             });
             self.remaining.insert(*chunk, rest);
             self.give_again(Unit {
@@ -278,6 +283,19 @@ impl Work {
         // A chunk that holds only waiting followers is no work: find out by looking.
         self.fresh_rest = self.fresh_unit();
         self.fresh_rest.is_some() || self.begin_last_pass()
+    }
+
+    /// Returns whether some row of the job is left for another run.
+    pub(super) fn is_limited(&self) -> bool {
+        let last = self.chunks.last();
+        last.is_some_and(|chunk| {
+            !self.is_within(RowNumber(chunk.first_row.0 + chunk.rows.saturating_sub(1)))
+        })
+    }
+
+    /// Returns whether `row` is one that this run works on.
+    fn is_within(&self, row: RowNumber) -> bool {
+        self.limit.is_none_or(|limit| row <= limit)
     }
 
     /// Returns whether nothing is leased and nothing can be.
@@ -560,6 +578,9 @@ impl Work {
             let Some(chunk) = self.chunk_of(*row).map(|chunk| chunk.id) else {
                 continue;
             };
+            if !self.is_within(*row) {
+                continue;
+            }
             let suspect = self.suspects.contains(row);
             if self.is_fresh(chunk) {
                 // Its chunk was not given out yet: the row goes with it, unless it is in doubt.
@@ -612,6 +633,9 @@ impl Work {
             return Some(rest);
         }
         while let Some(spec) = self.chunks.get(self.fresh) {
+            if !self.is_within(spec.first_row) {
+                return None;
+            }
             let chunk = spec.id;
             self.fresh += 1;
             if self.complete.remove(&chunk) {
@@ -633,7 +657,7 @@ impl Work {
     /// Returns the rows of a chunk that may be given out: unsettled, and no waiting follower.
     fn rows_of(&self, chunk: ChunkId) -> Vec<RowNumber> {
         let mut rows = self.open_rows(chunk);
-        rows.retain(|row| !self.followers.is_held(*row));
+        rows.retain(|row| self.is_within(*row) && !self.followers.is_held(*row));
         rows
     }
 

@@ -7,6 +7,7 @@ mod model;
 mod reading;
 mod retrying;
 mod ruins;
+mod series;
 
 use super::*;
 use crate::model::{
@@ -188,6 +189,7 @@ fn snapshot(settled: u64) -> RunSnapshot {
         },
         org_cache: crate::model::tally::OrgCacheTally::default(),
         latency_ms: [1.5, 2.0, 3.0],
+        recent_ms: [1.25, 2.5],
         writes_per_s: Some(50.0),
         rate_used: None,
         workers: 4,

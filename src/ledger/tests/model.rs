@@ -441,7 +441,7 @@ impl Pair {
             Step_::Retry => {
                 self.model.retry();
                 assert_eq!(
-                    self.ledger.retry().unwrap().generation,
+                    self.ledger.retry(&RetryPick::default()).unwrap().generation,
                     self.model.generation
                 );
             }

@@ -88,7 +88,7 @@ fn a_retry_between_two_pages_ends_the_reading() {
     let error = reader
         .for_each_outcome(RowNumber(1), |_| {
             if !retried {
-                ledger.retry().unwrap();
+                ledger.retry(&RetryPick::default()).unwrap();
                 retried = true;
             }
             ControlFlow::Continue(())

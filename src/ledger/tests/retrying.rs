@@ -22,7 +22,7 @@ fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
         .commit(&[lease(1, 0, 100), Change::Settle(settled)])
         .unwrap();
     assert_eq!(ledger.load().unwrap().complete, [ChunkId(0)]);
-    let opened = ledger.retry().unwrap();
+    let opened = ledger.retry(&RetryPick::default()).unwrap();
     assert_eq!((opened.failed, opened.parked, opened.generation), (1, 2, 2));
     ledger.verify_totals().unwrap();
 
@@ -81,7 +81,7 @@ fn a_row_that_was_suspect_and_never_settled_stays_suspect() {
     ledger
         .commit(&[lease_rows(1, 0, 100, &[1, 2]), settled])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     let image = ledger.load().unwrap();
     assert!(image.leases[&ChunkId(0)].suspects.is_empty());
     assert_eq!(image.carry[&RowNumber(1)], Carry::default());
@@ -101,11 +101,11 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
     ledger
         .commit(&[Change::Settle(vec![half_failed(1)])])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     ledger
         .commit(&[Change::Settle(vec![parked(1, "poison")])])
         .unwrap();
-    ledger.retry().unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
     let carry = ledger.load().unwrap().carry;
     assert_eq!(
         carry[&RowNumber(1)],
@@ -117,7 +117,7 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
     ledger
         .commit(&[Change::Settle(vec![failed(1, Step::User, "x")])])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().generation, 4);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().generation, 4);
     let carry = ledger.load().unwrap().carry;
     assert_eq!(
         carry[&RowNumber(1)],
@@ -143,7 +143,7 @@ fn what_the_file_decides_stays_decided() {
     let desk = Desk::new(&new);
     let mut ledger = desk.open();
     assert_eq!(
-        ledger.retry().unwrap(),
+        ledger.retry(&RetryPick::default()).unwrap(),
         Reopened {
             generation: 1,
             ..Reopened::default()
@@ -152,7 +152,7 @@ fn what_the_file_decides_stays_decided() {
     ledger
         .commit(&[Change::Settle(vec![parked(1, "poison")])])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().parked, 1);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().parked, 1);
     let image = ledger.load().unwrap();
     assert_eq!((image.rows.failed, image.rows.pending), (1, 9));
     ledger.verify_totals().unwrap();
@@ -182,7 +182,10 @@ fn failed_organizations_are_forgotten_but_never_an_intent() {
     ledger
         .commit(&[intent, refused("a"), refused("b"), row])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().organizations, 2);
+    assert_eq!(
+        ledger.retry(&RetryPick::default()).unwrap().organizations,
+        2
+    );
     let image = ledger.load().unwrap();
     assert_eq!(image.organizations.failed, 0);
     let orgs: Vec<_> = image.orgs.into_iter().collect();
@@ -211,6 +214,79 @@ fn failed_organizations_are_forgotten_but_never_an_intent() {
 }
 
 #[test]
+fn only_the_rows_that_are_meant_are_opened() {
+    let outcomes = || {
+        vec![
+            failed(1, Step::Membership, "invalid_role"),
+            failed(2, Step::Organization, "organization_not_found"),
+            parked(3, "server_error"),
+            failed(4, Step::Membership, "invalid_role"),
+            failed(5, Step::User, "it's"),
+        ]
+    };
+    let picks: [(RetryPick, &[u32]); 6] = [
+        (
+            RetryPick {
+                state: Some(RowState::Parked),
+                ..RetryPick::default()
+            },
+            &[3],
+        ),
+        (
+            RetryPick {
+                codes: vec!["invalid_role".to_owned(), "it's".to_owned()],
+                ..RetryPick::default()
+            },
+            &[1, 4, 5],
+        ),
+        (
+            RetryPick {
+                rows: numbers(&[2, 3, 9]),
+                ..RetryPick::default()
+            },
+            &[2, 3],
+        ),
+        (
+            RetryPick {
+                state: Some(RowState::Failed),
+                rows: numbers(&[3, 4]),
+                ..RetryPick::default()
+            },
+            &[4],
+        ),
+        (
+            RetryPick {
+                codes: vec!["x' OR 1=1 --".to_owned()],
+                ..RetryPick::default()
+            },
+            &[],
+        ),
+        (RetryPick::default(), &[1, 2, 3, 4, 5]),
+    ];
+    for (pick, expected) in picks {
+        let desk = Desk::new(&job(5, 5));
+        let mut ledger = desk.open();
+        ledger
+            .commit(&[lease(1, 0, 100), Change::Settle(outcomes())])
+            .unwrap();
+        let opened = ledger.retry(&pick).unwrap();
+        assert_eq!(
+            opened.failed + opened.parked,
+            expected.len() as u64,
+            "{pick:?}"
+        );
+        ledger.verify_totals().unwrap();
+        let image = ledger.load().unwrap();
+        let pending = image
+            .remaining
+            .get(&ChunkId(0))
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(pending, numbers(expected), "{pick:?}");
+    }
+}
+
+#[test]
 fn a_leader_that_is_open_again_learns_which_row_made_the_user() {
     let mut new = job(6, 3);
     new.followers = vec![follower(2, 1, None), follower(5, 1, Some(1))];
@@ -221,7 +297,7 @@ fn a_leader_that_is_open_again_learns_which_row_made_the_user() {
     ledger
         .commit(&[lease_rows(1, 0, 100, &[1, 2]), Change::Settle(settled)])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().failed, 1);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().failed, 1);
     let image = ledger.load().unwrap();
     assert!(image.followers.is_empty());
     let of_group = |fate| GroupFate {
@@ -260,7 +336,7 @@ fn a_user_that_a_follower_made_is_the_open_leaders_user() {
     ledger
         .commit(&[lease(1, 0, 100), Change::Settle(vec![bad, half_failed(2)])])
         .unwrap();
-    assert_eq!(ledger.retry().unwrap().failed, 2);
+    assert_eq!(ledger.retry(&RetryPick::default()).unwrap().failed, 2);
     let carry = ledger.load().unwrap().carry;
     for row in [1, 2] {
         assert_eq!(carry[&RowNumber(row)].user, Some(user(2)), "row {row}");

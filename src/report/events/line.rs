@@ -175,6 +175,7 @@ impl Serialize for OrgName<'_> {
         let kind = match self.0 {
             OrgKey::Id(_) => "id",
             OrgKey::External(_) => "external_id",
+            OrgKey::Name(_) => "name",
         };
         let mut map = serializer.serialize_map(Some(2))?;
         entries!(map, "kind": kind, "value": self.0.as_str());

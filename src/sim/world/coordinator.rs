@@ -53,6 +53,8 @@ impl World {
             dry_run: false,
             any_environment: false,
             max_outage: self.plan.max_outage,
+            max_failures: None,
+            limit: None,
             time_scale: self.plan.time_scale,
             seed: self.rng.next_u64(),
             wall: ServerMs(0),
@@ -285,6 +287,8 @@ impl World {
             EndReason::Refused(StopReason::Unauthorized)
             | EndReason::Interrupted(_)
             | EndReason::Outage(_)
+            | EndReason::Limited
+            | EndReason::TooManyFailures(_)
             | EndReason::Ledger(_) => {}
             // Users made a moment ago may be invisible yet.
             EndReason::Refused(StopReason::OtherEnvironment) if !self.weather.lag.is_zero() => {}

@@ -12,6 +12,7 @@ fn args(rows: u32, orgs: u32, shares: [&str; 3]) -> GenerateArgs {
         duplicates,
         bad,
         seed: 7,
+        force: false,
         out: None,
     }
 }

@@ -50,6 +50,7 @@ fn every_op() -> Vec<Op> {
         create_membership(),
         Op::GetOrg("org_1".to_owned()),
         Op::FindOrgByExternalId("acme".to_owned()),
+        Op::FindOrgByName("Acme".to_owned()),
         create_org(),
     ]
 }
@@ -512,6 +513,55 @@ fn a_created_at_by_the_targets_clock_is_read() {
     };
     assert_eq!(entity.created_at, Some(ServerMs(1_500)));
     assert_eq!(entity.external_id.as_deref(), Some("7"));
+}
+
+#[test]
+fn a_name_means_the_only_organization_that_has_it() {
+    let op = Op::FindOrgByName("Acme".to_owned());
+    let cases = [
+        (r#"{"data":[]}"#, "absent"),
+        (
+            r#"{"data":[{"id":"org_1","name":"Acme Labs"},{"id":"org_2","name":"acme"}]}"#,
+            "absent",
+        ),
+        (
+            r#"{"data":[{"id":"org_1","name":"Acme Labs"},{"id":"org_2","name":"Acme"}]}"#,
+            "ok",
+        ),
+        (
+            r#"{"data":[{"id":"org_1","name":"Acme"},{"id":"org_2","name":"Acme"}]}"#,
+            "ambiguous",
+        ),
+        (
+            r#"{"data":[{"id":"org_1","name":"Acme"}],"list_metadata":{"after":"org_1"}}"#,
+            "ambiguous",
+        ),
+        (
+            r#"{"data":[{"id":"org_1","name":"Acme"}],"list_metadata":{"after":null}}"#,
+            "ok",
+        ),
+        (r#"{"object":"list"}"#, "unclear"),
+    ];
+    for (body, expected) in cases {
+        let verdict = classify(&op, &answer(200, Some(body)));
+        let told = match &verdict {
+            Verdict::Ok(_) => "ok",
+            Verdict::Absent => "absent",
+            Verdict::Rejected(rejection) if rejection.code == ORGANIZATION_AMBIGUOUS => "ambiguous",
+            Verdict::Ambiguous(_) => "unclear",
+            _ => "something else",
+        };
+        assert_eq!(told, expected, "{body}: {verdict:?}");
+    }
+    let two = r#"{"data":[{"id":"org_1","name":"Acme"},{"id":"org_2","name":"Acme"}]}"#;
+    let Verdict::Rejected(rejection) = classify(&op, &answer(200, Some(two))) else {
+        panic!("two organizations have the name");
+    };
+    assert!(
+        rejection.message.contains("org_1, org_2"),
+        "{}",
+        rejection.message
+    );
 }
 
 #[test]

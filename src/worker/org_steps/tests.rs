@@ -377,3 +377,52 @@ proptest! {
         prop_assert!(has_rival || origin.is_made() == target.ours);
     }
 }
+
+fn named() -> OrgKey {
+    OrgKey::Name("Acme".to_owned())
+}
+
+#[test]
+fn one_known_by_name_is_looked_for_by_its_own_id_and_then_by_name() {
+    use Verdict::Absent;
+    let ambiguous = || Verdict::Rejected(rejection(ORGANIZATION_AMBIGUOUS));
+    let by_id = "find_org_by_external_id";
+    let by_name = "find_org_by_name";
+    let cases = [
+        (vec![org(Some(5))], by_id.to_owned(), "org_1 before"),
+        (
+            vec![Absent, org(Some(5))],
+            format!("{by_id} {by_name}"),
+            "org_1 before",
+        ),
+        (vec![Absent, Absent], format!("{by_id} {by_name}"), "absent"),
+        (
+            vec![Absent, ambiguous()],
+            format!("{by_id} {by_name}"),
+            "failed organization_ambiguous",
+        ),
+    ];
+    for (script, trace, verdict) in cases {
+        let (seen, end) = play(OrgMachine::lookup(named()), script);
+        assert_eq!((seen, in_short(&end).as_str()), (trace, verdict));
+    }
+}
+
+#[test]
+fn one_known_by_name_is_made_under_its_own_id_and_never_twice() {
+    let create = |suspect| OrgMachine::create(named(), "Acme".to_owned(), INTENT, suspect);
+    let (seen, end) = play(create(false), vec![org(Some(2_000))]);
+    assert_eq!(
+        (seen.as_str(), in_short(&end).as_str()),
+        ("create_org", "org_1 answered")
+    );
+    // In doubt it is looked for both ways before it is made.
+    let (seen, end) = play(
+        create(true),
+        vec![Verdict::Absent, Verdict::Absent, org(Some(2_000))],
+    );
+    assert_eq!(seen, "find_org_by_external_id find_org_by_name create_org");
+    assert_eq!(in_short(&end), "org_1 answered");
+    let (_, end) = play(create(true), vec![org(Some(2_000))]);
+    assert_eq!(in_short(&end), "org_1 dated");
+}

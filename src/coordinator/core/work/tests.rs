@@ -57,7 +57,7 @@ fn a_window_is_a_chunk_or_as_many_as_are_in_flight() {
 
 #[test]
 fn a_worker_gets_more_before_it_runs_dry_and_never_more_than_a_chunk_in_all() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64));
+    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64), None);
     let (first, rows) = lease(&mut work, 1).unwrap();
     assert_eq!(rows, numbers(1..=250));
     assert!(lease(&mut work, 1).is_none());
@@ -76,7 +76,7 @@ fn a_worker_gets_more_before_it_runs_dry_and_never_more_than_a_chunk_in_all() {
 
 #[test]
 fn small_chunks_are_leased_whole_until_the_window_is_full() {
-    let (mut work, _) = Work::load(&mut image(1000, 10), Some(64));
+    let (mut work, _) = Work::load(&mut image(1000, 10), Some(64), None);
     let mut leases = Vec::new();
     while let Some((id, rows)) = lease(&mut work, 1) {
         assert_eq!(rows.len(), 10);
@@ -90,7 +90,7 @@ fn small_chunks_are_leased_whole_until_the_window_is_full() {
 
 #[test]
 fn one_row_that_takes_for_ever_does_not_hold_up_its_worker() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64));
+    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64), None);
     let (first, rows) = lease(&mut work, 1).unwrap();
     settle(&mut work, 1, first, &rows[1..]);
     assert_eq!(lease(&mut work, 1).unwrap().1, numbers(251..=499));
@@ -98,7 +98,7 @@ fn one_row_that_takes_for_ever_does_not_hold_up_its_worker() {
 
 #[test]
 fn a_dry_run_leases_as_much_as_it_is_asked_for() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), None);
+    let (mut work, _) = Work::load(&mut image(1000, 250), None, None);
     for _ in 0..4 {
         assert_eq!(lease(&mut work, 1).unwrap().1.len(), 250);
     }
@@ -117,7 +117,7 @@ fn after_a_crash_only_rows_in_doubt_are_given_out_first() {
         crashed.leases.insert(ChunkId(chunk), lease);
         crashed.remaining.insert(ChunkId(chunk), numbers(remaining));
     }
-    let (mut work, _) = Work::load(&mut crashed, Some(10));
+    let (mut work, _) = Work::load(&mut crashed, Some(10), None);
     let mut order = Vec::new();
     for worker in 1.. {
         let Some((_, rows)) = lease(&mut work, worker) else {
@@ -131,7 +131,7 @@ fn after_a_crash_only_rows_in_doubt_are_given_out_first() {
 
 #[test]
 fn what_a_dead_worker_held_comes_before_the_rest_of_a_chunk() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64));
+    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64), None);
     let (first, rows) = lease(&mut work, 1).unwrap();
     let (_, held) = lease(&mut work, 2).unwrap();
     settle(&mut work, 1, first, &rows[..190]);
@@ -149,7 +149,7 @@ fn unclear(row: RowNumber) -> RowOutcome {
 
 #[test]
 fn a_row_that_met_only_errors_is_tried_once_more_when_all_else_is_done() {
-    let (mut work, _) = Work::load(&mut image(4, 2), Some(2));
+    let (mut work, _) = Work::load(&mut image(4, 2), Some(2), None);
     let (first, _) = lease(&mut work, 1).unwrap();
     settle(&mut work, 1, first, &numbers([1, 2]));
     assert_eq!(work.unless_set_aside(unclear(RowNumber(1))), None);
@@ -171,7 +171,7 @@ fn a_row_that_met_only_errors_is_tried_once_more_when_all_else_is_done() {
 
 #[test]
 fn only_a_few_rows_are_set_aside() {
-    let (mut work, _) = Work::load(&mut image(100, 100), Some(100));
+    let (mut work, _) = Work::load(&mut image(100, 100), Some(100), None);
     let (id, rows) = lease(&mut work, 1).unwrap();
     settle(&mut work, 1, id, &rows);
     let kept = rows

@@ -1,0 +1,218 @@
+//! The page of `report`: everything in one file, nothing fetched, no script, nobody's data but row
+//! numbers and ids.
+
+mod chart;
+mod parts;
+
+use super::Summary;
+use super::words;
+use crate::ledger::{Organizations, Problem, RunSeries};
+use crate::model::RowNumber;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+const STYLE: &str = include_str!("html/style.css");
+
+/// What the page shows.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The same object as `status --json`.
+    pub summary: Summary,
+    /// The source file.
+    pub source: PathBuf,
+    /// 1, and one more with every `retry`.
+    pub generation: u32,
+    /// When the job was made, wall clock in milliseconds.
+    pub made_ms: i64,
+    /// When the page was made.
+    pub now_ms: i64,
+    /// What went wrong, the largest group first.
+    pub problems: Vec<Problem>,
+    /// Physical lines of the rows that are named.
+    pub lines: BTreeMap<RowNumber, u64>,
+    /// Where rows went.
+    pub organizations: Organizations,
+    /// How the last runs went.
+    pub runs: Vec<RunSeries>,
+}
+
+/// Returns the page.
+pub fn render(page: &Page) -> String {
+    let name = escaped(page.summary.job.as_deref().unwrap_or("dry run"));
+    let mut out = String::with_capacity(64 * 1024);
+    let _infallible = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
+         style-src 'unsafe-inline'\"><title>{name} · userferry</title>\
+         <style>{STYLE}</style></head><body><main>"
+    );
+    out.push_str(&parts::head(page));
+    out.push_str(&parts::cards(page));
+    out.push_str(&parts::rows(page));
+    out.push_str(&parts::problems(page));
+    out.push_str(&chart::charts(&page.runs, page.summary.rate.writes_per_s));
+    out.push_str(&parts::organizations(page));
+    out.push_str(&parts::runs(page));
+    let _infallible = writeln!(
+        out,
+        "<footer>made {} by userferry {} · row numbers, ids and codes only: no addresses, names \
+         or passwords</footer></main></body></html>",
+        words::wall_time(page.now_ms),
+        env!("CARGO_PKG_VERSION"),
+    );
+    out
+}
+
+/// Returns text that cannot be taken for markup.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Example, OrgRows, RunSnapshot, RunState, Sample};
+    use crate::model::tally::OrgCacheTally;
+    use crate::model::{
+        MembershipTally, OrgTally, RequestTally, RowState, RowTally, Step, TargetKind,
+    };
+    use crate::report::SummaryFacts;
+
+    fn snapshot() -> RunSnapshot {
+        RunSnapshot {
+            state: RunState::Completed,
+            exit: Some(1),
+            requests: RequestTally::default(),
+            org_cache: OrgCacheTally::default(),
+            latency_ms: [1.0, 2.0, 3.0],
+            recent_ms: [1.0, 3.0],
+            writes_per_s: Some(50.0),
+            rate_used: Some(0.99),
+            workers: 2,
+            restarts: 0,
+            settled: 12,
+            elapsed_s: 12.0,
+        }
+    }
+
+    fn page() -> Page {
+        let mut rows = RowTally::of(12);
+        (0..7).for_each(|_| rows.settle(RowState::Created));
+        (0..3).for_each(|_| rows.settle(RowState::Failed));
+        rows.settle(RowState::Parked);
+        let samples = (0..12).map(|at_s| Sample {
+            at_s,
+            settled: at_s,
+            writes: at_s * 2,
+            reads: at_s,
+            throttled: u64::from(at_s > 6),
+            p50_ms: 1.0,
+            p99_ms: 3.0,
+        });
+        Page {
+            summary: Summary::new(SummaryFacts {
+                job: Some("a<b>"),
+                target: TargetKind::Sandbox,
+                resume: None,
+                state: RunState::Completed,
+                rows,
+                memberships: MembershipTally::default(),
+                organizations: OrgTally::default(),
+                failures: Vec::new(),
+                snapshot: &snapshot(),
+            }),
+            source: PathBuf::from("/data/<script>.csv"),
+            generation: 1,
+            made_ms: 0,
+            now_ms: 0,
+            problems: vec![Problem {
+                state: RowState::Failed,
+                step: Some(Step::Membership),
+                code: "invalid_role".to_owned(),
+                rows: 3,
+                examples: vec![Example {
+                    row: RowNumber(4),
+                    message: "=no such \"role\" <img src=x>".to_owned(),
+                    http_status: Some(422),
+                    request_id: None,
+                }],
+            }],
+            lines: BTreeMap::from([(RowNumber(4), 5)]),
+            organizations: Organizations {
+                top: vec![OrgRows {
+                    id: "org_1".to_owned(),
+                    key: Some("acme".to_owned()),
+                    rows: 9,
+                    problems: 3,
+                }],
+                others: 2,
+                others_rows: 1,
+                without: 1,
+            },
+            runs: vec![RunSeries {
+                run: 1,
+                started_ms: 0,
+                last: Some(snapshot()),
+                samples: samples.collect(),
+            }],
+        }
+    }
+
+    #[test]
+    fn every_state_is_on_the_page_and_they_add_up() {
+        let html = render(&page());
+        let mut sum = 0;
+        for part in html.split("data-rows=\"").skip(1) {
+            sum += part.split('"').next().unwrap().parse::<u64>().unwrap();
+        }
+        assert_eq!(sum, 12);
+        assert!(html.contains("data-total=\"12\""));
+    }
+
+    #[test]
+    fn nothing_of_a_job_is_markup_and_nothing_is_fetched() {
+        let html = render(&page());
+        for bad in ["<img", "<script", "a<b>", "http://", "https://", "url("] {
+            assert!(!html.contains(bad), "{bad}");
+        }
+        assert!(html.contains("&lt;img src=x&gt;"));
+    }
+
+    #[test]
+    fn causes_come_with_rows_lines_and_advice() {
+        let html = render(&page());
+        for words in [
+            "invalid_role",
+            "row 4 (line 5)",
+            "make the role at the target",
+            "acme",
+        ] {
+            assert!(html.contains(words), "{words}");
+        }
+        // Copied into a spreadsheet, a cell must not run.
+        assert!(html.contains("&#39;=no such"));
+        assert_eq!(html.matches("<svg").count(), 4);
+    }
+
+    #[test]
+    fn a_run_without_samples_has_no_charts() {
+        let mut page = page();
+        page.runs.clear();
+        assert!(render(&page).contains("too short"));
+    }
+}
