@@ -20,7 +20,7 @@ fn copy_of(work: &Work) -> std::path::PathBuf {
 #[test]
 fn rejects_of_a_windows_file_are_its_own_bytes_and_the_copy_stays_for_them() {
     let work = Work::new();
-    work.write("w.csv", &[HEADER, GOOD, BAD].concat());
+    work.write("w.csv", [HEADER, GOOD, BAD].concat());
     work.run("import w.csv --map Vorname=first_name")
         .expect(1)
         .says(&["windows-1252", "semicolons", "mode 0600"]);
@@ -42,7 +42,7 @@ fn a_clean_packed_file_leaves_no_copy_and_its_results_can_still_be_read() {
     let work = Work::new();
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(b"email\nada@example.com\n").unwrap();
-    work.write("u.csv.gz", &packed.finish().unwrap());
+    work.write("u.csv.gz", packed.finish().unwrap());
     work.run("import u.csv.gz")
         .expect(0)
         .says(&["gzip", "the copy of the file's text is removed"]);
@@ -70,7 +70,7 @@ fn stdin_is_read_once_and_its_copy_stays_with_the_job() {
 #[test]
 fn another_way_to_read_the_file_is_another_job() {
     let work = Work::new();
-    work.write("w.csv", &[HEADER, GOOD, BAD].concat());
+    work.write("w.csv", [HEADER, GOOD, BAD].concat());
     work.run("import w.csv").expect(1);
     for option in [
         "--delimiter ,",
@@ -87,7 +87,7 @@ fn another_way_to_read_the_file_is_another_job() {
 fn nobody_is_created_from_a_guessed_encoding() {
     let work = Work::new();
     let server = work.sandbox("");
-    work.write("w.csv", &[HEADER, GOOD].concat());
+    work.write("w.csv", [HEADER, GOOD].concat());
     let to = server
         .target()
         .replace("--target sandbox", "--target workos");
