@@ -123,6 +123,12 @@ pub struct CheckArgs {
         value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
     )]
     pub profile: Option<String>,
+    /// As it will be imported with: the file of password hashes that Auth0 gives
+    #[arg(long, value_name = "FILE")]
+    pub password_hashes: Option<PathBuf>,
+    /// As it will be imported with: the parameters of the hashes in a Firebase export, or `none`
+    #[arg(long, value_name = "FILE|none")]
+    pub hash_parameters: Option<PathBuf>,
     /// A column of the file under its known name; repeatable [default: by name]
     #[arg(long, value_name = "NAME=COLUMN", value_parser = parse_map)]
     pub map: Vec<Rename>,
@@ -302,6 +308,13 @@ pub struct IdentityArgs {
         value_name = "auto|none|auth0|clerk|firebase|cognito|okta|FILE.toml"
     )]
     pub profile: Option<String>,
+    /// Join the password hashes that Auth0 gives in a file of their own, by user id
+    #[arg(long, value_name = "FILE")]
+    pub password_hashes: Option<PathBuf>,
+    /// Parameters of the hashes in a Firebase export, as its console shows them; `none` imports
+    /// users without their passwords
+    #[arg(long, value_name = "FILE|none")]
+    pub hash_parameters: Option<PathBuf>,
     /// Rows per chunk, 1 to 1000 [default: 250]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub chunk_size: Option<u32>,

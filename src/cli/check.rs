@@ -42,7 +42,7 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     let folder = resolve::temporary_folder()?;
     let mut copies = || Ok::<_, CliError>(folder.path().to_owned());
     let (opened, index) = source::read(&input, &ask.ask, &shape, &mut copies, &mut |_| {})?;
-    if args.fix.is_some() && index.columns.plan.is_some() {
+    if args.fix.is_some() && (index.columns.plan.is_some() || opened.converted.is_some()) {
         return Err(of_profile());
     }
     let file = open(&opened.rows)?;
@@ -62,7 +62,13 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         let done = list.finish().map_err(|error| CliError::output(&error))?;
         done.finish()?;
     }
-    show(ctx, args, &summary(ctx, &path, &index, &report))?;
+    let mut summary = summary(ctx, &path, &index, &report);
+    let told = opened
+        .converted
+        .into_iter()
+        .flat_map(|converted| converted.told);
+    summary.notes.splice(0..0, told);
+    show(ctx, args, &summary)?;
     Ok(if report.failing > 0 {
         Exit::RowsFailed
     } else {
@@ -86,6 +92,8 @@ fn identity_of(args: &CheckArgs) -> IdentityArgs {
         orgs_by_name: args.orgs_by_name,
         require_membership: args.require_membership,
         profile: args.profile.clone(),
+        password_hashes: args.password_hashes.clone(),
+        hash_parameters: args.hash_parameters.clone(),
         map: args.map.clone(),
         delimiter: args.delimiter,
         encoding: args.encoding,

@@ -38,6 +38,19 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
         stored.require_membership,
     )?;
     check_profile(args, stored)?;
+    let hashes = args.password_hashes.as_deref();
+    let hashes = hashes.map(resolve::absolute).transpose()?;
+    same_path(
+        "--password-hashes",
+        hashes.as_deref(),
+        stored.password_hashes.as_deref(),
+    )?;
+    let parameters = resolve::hash_parameters(args)?;
+    same_path(
+        "--hash-parameters",
+        parameters.as_deref(),
+        stored.hash_parameters.as_deref(),
+    )?;
     same("--chunk-size", args.chunk_size.as_ref(), &stored.chunk_size)
 }
 
@@ -128,6 +141,12 @@ fn stored_url(options: &JobOptions) -> String {
 fn flag(option: &str, given: bool, stored: bool) -> CliResult<()> {
     let word = |on: bool| if on { "on" } else { "off" };
     same(option, given.then_some(word(true)).as_ref(), &word(stored))
+}
+
+fn same_path(option: &str, given: Option<&Path>, stored: Option<&Path>) -> CliResult<()> {
+    let shown = |path: &Path| path.display().to_string();
+    let stored = stored.map_or_else(|| "not given".to_owned(), shown);
+    same(option, given.map(shown).as_ref(), &stored)
 }
 
 fn same<T: PartialEq + Display>(option: &str, given: Option<&T>, stored: &T) -> CliResult<()> {

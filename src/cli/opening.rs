@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::{prepare, resolve};
 use crate::ledger::{JobFolder, JobRecord};
 use crate::model::{Encoding, Mono, Packing, Reading, Rename};
+use crate::source::profile::Beside;
 use crate::source::{self, Ask, Input, Opened, SPOOL_FILE};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ impl ReadingAsk {
                 encoding: args.encoding.map(Encoding::from),
                 delimiter: args.delimiter,
                 may_guess,
+                beside: resolve::beside(args)?,
             },
             renames: resolve::renames(&args.map)?,
         })
@@ -39,6 +41,7 @@ impl ReadingAsk {
                 encoding: Some(Encoding::Utf8),
                 delimiter: Some(reading.delimiter),
                 may_guess: true,
+                beside: Beside::default(),
             },
             renames: reading.renames.clone(),
         }
@@ -139,6 +142,11 @@ fn copy_again(
     on_bytes: &mut dyn FnMut(u64),
 ) -> CliResult<PathBuf> {
     let input = Input::of_path(&record.source);
+    if record.reading.converted {
+        let message = "the rows were made from an export, and the job's copy of them is gone";
+        return Err(CliError::new(Exit::Input, "copy_gone", message)
+            .hint("import the export again as a job of its own"));
+    }
     if input == Input::Stdin {
         let message = "the rows came from stdin, and the job's copy of them is gone";
         return Err(CliError::new(Exit::Input, "copy_gone", message)
@@ -154,15 +162,22 @@ fn copy_again(
 }
 
 /// Removes the copy of a job that needs it no more: every row is settled well, and the source
-/// itself can be read again. What came from stdin cannot, so its copy stays with the job.
+/// itself can be read again. What came from stdin cannot, and what was made from an export is not in
+/// it, so those copies stay with the job.
 pub fn release(record: &JobRecord, folder: &JobFolder) -> bool {
     let from_file = Input::of_path(&record.source) != Input::Stdin;
-    let is_copy = record.reading.spool.is_some();
+    let is_copy = record.reading.spool.is_some() && !record.reading.converted;
     is_copy && from_file && std::fs::remove_file(rows_path(record, folder.path())).is_ok()
 }
 
 /// Says how a source is read, when that is not how most are.
 pub fn sentence(opened: &Opened, reading: &Reading, input: &Input, kept: &str) -> Option<String> {
+    let kept = match &opened.converted {
+        Some(_) => {
+            "the rows made from it are kept in a private copy (mode 0600) as long as the job"
+        }
+        None => kept,
+    };
     let mut how = Vec::new();
     match opened.packing {
         Packing::None => {}

@@ -51,6 +51,7 @@ impl Indexed {
                 bytes: self.index.bytes,
                 hash: self.index.hash.clone(),
             }),
+            converted: self.opened.converted.is_some(),
         }
     }
 }
@@ -108,8 +109,12 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     if let Some(how) = opening::sentence(opened, &indexed.reading(), input, kept) {
         ctx.say(&how);
     }
-    if let Some(read_as) = &indexed.index.read_as {
-        ctx.say(read_as);
+    let converted = opened
+        .converted
+        .iter()
+        .flat_map(|converted| &converted.told);
+    for sentence in converted.chain(&indexed.index.read_as) {
+        ctx.say(sentence);
     }
     for warning in &indexed.index.warnings {
         ctx.say(&format!("warning: {warning}"));
@@ -136,7 +141,11 @@ pub fn new_job(name: &str, options: JobOptions, indexed: Indexed) -> NewJob {
     let (source_bytes, source_hash) = opened.origin.unwrap_or((index.bytes, index.hash));
     let plan = index.columns.plan.as_ref();
     let options = JobOptions {
-        profile: plan.map_or_else(|| profile::NONE.to_owned(), |plan| plan.profile.clone()),
+        profile: match (&opened.converted, plan) {
+            (Some(converted), _) => converted.profile.clone(),
+            (None, Some(plan)) => plan.profile.clone(),
+            (None, None) => profile::NONE.to_owned(),
+        },
         ..options
     };
     NewJob {

@@ -127,7 +127,12 @@ fn profile_of(args: &RecoverArgs, old: &Salvage) -> CliResult<ProfileChoice> {
     let (Some(stored), None | Some(ProfileChoice::Detect)) = (stored, &given) else {
         return Ok(given.unwrap_or_default());
     };
-    if stored == profile::NONE {
+    let converted = old
+        .record
+        .as_ref()
+        .is_some_and(|record| record.reading.converted);
+    // The rows in the job's own copy are named as ours are.
+    if stored == profile::NONE || converted {
         return Ok(ProfileChoice::Off);
     }
     profile::named(stored)
@@ -220,6 +225,10 @@ fn rebuild(ctx: &mut Context, folder: &JobFolder, old: &Salvage, plan: Plan) -> 
     let mut new = prepare::new_job(folder.name(), plan.options, indexed);
     if let Some(copied) = copied {
         new.record.reading = copied.reading.clone();
+        new.record
+            .options
+            .profile
+            .clone_from(&copied.options.profile);
         new.record.source.clone_from(&copied.source);
         new.record.source_bytes = copied.source_bytes;
         new.record.source_hash.clone_from(&copied.source_hash);

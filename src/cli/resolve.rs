@@ -12,7 +12,7 @@ use super::rates::{self, RateAsk, Rates};
 use crate::coordinator::{FailureLimit, Tuning};
 use crate::model::escape::shown;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, RowNumber, TargetKind};
-use crate::source::profile::{self, Profile, ProfileChoice};
+use crate::source::profile::{self, Beside, Parameters, Profile, ProfileChoice};
 use crate::source::rules::org_id_fault;
 use crate::source::{self, Input};
 use secrecy::SecretString;
@@ -296,6 +296,29 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
         chunk_size: args.chunk_size.unwrap_or(CHUNK_SIZE),
         // What a header tells is known after it was read.
         profile: profile::NONE.to_owned(),
+        password_hashes: args.password_hashes.as_deref().map(absolute).transpose()?,
+        hash_parameters: hash_parameters(args)?,
+    })
+}
+
+/// Returns where the parameters of hashes are: a file, or the word that says to do without.
+pub fn hash_parameters(args: &IdentityArgs) -> CliResult<Option<PathBuf>> {
+    match args.hash_parameters.as_deref() {
+        Some(path) if path != Path::new(profile::NONE) => absolute(path).map(Some),
+        other => Ok(other.map(Path::to_owned)),
+    }
+}
+
+/// Reads what was given beside an export.
+pub fn beside(args: &IdentityArgs) -> CliResult<Beside> {
+    let parameters = match args.hash_parameters.as_deref() {
+        None => Parameters::NotGiven,
+        Some(path) if path == Path::new(profile::NONE) => Parameters::WithoutPasswords,
+        Some(path) => Parameters::Given(profile::read_parameters(path)?),
+    };
+    Ok(Beside {
+        hashes: args.password_hashes.clone(),
+        parameters,
     })
 }
 

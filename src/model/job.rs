@@ -3,6 +3,7 @@
 use super::OrgKey;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 
 /// Where users go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,12 @@ pub struct JobOptions {
     /// text of a person's own, or `none`.
     #[serde(default = "no_profile")]
     pub profile: String,
+    /// The file whose password hashes were joined to the export.
+    #[serde(default)]
+    pub password_hashes: Option<PathBuf>,
+    /// The file with the parameters of the export's hashes, or `none`.
+    #[serde(default)]
+    pub hash_parameters: Option<PathBuf>,
 }
 
 /// What a job without a profile says.

@@ -159,4 +159,7 @@ pub struct Reading {
     pub renames: Vec<Rename>,
     /// The private copy that rows are read from; `None`: they are read from the source itself.
     pub spool: Option<Spool>,
+    /// The copy holds rows that were made from an export, not the source's own records.
+    #[serde(default)]
+    pub converted: bool,
 }

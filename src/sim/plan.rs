@@ -311,6 +311,8 @@ fn record(policy: RowPolicy, create_orgs: bool) -> JobRecord {
             require_membership: false,
             chunk_size: 7,
             profile: "none".to_owned(),
+            password_hashes: None,
+            hash_parameters: None,
         },
         created_ms: 1,
         generation: 1,

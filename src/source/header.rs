@@ -246,7 +246,7 @@ pub(super) fn names_of_head(head: &str) -> Vec<String> {
     let head = head.trim_start_matches(['\u{feff}', '\r', '\n']);
     let mut fields = Fields::default();
     fields.scan(head.as_bytes(), true);
-    names(head, &fields)
+    shown_names(head, &fields)
 }
 
 /// Returns how many cells a record must have: up to the last one with a name.
@@ -331,14 +331,6 @@ pub(super) fn has_email(text: &str, delimiter: Delimiter, renames: &[Rename]) ->
         renamed.map_or(name == "email", |rename| rename.known == "email")
     };
     fields.raw(text).any(|raw| is_email(&unescape(raw)))
-}
-
-/// Returns the names of a header record as they are shown.
-pub(super) fn names(text: &str, fields: &Fields) -> Vec<String> {
-    fields
-        .raw(text)
-        .map(|raw| shown(unescape(raw).trim()))
-        .collect()
 }
 
 /// Returns the known column of that name, however it is written.

@@ -301,6 +301,19 @@ fn a_firebase_export_needs_the_parameters_of_its_hashes() {
             ("failed", "email_missing"),
         ]
     );
+    let same = format!("firebase.json {options}");
+    let checked = work.run(&format!("check {same} --json")).expect(1);
+    let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!(
+        (&checked["rows"], &checked["would_fail"]),
+        (&4.into(), &1.into())
+    );
+    let planned = work
+        .run(&format!("import {same} --dry-run --json"))
+        .expect(1);
+    let planned: Value = serde_json::from_str(&planned.stdout).unwrap();
+    assert_eq!(planned["rows"]["skipped"], 1);
+    assert_eq!(planned["rows"]["failed"], 1);
     // Rejects are a CSV of ours: they need neither the profile nor the parameters again.
     let rejects = work.run("rejects").expect(0).stdout;
     let mut lines = rejects.lines();

@@ -63,6 +63,8 @@ fn record() -> JobRecord {
             require_membership: false,
             chunk_size: 250,
             profile: "none".to_owned(),
+            password_hashes: None,
+            hash_parameters: None,
         },
         created_ms: 1,
         generation: 1,

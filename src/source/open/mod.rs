@@ -23,6 +23,7 @@ pub use read::{Ask, copy, read};
 pub use spool::{Convert, SPOOL_FILE};
 
 use super::error::SourceError;
+use super::profile::Converted;
 use super::window;
 use crate::model::{Encoding, Packing};
 use encoding::TextReader;
@@ -149,7 +150,7 @@ impl Probe {
             encoding: self.encoding,
             packing: self.packing,
             spooled: false,
-            converted: false,
+            converted: None,
             origin: None,
         }
     }
@@ -162,7 +163,6 @@ impl Probe {
         convert: Option<&mut Convert<'_>>,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Opened, SourceError> {
-        let converted = convert.is_some();
         let bytes = Cursor::new(self.head).chain(self.rest);
         let job = spool::Job {
             text: TextReader::new(Box::new(bytes), self.encoding),
@@ -175,7 +175,7 @@ impl Probe {
             encoding: self.encoding,
             packing: self.packing,
             spooled: true,
-            converted,
+            converted: None,
             origin: Some(self.meter.totals()),
         })
     }
@@ -203,7 +203,7 @@ pub struct Opened {
     /// `rows` is a private copy.
     pub spooled: bool,
     /// The copy holds other records than the source: a profile made them.
-    pub converted: bool,
+    pub converted: Option<Converted>,
     /// Size and BLAKE3 (hex) of the source itself when it was copied.
     pub origin: Option<(u64, String)>,
 }
@@ -241,7 +241,7 @@ impl Opened {
 
     /// Makes an error about the copy speak of the source's own bytes.
     pub fn told(&self, mut error: SourceError) -> SourceError {
-        if !self.converted {
+        if self.converted.is_none() {
             error.each_byte(&mut |byte| {
                 // Where it cannot be read again, the place within the copy is better than none.
                 if let Ok(own) = place::own_byte(&self.rows, self.encoding, *byte) {

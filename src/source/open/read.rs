@@ -2,6 +2,7 @@
 
 use super::super::error::SourceError;
 use super::super::index::{self, Index, IndexOptions};
+use super::super::profile::{Beside, Conversion, ProfileChoice};
 use super::{Input, Opened, Probe, detect_delimiter};
 use crate::model::{Delimiter, Encoding};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub struct Ask {
     /// Windows-1252 may be taken for granted when the text is not UTF-8. No byte of a file proves
     /// that encoding, so that where people are at stake somebody has to say it.
     pub may_guess: bool,
+    /// What was given beside an export.
+    pub beside: Beside,
 }
 
 /// Opens the input, copies it where rows cannot be read in place, and indexes it. `folder` names
@@ -29,10 +32,14 @@ pub fn read<E: From<SourceError>>(
     on_bytes: &mut dyn FnMut(u64),
 ) -> Result<(Opened, Index), E> {
     let probe = Probe::begin(input, ask.encoding)?;
-    let opened = if probe.is_plain() {
-        probe.in_place()
-    } else {
-        probe.spool(&folder()?, None, on_bytes)?
+    let head = probe.head_text();
+    let opened = match Conversion::of(&head, &options.profile, &ask.beside)? {
+        Some(conversion) => {
+            refuse_form(ask, options, &conversion)?;
+            converted(probe, conversion, &folder()?, on_bytes)?
+        }
+        None if probe.is_plain() => probe.in_place(),
+        None => probe.spool(&folder()?, None, on_bytes)?,
     };
     match index_of(&opened, ask, options, on_bytes) {
         Err(refused @ SourceError::NotUtf8 { .. }) if is_open(ask, &opened) => {
@@ -47,6 +54,41 @@ pub fn read<E: From<SourceError>>(
     }
 }
 
+/// Makes rows of ours out of an export.
+fn converted(
+    probe: Probe,
+    mut conversion: Conversion,
+    folder: &Path,
+    on_bytes: &mut dyn FnMut(u64),
+) -> Result<Opened, SourceError> {
+    let opened = probe.spool(
+        folder,
+        Some(&mut |text, out| conversion.run(text, out)),
+        on_bytes,
+    )?;
+    Ok(Opened {
+        converted: Some(conversion.converted()),
+        ..opened
+    })
+}
+
+/// What is said about the cells of a CSV is of no use to an export that is converted.
+fn refuse_form(
+    ask: &Ask,
+    options: &IndexOptions,
+    conversion: &Conversion,
+) -> Result<(), SourceError> {
+    let option = match (ask.delimiter, options.renames.is_empty()) {
+        (None, true) => return Ok(()),
+        (Some(_), _) => "--delimiter",
+        (None, false) => "--map",
+    };
+    Err(SourceError::BesideNothing {
+        option,
+        profile: Some(conversion.name().to_owned()),
+    })
+}
+
 /// Copies the input anew, as it was read the first time.
 pub fn copy(
     input: &Input,
@@ -59,7 +101,7 @@ pub fn copy(
 
 /// Returns whether nobody and nothing has said what the encoding is.
 fn is_open(ask: &Ask, opened: &Opened) -> bool {
-    ask.encoding.is_none() && opened.encoding == Encoding::Utf8 && !opened.converted
+    ask.encoding.is_none() && opened.encoding == Encoding::Utf8 && opened.converted.is_none()
 }
 
 fn index_of(
@@ -68,6 +110,15 @@ fn index_of(
     options: &IndexOptions,
     on_bytes: &mut dyn FnMut(u64),
 ) -> Result<Index, SourceError> {
+    if opened.converted.is_some() {
+        let ours = IndexOptions {
+            delimiter: Delimiter::Comma,
+            renames: Vec::new(),
+            profile: ProfileChoice::Off,
+            ..options.clone()
+        };
+        return index::build(&opened.rows, &ours, on_bytes);
+    }
     let delimiter = match ask.delimiter {
         Some(delimiter) => delimiter,
         None => detect_delimiter(&opened.rows, &options.renames)?,

@@ -37,6 +37,15 @@ pub enum Parameters {
     Given(BTreeMap<String, String>),
 }
 
+/// What came of a conversion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Converted {
+    /// The id of the profile.
+    pub profile: String,
+    /// What people should know about it.
+    pub told: Vec<String>,
+}
+
 /// A conversion that is about to begin.
 #[derive(Debug)]
 pub struct Conversion {
@@ -131,9 +140,17 @@ impl Conversion {
         }))
     }
 
-    /// Returns the id of the profile.
-    pub fn profile(&self) -> &str {
-        &self.profile.id
+    /// Returns the name of the export.
+    pub fn name(&self) -> &str {
+        &self.profile.name
+    }
+
+    /// Returns what came of it.
+    pub fn converted(&self) -> Converted {
+        Converted {
+            profile: self.profile.id.clone(),
+            told: self.told(),
+        }
     }
 
     /// Reads the export and writes records of ours.
@@ -145,8 +162,7 @@ impl Conversion {
         }
     }
 
-    /// Returns what people should know about it.
-    pub fn told(&self) -> Vec<String> {
+    fn told(&self) -> Vec<String> {
         let mut told = Vec::new();
         let profile = &self.profile;
         if self.is_json {
@@ -281,7 +297,7 @@ impl Conversion {
         let choice = ProfileChoice::Use(Arc::clone(&self.profile));
         // Says what is wrong with a header in the words of every other one.
         header::parse(head, &fields, &at, &OrgMode::Columns, &[], &choice)?;
-        let mut names = header::names(head, &fields);
+        let mut names = header::shown_names(head, &fields);
         let count = names.len();
         let beside = self.profile.join.iter().map(|join| join.column.clone());
         names.extend(beside);

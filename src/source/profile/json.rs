@@ -203,12 +203,18 @@ pub(super) fn each(
 }
 
 fn told(error: serde_json::Error) -> SourceError {
-    if error.is_io() {
-        return SourceError::Read(error.into());
+    let line = error.line() as u64;
+    match error.io_error_kind() {
+        Some(io::ErrorKind::InvalidData) => {
+            let what = "the record is longer than 4 MiB";
+            return SourceError::Json { line, what };
+        }
+        Some(_) => return SourceError::Read(error.into()),
+        None => {}
     }
     // The parser's own words: they hold no value but of the names we ask for.
     SourceError::Json {
-        line: error.line() as u64,
+        line,
         what: match error.classify() {
             serde_json::error::Category::Eof => "the text ends inside a record",
             serde_json::error::Category::Data => {
@@ -416,10 +422,8 @@ mod tests {
             }
         }
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(RECORD_BYTES_MAX));
-        assert!(matches!(
-            all(&long, None).unwrap_err(),
-            SourceError::Read(_)
-        ));
+        let error = all(&long, None).unwrap_err();
+        assert!(error.to_string().contains("longer than 4 MiB"), "{error}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod plan;
 mod spec;
 mod told;
 
-pub use convert::{Beside, Conversion, Parameters, read_parameters};
+pub use convert::{Beside, Conversion, Converted, Parameters, read_parameters};
 pub use plan::{Plan, UnboundColumn};
 pub use spec::{Profile, ProfileError, TEXT_BYTES_MAX};
 
