@@ -113,7 +113,8 @@ fn is_whole(record: &JobRecord, name: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     record.name == name
         && is_hash
-        && record.source.is_absolute()
+        // Stdin has no path.
+        && (record.source.is_absolute() || record.source == Path::new("-"))
         && record.created_ms > 0
         && (1..=1000).contains(&record.options.chunk_size)
 }

@@ -96,3 +96,32 @@ fn nobody_is_created_from_a_guessed_encoding() {
         .says(&["column Vorname", "--encoding windows-1252"]);
     assert_eq!(server.received(), 0);
 }
+
+#[test]
+fn a_job_from_stdin_is_recovered_from_its_copy() {
+    let work = Work::new();
+    let mut command = work.userferry("import - --json");
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(b"email;first_name\nada@example.com;Ada\n")
+        .unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let [job] = &work.jobs()[..] else {
+        panic!("one job is expected");
+    };
+    // One page of outcomes is overwritten: the ledger is damaged, what the job is can be read.
+    let ledger = work.path("checkpoints").join(job).join("ledger.sqlite");
+    let mut bytes = std::fs::read(&ledger).unwrap();
+    let page = bytes
+        .chunks(4096)
+        .position(|page| page.windows(7).any(|w| w == b"user_01"));
+    let page = page.expect("a user id is in the ledger") * 4096;
+    bytes[page..page + 4096].fill(0xff);
+    std::fs::write(&ledger, bytes).unwrap();
+    work.run(&format!("recover {job} --from-target")).expect(0);
+    let results = work.run("results").expect(0).stdout;
+    assert!(results.contains("recovered"), "{results}");
+}
