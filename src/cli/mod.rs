@@ -121,22 +121,28 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
     exit.map(ExitCode::from)
 }
 
-/// Shows an error: words on stderr, and with `--json` one object on stdout. Words that cannot be
-/// a command line show the usage instead.
+/// Shows an error: words on stderr, and with `--json` one object on stdout. A wrong command line
+/// shows the usage instead of an object, to people only where it helps.
 fn show(error: &CliError, command: &str, json: bool) {
     let screen = Screen::plain();
     screen.say(&error.rendered());
-    if error.is_misspelt() {
-        let mut cli = Cli::command();
-        cli.build();
-        if let Some(command) = cli.find_subcommand_mut(command) {
-            screen.say(&format!(
-                "\n{}\n\nFor more information, try '--help'.",
-                command.render_usage()
-            ));
+    if error.exit() == Exit::Usage {
+        if json || error.is_misspelt() {
+            say_usage(&screen, command);
         }
     } else if json && let Err(failure) = screen::print_json(&error.json()) {
         screen.say(&CliError::stdout(&failure).rendered());
+    }
+}
+
+fn say_usage(screen: &Screen, command: &str) {
+    let mut cli = Cli::command();
+    cli.build();
+    if let Some(command) = cli.find_subcommand_mut(command) {
+        screen.say(&format!(
+            "\n{}\n\nFor more information, try '--help'.",
+            command.render_usage()
+        ));
     }
 }
 

@@ -464,7 +464,7 @@ fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<bool, Fault> {
         return Ok(false);
     };
     for migration in missing {
-        tx.execute_batch(migration)?;
+        tx.execute_batch(&without_comments(migration))?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(
@@ -476,9 +476,31 @@ fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<bool, Fault> {
     Ok(true)
 }
 
+/// The database keeps the text of its tables. Without comments it fits into the first page, and
+/// what is left of a file that was cut short can still be read.
+fn without_comments(sql: &str) -> String {
+    let lines = sql
+        .lines()
+        .filter_map(|line| line.split("--").next())
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tables_are_described_on_the_first_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = create(&dir.path().join("ledger.sqlite")).unwrap();
+        let pages: i64 = conn
+            .query_row("SELECT count(*) FROM pragma_page_size JOIN (SELECT sum(length(sql) + length(name) + length(tbl_name) + 20) AS bytes FROM sqlite_schema) WHERE bytes > page_size", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(pages, 0, "the schema needs more than a page");
+    }
+
     use std::os::unix::fs::PermissionsExt;
 
     fn fresh() -> (tempfile::TempDir, PathBuf) {

@@ -170,14 +170,19 @@ fn a_403_on_the_way_stops_the_run_and_burns_no_row() {
 fn a_401_on_the_way_that_a_second_look_does_not_confirm_changes_nothing() {
     let work = Work::new();
     let bytes = answer("401 Unauthorized", "", "{\"message\":\"no\"}");
-    let (proxy, trouble, server) = trouble_on_the_way(&work, bytes);
-    let line = format!("import users.csv --json --workers 2 {}", proxy.target());
-    let running = work.start(&line);
-    crate::harness::until("it was answered 401", || {
-        (!trouble.answered.lock().unwrap().is_empty()).then_some(())
+    let server = work.sandbox("");
+    work.write("users.csv", plain(60));
+    let answered = Arc::new(AtomicBool::new(false));
+    let once = Arc::clone(&answered);
+    let proxy = Proxy::start(&server, move |request| {
+        if request.creates("p20@example.com") && !once.swap(true, Ordering::SeqCst) {
+            return Act::Answer(bytes.clone());
+        }
+        Act::Pass
     });
-    trouble.is_well.store(true, Ordering::SeqCst);
-    let summary = running.wait().expect(0).json();
+    let line = format!("import users.csv --json --workers 2 {}", proxy.target());
+    let summary = work.run(&line).expect(0).json();
+    assert!(answered.load(Ordering::SeqCst), "nothing was answered 401");
     assert_eq!(summary["rows"]["created"], 60, "{summary}");
     assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));
 }
