@@ -88,6 +88,12 @@ impl Probes {
         }
     }
 
+    /// Asks again at `at`, unless a weightier question came up meanwhile: then that one waits.
+    fn ask_again(&mut self, at: Mono, why: ProbeWhy) {
+        let (due, _) = self.due.get_or_insert((at, why));
+        *due = (*due).max(at);
+    }
+
     fn is_planned(&self) -> bool {
         self.due.is_some() || self.under_way.is_some()
     }
@@ -276,7 +282,8 @@ impl Core {
             ProbeResult::Throttled(wait) => {
                 let asked = self.throttle.on_429(now, wait, &mut self.rng);
                 let until = asked.unwrap_or(self.throttle.until());
-                self.probes.due = Some((until.max(now.after(CONNECT_EVERY)), why));
+                self.probes
+                    .ask_again(until.max(now.after(CONNECT_EVERY)), why);
             }
             ProbeResult::Connect(words) => self.on_no_connection(now, why, words),
             ProbeResult::Trouble(words) => self.on_trouble(now, &words),
@@ -291,7 +298,7 @@ impl Core {
                     self.end(now, EndReason::Outage(words));
                 } else {
                     let again = CONNECT_EVERY.mul_f64(self.config.time_scale);
-                    self.probes.due = Some((now.after(again), why));
+                    self.probes.ask_again(now.after(again), why);
                 }
             }
             _ => self.on_trouble(now, &words),
@@ -373,5 +380,22 @@ impl Core {
                 message: ToWorker::Pause { generation, until },
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_that_holds_everybody_back_outlives_one_that_does_not() {
+        let mut probes = Probes::default();
+        // A look for the sake of the last rows is on its way when a request is answered 401.
+        probes.due = Some((Mono(5), ProbeWhy::Unauthorized));
+        probes.ask_again(Mono(9), ProbeWhy::LastRows);
+        assert_eq!(probes.due, Some((Mono(9), ProbeWhy::Unauthorized)));
+        probes.due = None;
+        probes.ask_again(Mono(9), ProbeWhy::LastRows);
+        assert_eq!(probes.due, Some((Mono(9), ProbeWhy::LastRows)));
     }
 }
