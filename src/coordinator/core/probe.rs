@@ -389,9 +389,11 @@ mod tests {
 
     #[test]
     fn a_question_that_holds_everybody_back_outlives_one_that_does_not() {
-        let mut probes = Probes::default();
         // A look for the sake of the last rows is on its way when a request is answered 401.
-        probes.due = Some((Mono(5), ProbeWhy::Unauthorized));
+        let mut probes = Probes {
+            due: Some((Mono(5), ProbeWhy::Unauthorized)),
+            ..Probes::default()
+        };
         probes.ask_again(Mono(9), ProbeWhy::LastRows);
         assert_eq!(probes.due, Some((Mono(9), ProbeWhy::Unauthorized)));
         probes.due = None;
