@@ -319,7 +319,9 @@ fn sqlite_error(path: &Path, error: &rusqlite::Error) -> LedgerError {
             ErrorCode::DatabaseCorrupt
             | ErrorCode::Unknown
             | ErrorCode::SchemaChanged
-            | ErrorCode::TypeMismatch,
+            | ErrorCode::TypeMismatch
+            // A record header that claims more than a gigabyte: nothing of ours is that long.
+            | ErrorCode::TooBig,
         ) => LedgerError::Corrupt { path, detail },
         Some(_) => LedgerError::Io { path, detail },
     }
@@ -350,6 +352,10 @@ mod tests {
         assert!(matches!(of(ffi::SQLITE_BUSY), LedgerError::Busy { .. }));
         assert!(matches!(
             of(ffi::SQLITE_CORRUPT),
+            LedgerError::Corrupt { .. }
+        ));
+        assert!(matches!(
+            of(ffi::SQLITE_TOOBIG),
             LedgerError::Corrupt { .. }
         ));
         assert!(matches!(

@@ -144,6 +144,16 @@ proptest! {
     }
 }
 
+/// Found by fuzzing: what then reads as a record of over a gigabyte was told as a broken disk.
+#[test]
+fn a_page_that_claims_a_giant_record_is_damage() {
+    let Original { mut ledger, log } = original();
+    let giant = vec![0, 0, 136, 128, 128, 128, 65, 0, 7, 135, 186, 128, 128];
+    strike(&mut ledger, &Blow::Overwrite(1001, giant));
+    let ruin = Ruin::new(&ledger, &log);
+    assert!(!ruin.judge(&ledger, &log).unwrap());
+}
+
 #[test]
 fn a_copy_that_nobody_struck_is_sound() {
     let Original { ledger, log } = original();
