@@ -337,7 +337,7 @@ fn a_ledger_cut_short_is_recovered() {
     fs::write(desk.job().join("ledger.sqlite-wal"), "").unwrap();
     desk.assert_refused("ledger_corrupt");
     // What is left still says which file and where to.
-    desk.assert_recovers("");
+    desk.assert_recovers("--limit 0");
 }
 
 #[test]
@@ -347,7 +347,16 @@ fn a_ledger_that_is_a_text_now_is_recovered_with_what_the_command_line_says() {
     desk.assert_refused("not_a_ledger");
     let bare = desk.run(&format!("recover {} --from-target", desk.name()));
     assert_eq!(bare.status.code(), Some(2), "nothing says which file");
-    desk.assert_recovers(&format!("--csv people.csv {}", desk.identity()));
+    let words = format!("--csv people.csv {}", desk.identity());
+    let unlimited = desk.run(&format!("recover {} --from-target {words}", desk.name()));
+    assert_eq!(
+        unlimited.status.code(),
+        Some(2),
+        "nothing says how many rows"
+    );
+    let said = String::from_utf8(unlimited.stderr).unwrap();
+    assert!(said.contains("--limit 0 for every row"), "{said}");
+    desk.assert_recovers(&format!("{words} --limit 0"));
 }
 
 #[test]
@@ -367,7 +376,7 @@ fn a_ledger_that_is_gone_is_recovered_and_a_recovery_is_killed_and_resumed() {
     }
     desk.assert_refused("ledger_missing");
     let name = desk.name();
-    let words = format!("--csv people.csv {}", desk.identity());
+    let words = format!("--csv people.csv --limit 0 {}", desk.identity());
     let mut recover = desk
         .command(&format!("recover {name} --from-target {words}"))
         .stderr(Stdio::null())
@@ -392,6 +401,19 @@ fn a_ledger_that_is_gone_is_recovered_and_a_recovery_is_killed_and_resumed() {
 }
 
 #[test]
+fn a_job_that_was_limited_to_its_first_rows_stays_so() {
+    let desk = Desk::new();
+    let import = format!("import people.csv --limit 10 {}", desk.identity());
+    assert_eq!(desk.json(&import).0, 0);
+    overwrite(&desk.ledger(), 60, &9_i32.to_be_bytes());
+    let name = desk.name();
+    let (exit, summary, said) = desk.json(&format!("recover {name} --from-target"));
+    assert_eq!((exit, &summary["state"]), (0, &"paused".into()), "{said}");
+    assert_eq!(summary["rows"]["created"], 0, "{summary}");
+    assert_eq!(summary["rows"]["pending"], ROWS - 10, "{summary}");
+}
+
+#[test]
 fn a_finished_job_is_recovered_without_a_write() {
     let desk = Desk::new();
     let import = format!("import people.csv {}", desk.identity());
@@ -404,7 +426,8 @@ fn a_finished_job_is_recovered_without_a_write() {
     let before = writes();
     overwrite(&desk.ledger(), 4096, &[0xA5; 4096]);
     desk.assert_refused_finished();
-    let summary = desk.assert_recovers(&format!("--csv people.csv {}", desk.identity()));
+    let words = format!("--csv people.csv --limit 0 {}", desk.identity());
+    let summary = desk.assert_recovers(&words);
     assert_eq!(writes(), before, "nothing was sent that is there");
     assert_eq!(summary["rows"]["created"], 0);
     assert_eq!(summary["memberships"]["recovered"], ROWS);

@@ -24,6 +24,7 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     let options = resolve::job_options(&identity)?;
     let input = resolve::source_input(&args.file)?;
     let path = input.path().to_owned();
+    refuse_one_file_for_both(args)?;
     let repaired = args
         .fix
         .as_deref()
@@ -136,10 +137,24 @@ fn create(out: &Path, source: &Path) -> CliResult<OutFile> {
         return Err(CliError::usage("fix_exists", message)
             .hint("name a new file, or remove that one first: nothing is ever replaced"));
     }
-    OutFile::create(out, Some(source)).map_err(|error| {
+    let made = OutFile::create(out, Some(source)).map(OutFile::replacing_nothing);
+    made.map_err(|error| {
         let message = format!("--fix {} cannot be written: {error}", out.display());
         CliError::new(Exit::Disk, "out_file", message)
     })
+}
+
+/// The list of problems would take the place of the repaired copy.
+fn refuse_one_file_for_both(args: &CheckArgs) -> CliResult<()> {
+    let (Some(fix), Some(out)) = (&args.fix, &args.out) else {
+        return Ok(());
+    };
+    if resolve::absolute(fix)? != resolve::absolute(out)? {
+        return Ok(());
+    }
+    let message = format!("--fix and --out name the same file, {}", out.display());
+    Err(CliError::usage("out_file", message)
+        .hint("--fix is the repaired copy, --out the list of problems: name two files"))
 }
 
 fn open_list(args: &CheckArgs, source: &Path) -> CliResult<Option<ProblemsWriter<Output>>> {

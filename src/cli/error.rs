@@ -85,7 +85,9 @@ impl CliError {
     #[must_use]
     pub fn job(mut self, job: &str) -> Self {
         if let Some(hint) = &mut self.0.hint {
-            *hint = hint.replace("recover JOB", &format!("recover {job}"));
+            *hint = hint
+                .replace("recover JOB", &format!("recover {job}"))
+                .replace("status JOB", &format!("status {job}"));
         }
         self.0.job.get_or_insert_with(|| job.to_owned());
         self

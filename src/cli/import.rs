@@ -9,8 +9,8 @@ use super::opening::ReadingAsk;
 use super::prepare::Reader;
 use super::resolve::{self, Place};
 use super::{check, prepare};
-use super::{identity, resume, run};
-use crate::ledger::{Checkpoints, JobRecord, Ledger, NewFolder, job_name_for};
+use super::{identity, resume, run, settings};
+use crate::ledger::{Checkpoints, JobRecord, Ledger, NewFolder, Settings, job_name_for};
 use crate::model::{JobOptions, TargetKind};
 use crate::source::{self, Input};
 
@@ -118,18 +118,33 @@ fn new_job(
     };
     let indexed = prepare::index(ctx, reader, &options)?;
     let rows = indexed.rows();
-    let admission = run::admit(ctx, &args.tuning, &options, u64::from(rows), false)?;
+    let admission = run::admit(ctx, &args.tuning, asking(&options, input, rows, false))?;
     if let Some(warning) = checkpoints.check_space(rows)? {
         ctx.say(&format!("warning: {warning}"));
     }
     announce(ctx, name, &options);
-    let new = prepare::new_job(name, options, indexed);
+    let kept = settings::of(&args.tuning);
+    let new = prepare::new_job(name, options, kept, indexed);
     let folder = match folder {
         Some(folder) => folder,
         None => checkpoints.begin_job()?,
     };
     let job = prepare::publish(folder, name, &new)?;
     run::run_job(ctx, place, &args.tuning, job, admission)
+}
+
+fn asking<'a>(
+    options: &'a JobOptions,
+    input: &'a Input,
+    rows: u32,
+    dry_run: bool,
+) -> run::Asking<'a> {
+    run::Asking {
+        options,
+        source: input.path(),
+        rows: u64::from(rows),
+        dry_run,
+    }
 }
 
 fn reading_ask(args: &ImportArgs, options: &JobOptions) -> CliResult<ReadingAsk> {
@@ -167,11 +182,11 @@ fn dry_run(
     };
     let indexed = prepare::index(ctx, reader, &options)?;
     let report = check::report_of(indexed.rows_path(), indexed.index(), &options)?;
-    let count = u64::from(indexed.rows());
-    let admission = run::admit(ctx, &args.tuning, &options, count, true)?;
+    let asking = asking(&options, input, indexed.rows(), true);
+    let admission = run::admit(ctx, &args.tuning, asking)?;
     let ledger = folder.path().join("ledger");
     let rows = indexed.rows_path().to_owned();
-    let new = prepare::new_job("dry-run", options, indexed);
+    let new = prepare::new_job("dry-run", options, Settings::default(), indexed);
     Ledger::create(&ledger, &new)?;
     let problems = check::groups_of(&report);
     run::rehearse(

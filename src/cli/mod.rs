@@ -7,6 +7,7 @@
 //! # See
 //! `run.rs` for the one call that runs a job; a file per command.
 
+mod again;
 pub mod args;
 mod check;
 mod context;

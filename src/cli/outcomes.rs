@@ -1,5 +1,6 @@
 //! `results` and `rejects`: the ledger's outcomes beside the source's rows, chunk by chunk.
 
+use super::again::import_command;
 use super::args::{RejectsArgs, ResultsArgs};
 use super::context::Context;
 use super::desk::{self, Listed, Want};
@@ -102,13 +103,15 @@ pub fn rejects(ctx: &Context, args: &RejectsArgs) -> CliResult<Exit> {
         reasons.finish()?;
     }
     sinks.rejects.finish()?;
-    if args.out.is_some() {
+    if let Some(out) = &args.out {
+        let record = &job.summary.record;
         let count = words::counted(records, "row");
         let reasons = reasons_at.map_or_else(String::new, |path| {
             format!("; {} says why each is there", path.display())
         });
         ctx.screen.say(&format!(
-            "{count} written, unchanged{reasons}. Import the corrected file as it is"
+            "{count} written, unchanged{reasons}. Import the corrected file with `{}`",
+            import_command(out, &record.options, &record.reading)
         ));
     }
     Ok(Exit::Success)

@@ -6,7 +6,7 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::opening::{self, ReadingAsk};
 use super::run::Job;
-use crate::ledger::{JobLock, JobRecord, Ledger, NewFolder, NewJob};
+use crate::ledger::{JobLock, JobRecord, Ledger, NewFolder, NewJob, Settings};
 use crate::model::clock::wall_ms;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, Reading, Rename, Spool};
@@ -128,8 +128,8 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     }
 }
 
-/// Returns what the ledger of a new job starts from.
-pub fn new_job(name: &str, options: JobOptions, indexed: Indexed) -> NewJob {
+/// Returns what the ledger of a new job starts from; `settings` are what its next run keeps.
+pub fn new_job(name: &str, options: JobOptions, settings: Settings, indexed: Indexed) -> NewJob {
     let reading = indexed.reading();
     let Indexed {
         input,
@@ -167,6 +167,7 @@ pub fn new_job(name: &str, options: JobOptions, indexed: Indexed) -> NewJob {
         org_names: index.org_names,
         hash_key,
         rows: index.rows,
+        settings,
     }
 }
 

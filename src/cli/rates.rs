@@ -105,6 +105,15 @@ impl MaxFailuresArg {
     }
 }
 
+impl fmt::Display for MaxFailuresArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("none"),
+            Self::Limit(limit) => limit.fmt(f),
+        }
+    }
+}
+
 impl FromStr for MaxFailuresArg {
     type Err = String;
 

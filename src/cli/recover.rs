@@ -4,7 +4,7 @@
 //! The old ledger is only read, and kept. Every row is suspect in the new one: the target is asked
 //! about it before anything is sent for it.
 
-use super::args::RecoverArgs;
+use super::args::{RecoverArgs, TuningArgs};
 use super::context::Context;
 use super::desk;
 use super::error::{CliError, CliResult};
@@ -14,9 +14,10 @@ use super::opening::{self, ReadingAsk};
 use super::prepare::{self, Reader};
 use super::resolve::{self, Place};
 use super::run::{self, Job};
+use super::settings;
 use crate::ledger::{
-    JobFolder, JobLock, JobRecord, Ledger, LedgerReader, NewJob, Salvage, earliest_trace, salvage,
-    set_aside_and_replace,
+    JobFolder, JobLock, JobRecord, Ledger, LedgerReader, NewJob, Salvage, Settings, earliest_trace,
+    salvage, set_aside_and_replace,
 };
 use crate::model::clock::wall_ms;
 use crate::model::escape::shown;
@@ -38,12 +39,18 @@ pub fn run(ctx: &mut Context, args: &RecoverArgs) -> CliResult<Exit> {
     refuse_sound(&place, &folder).map_err(of_job)?;
     let old = salvage(&folder).map_err(|error| of_job(error.into()))?;
     let plan = plan(args, &folder, &old, trace_ms).map_err(of_job)?;
+    let tuning = keep(ctx, &old, &args.tuning).map_err(of_job)?;
     announce(ctx, &folder, &plan);
-    let new = rebuild(ctx, &folder, &old, plan).map_err(of_job)?;
+    let kept = settings::of(&tuning);
+    let new = rebuild(ctx, &folder, &old, plan, kept).map_err(of_job)?;
     // The key comes before the change: a job that cannot run keeps what it has.
-    let rows = u64::from(new.rows);
-    let admission =
-        run::admit(ctx, &args.tuning, &new.record.options, rows, false).map_err(of_job)?;
+    let asking = run::Asking {
+        options: &new.record.options,
+        source: &new.record.source,
+        rows: u64::from(new.rows),
+        dry_run: false,
+    };
+    let admission = run::admit(ctx, &tuning, asking).map_err(of_job)?;
     if let Some(warning) = checkpoints
         .check_space(new.rows)
         .map_err(|error| of_job(error.into()))?
@@ -61,7 +68,26 @@ pub fn run(ctx: &mut Context, args: &RecoverArgs) -> CliResult<Exit> {
         ledger,
         lock,
     };
-    run::run_job(ctx, &place, &args.tuning, job, admission)
+    run::run_job(ctx, &place, &tuning, job, admission)
+}
+
+/// Adds what the job kept of its last run. Where that cannot be read any more, whether only the
+/// first rows were meant to go is for a person to say.
+fn keep(ctx: &Context, old: &Salvage, tuning: &TuningArgs) -> CliResult<TuningArgs> {
+    let Some(kept) = &old.settings else {
+        if tuning.limit.is_none() {
+            let message = "the damaged ledger no longer says whether the job was limited to its \
+                           first rows";
+            return Err(CliError::usage("limit_unknown", message)
+                .hint("give the --limit of its last run, or --limit 0 for every row"));
+        }
+        return Ok(settings::effective(tuning, &Settings::default())?.0);
+    };
+    let (tuning, notes) = settings::effective(tuning, kept)?;
+    for note in notes {
+        ctx.say(&note);
+    }
+    Ok(tuning)
 }
 
 /// A ledger that can be trusted knows more than the target: it is not replaced. What is not the
@@ -200,7 +226,13 @@ fn announce(ctx: &Context, folder: &JobFolder, plan: &Plan) {
 }
 
 /// Reads the rows anew, and makes sure that they are the job's own where that is known.
-fn rebuild(ctx: &mut Context, folder: &JobFolder, old: &Salvage, plan: Plan) -> CliResult<NewJob> {
+fn rebuild(
+    ctx: &mut Context,
+    folder: &JobFolder,
+    old: &Salvage,
+    plan: Plan,
+    kept: Settings,
+) -> CliResult<NewJob> {
     let mut record = old.record.clone();
     if let Some(record) = &mut record {
         plan.input.path().clone_into(&mut record.source);
@@ -222,7 +254,7 @@ fn rebuild(ctx: &mut Context, folder: &JobFolder, old: &Salvage, plan: Plan) -> 
         kept: "its text is kept in the job's folder (mode 0600)",
     };
     let indexed = prepare::index(ctx, reader, &plan.options)?;
-    let mut new = prepare::new_job(folder.name(), plan.options, indexed);
+    let mut new = prepare::new_job(folder.name(), plan.options, kept, indexed);
     if let Some(copied) = copied {
         new.record.reading = copied.reading.clone();
         new.record

@@ -121,7 +121,7 @@ impl Place {
 }
 
 /// Quotes a word for a POSIX shell when it needs it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./~+,:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -57,8 +57,7 @@ pub fn continue_job(
         ctx.say(&format!("{words} are settled already; nothing was sent"));
         return show(ctx, place, tuning, &desk::read(listed.folder.clone())?);
     }
-    let admission =
-        run::admit(ctx, tuning, &job.record.options, rows.pending, false).map_err(of_job)?;
+    let admission = run::admit(ctx, tuning, asking(&job, rows.pending)).map_err(of_job)?;
     run::run_job(ctx, place, tuning, job, admission)
 }
 
@@ -91,10 +90,10 @@ pub fn retry(ctx: &mut Context, args: &RetryArgs) -> CliResult<Exit> {
         return show_finished(ctx, &place, &args.job.tuning, &listed);
     }
     let tuning = &keep(ctx, &mut job, &args.job.tuning).map_err(of_job)?;
-    // The key comes before the change: a retry that cannot run opens nothing.
+    // Key and events file come before the change: a retry that cannot run opens nothing.
     let rows = *listed.rows();
     let open = rows.pending + rows.failed + rows.parked;
-    let admission = run::admit(ctx, tuning, &job.record.options, open, false).map_err(of_job)?;
+    let admission = run::admit(ctx, tuning, asking(&job, open)).map_err(of_job)?;
     let reopened = job
         .ledger
         .retry(&pick)
@@ -109,6 +108,15 @@ pub fn retry(ctx: &mut Context, args: &RetryArgs) -> CliResult<Exit> {
         words::counted(again, "row")
     ));
     run::run_job(ctx, &place, tuning, job, admission)
+}
+
+fn asking(job: &Job, rows: u64) -> run::Asking<'_> {
+    run::Asking {
+        options: &job.record.options,
+        source: &job.record.source,
+        rows,
+        dry_run: false,
+    }
 }
 
 fn pick_of(args: &RetryArgs) -> RetryPick {

@@ -12,9 +12,11 @@ use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
 };
+use crate::model::escape::shown;
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::outfile::same_file;
 use crate::report::plan::{Plan, PlanFacts};
 use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
@@ -42,21 +44,36 @@ pub struct Job {
     pub lock: JobLock,
 }
 
-/// The key, if one is needed, and what follows from it.
+/// The key, if one is needed, what follows from it, and the open events file.
 #[derive(Debug)]
 pub struct Admission {
     key: Option<SecretString>,
     tuning: Tuning,
+    events: Option<EventLog>,
 }
 
-/// Finds the key, asks before a live one is used, and decides the limits.
-pub fn admit(
-    ctx: &Context,
-    args: &TuningArgs,
-    options: &JobOptions,
-    rows: u64,
-    dry_run: bool,
-) -> CliResult<Admission> {
+/// What wants to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The job's options.
+    pub options: &'a JobOptions,
+    /// The file it reads.
+    pub source: &'a Path,
+    /// How many rows would be sent.
+    pub rows: u64,
+    /// Everything but the socket.
+    pub dry_run: bool,
+}
+
+/// Finds the key, asks before a live one is used, decides the limits and opens the events file:
+/// what can be refused is refused before a job is made or changed.
+pub fn admit(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<Admission> {
+    let Asking {
+        options,
+        source,
+        rows,
+        dry_run,
+    } = asking;
     let file = args.api_key_file.as_deref();
     let key = match (options.target, &options.base_url) {
         _ if dry_run => None,
@@ -82,7 +99,11 @@ pub fn admit(
     for note in notes {
         ctx.say(&note);
     }
-    Ok(Admission { key, tuning })
+    Ok(Admission {
+        key,
+        tuning,
+        events: open_events(args, source)?,
+    })
 }
 
 /// Runs a job to its end and says what came of it.
@@ -104,7 +125,7 @@ fn run_locked(
     mut job: Job,
     admission: Admission,
 ) -> CliResult<Exit> {
-    let events = open_events(args)?;
+    job.ledger.keep_settings(&settings::of(args))?;
     let image = job.ledger.load()?;
     let sandbox = start_sandbox(&job, args)?;
     let (base_url, key) = match (&sandbox, admission.key) {
@@ -120,7 +141,6 @@ fn run_locked(
         rows: opening::rows_path(&job.record, job.folder.path()),
     };
     let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
-    job.ledger.keep_settings(&settings::of(args))?;
     if let Some(proxy) = proxy_for(&config.base_url) {
         ctx.say(&format!("requests go through the proxy {proxy}"));
     }
@@ -132,7 +152,14 @@ fn run_locked(
             format!("the job lock cannot be handed on: {error}"),
         )
     })?;
-    let (mut end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
+    let (mut end, written) = perform(
+        ctx,
+        &config,
+        image,
+        job.ledger,
+        Some(lock),
+        admission.events,
+    );
     let exit = exit_of(&end, &written);
     end.snapshot = stored_snapshot(&job.folder, end.snapshot);
     // The sandbox ends before the job is free: a successor finds its log closed.
@@ -163,7 +190,6 @@ pub fn rehearse(
     admission: Admission,
 ) -> CliResult<Exit> {
     let mut ledger = Ledger::open(path)?;
-    let events = open_events(args)?;
     let image = ledger.load()?;
     let origin = record
         .options
@@ -177,7 +203,7 @@ pub fn rehearse(
     };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
-    let (end, written) = perform(ctx, &config, image, ledger, None, events);
+    let (end, written) = perform(ctx, &config, image, ledger, None, admission.events);
     let exit = exit_of(&end, &written);
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
@@ -218,10 +244,17 @@ fn start_sandbox(job: &Job, args: &TuningArgs) -> CliResult<Option<SandboxChild>
     Ok(Some(child))
 }
 
-fn open_events(args: &TuningArgs) -> CliResult<Option<EventLog>> {
+fn open_events(args: &TuningArgs, source: &Path) -> CliResult<Option<EventLog>> {
     let Some(path) = &args.events else {
         return Ok(None);
     };
+    if same_file(path, source) {
+        let message = format!(
+            "{} is the file that is imported",
+            shown(&path.to_string_lossy())
+        );
+        return Err(CliError::usage("events_file", message).hint("name another file for --events"));
+    }
     let overflow = args.events_overflow.map_or(Overflow::Block, Overflow::from);
     EventLog::start(path, EventOptions::usual(overflow))
         .map(Some)

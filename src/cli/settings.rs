@@ -23,6 +23,14 @@ pub fn effective(args: &TuningArgs, kept: &Settings) -> CliResult<(TuningArgs, V
             ));
         }
     }
+    if args.max_failures.is_none() && kept.max_failures.is_some() {
+        args.max_failures = parsed("max-failures", kept.max_failures.as_ref())?;
+        if let Some(most) = &args.max_failures {
+            notes.push(format!(
+                "keeping --max-failures {most} of the last run, counted anew (give it to change it)"
+            ));
+        }
+    }
     args.limit = args.limit.or(kept.limit).filter(|limit| *limit > 0);
     Ok((args, notes))
 }
@@ -34,6 +42,7 @@ pub fn of(args: &TuningArgs) -> Settings {
         rate: args.rate.map(|rate| rate.to_string()),
         read_rate: args.read_rate.map(|rate| rate.to_string()),
         total_rate: args.total_rate.map(|rate| rate.to_string()),
+        max_failures: args.max_failures.map(|most| most.to_string()),
     }
 }
 
@@ -92,6 +101,17 @@ mod tests {
         assert_eq!((other.read_rate, other.limit), (None, None));
         assert!(notes.is_empty());
         assert_eq!(of(&other).limit, None);
+    }
+
+    #[test]
+    fn the_brake_stays_with_the_job_until_it_is_released() {
+        let kept = of(&args("--max-failures 5%"));
+        let (same, notes) = effective(&args(""), &kept).unwrap();
+        assert_eq!(of(&same), kept);
+        assert!(notes[0].contains("--max-failures 5%"), "{notes:?}");
+        let (other, notes) = effective(&args("--max-failures none"), &kept).unwrap();
+        assert_eq!(of(&other).max_failures.as_deref(), Some("none"));
+        assert!(notes.is_empty());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn run(ctx: &Context, args: &StatusArgs) -> CliResult<Exit> {
     let redraw = args.watch && std::io::stdout().is_terminal();
     loop {
         let clear = if redraw { CLEAR } else { "" };
-        let text = format!("{clear}{}", describe(&place, &job));
+        let text = format!("{clear}{}", screen::printable(&describe(&place, &job)));
         screen::print_data(text.as_bytes()).map_err(|error| CliError::stdout(&error))?;
         if !args.watch || job.state != RunState::Running {
             return Ok(Exit::Success);

@@ -103,8 +103,9 @@ fn too_many(stop: &FailureStop, job: Option<&str>) -> CliError {
     let job = job.unwrap_or("JOB");
     let first = stop.causes.first().map(|(code, _)| advice(code));
     CliError::new(Exit::Outage, "too_many_failures", message).hint(format!(
-        "{}; then `userferry resume {job}` for the rows that are left and `userferry retry {job}` \
-         for those that failed, or go on all the same with `--max-failures none`",
+        "{}; then `userferry resume {job}` for the rows that are left (the limit counts anew; \
+         `--max-failures none` lifts it), and `userferry retry {job}` for those that failed, or \
+         `userferry rejects {job}` where the file is at fault",
         first.unwrap_or("find the cause")
     ))
 }

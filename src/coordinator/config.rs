@@ -40,12 +40,14 @@ impl FailureLimit {
     /// A share of fewer rows says little.
     pub const PERCENT_AFTER: u64 = 200;
 
-    /// Returns whether `bad` of `settled` rows are too many.
-    pub fn is_exceeded(self, bad: u64, settled: u64) -> bool {
+    /// Returns whether `bad` of `settled` rows are too many, even if the rows `under_way` all end
+    /// well.
+    pub fn is_exceeded(self, bad: u64, settled: u64, under_way: u64) -> bool {
         match self {
             Self::Rows(most) => bad > most,
             Self::Percent(most) => {
-                settled >= Self::PERCENT_AFTER && bad as f64 * 100.0 > most * settled as f64
+                let known = settled.saturating_add(under_way);
+                settled >= Self::PERCENT_AFTER && bad as f64 * 100.0 > most * known as f64
             }
         }
     }

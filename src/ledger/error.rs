@@ -253,7 +253,7 @@ impl LockError {
     /// Returns what to do next, as one sentence.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Held { .. } => "wait for it, or watch it with `userferry status`",
+            Self::Held { .. } => "wait for it, or watch it with `userferry status JOB --watch`",
             Self::Removed { .. } => "list the jobs with `userferry jobs`",
             Self::Io { .. } => "check the disk and the permissions of the folder",
         }

@@ -13,6 +13,7 @@
 use super::error::{Fault, FolderError, LedgerError};
 use super::folder::{JobFolder, sync_folder};
 use super::schema;
+use super::settings::{self, Settings};
 use super::store::{LEDGER_FILE, Ledger, read_job};
 use super::types::{JobRecord, NewJob};
 use crate::model::ServerMs;
@@ -43,6 +44,8 @@ pub struct Salvage {
     /// When rows were leased, by the target's clock, as far as it can be read. Empty unless the
     /// very first lease is among them: without it, earlier ones may be missing.
     pub leases: Vec<ServerMs>,
+    /// What its next run would have kept, if that can be read.
+    pub settings: Option<Settings>,
 }
 
 impl Salvage {
@@ -101,6 +104,7 @@ fn salvage_file(path: &Path, name: &str) -> Salvage {
     Salvage {
         record: record.filter(|record| is_whole(record, name)),
         leases: leases(&conn),
+        settings: settings::read(&conn).ok(),
     }
 }
 

@@ -17,8 +17,11 @@ pub struct Settings {
     pub read_rate: Option<String>,
     /// `--total-rate`.
     pub total_rate: Option<String>,
+    /// `--max-failures`.
+    pub max_failures: Option<String>,
 }
 
+/// Reads them; a ledger from before there were any has none.
 pub(super) fn read(conn: &Connection) -> Result<Settings, Fault> {
     if !has_table(conn, "settings")? {
         return Ok(Settings::default());

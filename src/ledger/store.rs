@@ -286,6 +286,7 @@ fn fill(conn: &mut Connection, job: &NewJob) -> Result<(), Fault> {
             name.execute((row.0, hash.cast_signed()))?;
         }
     }
+    settings::write(&tx, &job.settings)?;
     Totals::of_rows(job.rows).store(&tx, None)?;
     let mut known = Known::load(&tx)?;
     let mut work = commit::Work::new(&tx, &mut known);

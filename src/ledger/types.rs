@@ -1,5 +1,6 @@
 //! What crosses the ledger's door: changes going in, facts coming back, the image of a job.
 
+use super::settings::Settings;
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
     ChunkId, ChunkSpec, ExternalIdConflict, Follower, JobOptions, LeaseId, MembershipTally, OrgKey,
@@ -279,6 +280,8 @@ pub struct NewJob {
     pub hash_key: u64,
     /// How many rows.
     pub rows: u32,
+    /// What its next run keeps unless it is told otherwise.
+    pub settings: Settings,
 }
 
 /// The state of a run and so of its job.

@@ -21,7 +21,8 @@ pub fn shown(text: &str) -> String {
     out
 }
 
-fn is_unsafe(c: char) -> bool {
+/// Returns whether a character could move the cursor, turn the text around or hide.
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }

@@ -15,7 +15,8 @@ const OTHERWISE: &str = "read the message; correct the rows in the file `rejects
 const ADVICE: &[(&[&str], &str)] = &[
     (
         &["organization_not_found", "user_or_organization_not_found"],
-        "create the organizations at the target and `retry`, or import with --create-orgs",
+        "create the organizations at the target and `retry`, or start anew with `import --fresh … \
+         --create-orgs`",
     ),
     (
         &["organization_ambiguous"],
@@ -41,8 +42,8 @@ const ADVICE: &[(&[&str], &str)] = &[
     ),
     (
         &["external_id_conflict", "external_id_already_used"],
-        "another user at the target has this external_id: find out which of the two is meant and \
-         correct one of them",
+        "a user at the target has this row's email with another external_id, or its external_id \
+         with another email: find out who is meant and correct the row or that user",
     ),
     (
         &["external_id_conflict_in_file"],

@@ -11,6 +11,8 @@ use tempfile::NamedTempFile;
 pub struct OutFile {
     sink: BufWriter<Sink>,
     path: PathBuf,
+    /// Whether it may take the place of a file that is there by the time it is complete.
+    replaces: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,17 @@ impl OutFile {
         Ok(Self {
             sink: BufWriter::new(sink),
             path: path.to_owned(),
+            replaces: true,
         })
+    }
+
+    /// The same, for a file that is never put in another one's place, whenever that appears.
+    #[must_use]
+    pub fn replacing_nothing(self) -> Self {
+        Self {
+            replaces: false,
+            ..self
+        }
     }
 
     /// Completes the file: everything on disk, then the rename.
@@ -74,7 +86,12 @@ impl OutFile {
         {
             Sink::Renamed(file) => {
                 file.as_file().sync_all()?;
-                file.persist(&self.path).map_err(|error| error.error)?;
+                let persisted = if self.replaces {
+                    file.persist(&self.path)
+                } else {
+                    file.persist_noclobber(&self.path)
+                };
+                persisted.map_err(|error| error.error)?;
                 Ok(())
             }
             Sink::Direct(mut file) => file.flush(),
@@ -92,7 +109,8 @@ impl Write for OutFile {
     }
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
+/// Returns whether two paths lead to one file that is there.
+pub fn same_file(one: &Path, other: &Path) -> bool {
     match (std::fs::metadata(one), std::fs::metadata(other)) {
         (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
         _ => false,

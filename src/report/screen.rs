@@ -1,5 +1,6 @@
 //! The two standard streams: words on stderr, data on stdout.
 
+use crate::model::escape::is_unsafe;
 use indicatif::MultiProgress;
 use serde::Serialize;
 use std::io::{self, Write as _};
@@ -37,11 +38,12 @@ impl Screen {
     }
 }
 
-/// Returns `text` with control characters escaped except line ends, and one line end at the end.
-fn printable(text: &str) -> String {
+/// Returns `text` with control, bidirectional and invisible characters escaped except line ends, and
+/// one line end at the end.
+pub fn printable(text: &str) -> String {
     let mut line = String::with_capacity(text.len() + 1);
     for c in text.trim_end_matches('\n').chars() {
-        if c.is_control() && c != '\n' {
+        if is_unsafe(c) && c != '\n' {
             line.extend(c.escape_unicode());
         } else {
             line.push(c);
@@ -79,6 +81,7 @@ mod tests {
     #[test]
     fn words_cannot_move_the_cursor() {
         assert_eq!(printable("a\u{1b}[2J\nb\n"), "a\\u{1b}[2J\nb\n");
+        assert_eq!(printable("exe\u{202e}vsc.a"), "exe\\u{202e}vsc.a\n");
     }
 
     #[test]

@@ -315,6 +315,7 @@ fn failure_lines(out: &mut String, groups: &[FailureGroup]) {
     {
         let rows = words::count(rest.iter().map(FailureGroup::rows).sum());
         let more = words::counted(rest.len() as u64, "more code");
+        let more = format!("{more}: `userferry report` shows all");
         let _infallible = writeln!(out, "  {:<14} {rows:>12}   {more}", "");
     }
 }
@@ -478,7 +479,7 @@ pub(crate) mod tests {
         for wanted in [
             "  failures              3,000   z_first: row 7, line 9, column email: no @\n",
             "                            2   invalid_role: row 7: no such role\n",
-            "                            1   1 more code\n",
+            "                            1   1 more code: `userferry report` shows all\n",
         ] {
             assert!(table.contains(wanted), "{table}");
         }

@@ -287,6 +287,7 @@ fn new_job(rows: &[PlannedRow], chunk_rows: u32, record: JobRecord, hash_key: u6
         org_names: names.into_iter().collect(),
         hash_key,
         rows: total,
+        settings: crate::ledger::Settings::default(),
     }
 }
 

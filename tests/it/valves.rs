@@ -127,9 +127,64 @@ fn too_many_failures_pause_with_the_cause_and_leave_the_rest() {
         .json();
     let counts = counts_agree(&work, "it", &summary);
     assert!(counts["pending"] > 0, "{counts:?}");
-    let summary = work.run("resume it --json").expect(1).json();
+    let kept = work.run("resume it --json").expect(75);
+    kept.says(&["keeping --max-failures 5%"]);
+    let lifted = "resume it --max-failures none --json";
+    let summary = work.run(lifted).expect(1).json();
     let counts = counts_agree(&work, "it", &summary);
     assert_eq!((counts["created"], counts["failed"]), (750, 750));
+}
+
+/// Rows that are wrong in the file fail at once, good ones wait for the rate limit.
+#[test]
+fn a_share_is_not_one_of_the_rows_that_happen_to_be_done_first() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let rows = (0..600).map(|n| match n % 33 {
+        7 => format!("no-address-{n}\n"),
+        _ => format!("p{n}@example.com\n"),
+    });
+    work.write(
+        "users.csv",
+        "email\n".to_owned() + &rows.collect::<String>(),
+    );
+    // 18 of 600 are 3 %; a worker has up to 500 rows at hand.
+    let options = "--rate 2000/10s --concurrency 500 --workers 2 --max-failures 5%";
+    let destination = server.destination();
+    let line = format!("import users.csv --job it --json {options} {destination}");
+    let summary = work.run(&line).expect(1).json();
+    let counts = counts_agree(&work, "it", &summary);
+    assert_eq!((counts["created"], counts["failed"]), (582, 18));
+}
+
+/// What cannot be opened is refused before a job is made or changed.
+#[test]
+fn an_events_file_that_cannot_be_is_refused_before_anything_changes() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    work.write(
+        "users.csv",
+        people(12, |n| if n < 3 { "gone".into() } else { String::new() }),
+    );
+    let before = std::fs::read(work.path("users.csv")).unwrap();
+    let line = |events: &str| {
+        format!(
+            "import users.csv --job it --events {events} {}",
+            server.target()
+        )
+    };
+    work.run(&line("users.csv"))
+        .expect(2)
+        .says(&["the file that is imported"]);
+    work.run(&line("./nowhere/e.jsonl")).expect(74);
+    assert_eq!(work.jobs(), Vec::<String>::new());
+    assert_eq!(std::fs::read(work.path("users.csv")).unwrap(), before);
+
+    import(&work, &server, "", 1);
+    work.run("retry it --events nowhere/e.jsonl").expect(74);
+    let status = work.run("status it --json").expect(0).json();
+    assert_eq!(status["state"], "completed");
+    assert_eq!(status["rows"]["failed"], 2);
 }
 
 #[test]

@@ -127,11 +127,13 @@ impl Meter {
         }
     }
 
-    /// Writes sent ÷ (declared limit × seconds from first to last write).
+    /// Writes sent after the first ÷ (declared limit × seconds from first to last write): between
+    /// two writes lies one interval, not two.
     fn rate_used(&self) -> Option<f64> {
         let allowed = self.writes_allowed()?;
         let (first, last) = self.writes_between?;
         let seconds = last.since(first).as_secs_f64();
-        (seconds > 0.0).then(|| self.requests.writes as f64 / (allowed * seconds))
+        let after_first = self.requests.writes.saturating_sub(1);
+        (seconds > 0.0).then(|| after_first as f64 / (allowed * seconds))
     }
 }

@@ -163,8 +163,9 @@ impl Core {
 
     /// Moves on when what a stage waits for has come.
     pub(super) fn advance_stage(&mut self, now: Mono) {
+        let under_way = self.work.under_way() as u64;
         if self.stage.is_running()
-            && let Some(reason) = self.valve.verdict()
+            && let Some(reason) = self.valve.verdict(under_way)
         {
             self.emit(RunEvent::Draining {
                 reason: "too many failures".into(),

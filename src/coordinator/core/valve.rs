@@ -41,10 +41,12 @@ impl Valve {
         }
     }
 
-    /// Returns why the run has to stop, if it has to.
-    pub(super) fn verdict(&self) -> Option<EndReason> {
+    /// Returns why the run has to stop, if it has to. `under_way` rows are given out and have no
+    /// outcome yet: bad rows fail at once while good ones wait for the rate limit, so that a share
+    /// of the settled ones alone would be one of a biased sample.
+    pub(super) fn verdict(&self, under_way: u64) -> Option<EndReason> {
         let limit = self.limit?;
-        if !limit.is_exceeded(self.bad, self.settled) {
+        if !limit.is_exceeded(self.bad, self.settled, under_way) {
             return None;
         }
         let causes = self.causes.iter().map(|(code, n)| (code.clone(), *n));
@@ -81,10 +83,10 @@ mod tests {
         let mut valve = Valve::new(Some(FailureLimit::Rows(2)));
         for code in ["invalid_role", "user_exists"] {
             valve.count(&failed(code));
-            assert!(valve.verdict().is_none());
+            assert!(valve.verdict(0).is_none());
         }
         valve.count(&failed("user_exists"));
-        let Some(EndReason::TooManyFailures(stop)) = valve.verdict() else {
+        let Some(EndReason::TooManyFailures(stop)) = valve.verdict(0) else {
             panic!("three are more than two");
         };
         let causes = [
@@ -104,11 +106,16 @@ mod tests {
         for _ in 10..199 {
             valve.count(&good());
         }
-        assert!(valve.verdict().is_none(), "199 rows say nothing yet");
+        assert!(valve.verdict(0).is_none(), "199 rows say nothing yet");
         valve.count(&good());
-        assert!(valve.verdict().is_none(), "5 % is not more than 5 %");
+        assert!(valve.verdict(0).is_none(), "5 % is not more than 5 %");
         valve.count(&failed("x"));
-        assert!(valve.verdict().is_some());
+        assert!(valve.verdict(0).is_some());
+        assert!(
+            valve.verdict(20).is_none(),
+            "11 of 221, if those under way are good"
+        );
+        assert!(valve.verdict(18).is_some());
     }
 
     #[test]
@@ -117,6 +124,6 @@ mod tests {
         for _ in 0..1000 {
             valve.count(&failed("x"));
         }
-        assert!(valve.verdict().is_none());
+        assert!(valve.verdict(0).is_none());
     }
 }

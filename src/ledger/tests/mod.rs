@@ -90,6 +90,7 @@ fn job(rows: u32, chunk_rows: u32) -> NewJob {
         org_names: Vec::new(),
         hash_key: u64::MAX - 5,
         rows,
+        settings: Settings::default(),
     }
 }
 

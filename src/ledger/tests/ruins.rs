@@ -359,6 +359,7 @@ fn the_earliest_time_is_never_later_than_the_first_request() {
             ..whole_record()
         }),
         leases: leases.iter().copied().map(ServerMs).collect(),
+        settings: None,
     };
     let made = 50 * DAY;
     let (trace, later) = (Some(made + 10), Some(now - 5));

@@ -201,8 +201,8 @@ impl RowMachine {
 
     fn fail_conflict(&mut self, other_id: &str) -> Action {
         let message = format!(
-            "the email and the external_id of this row belong to different people in the target: \
-             see user {other_id}"
+            "user {other_id} in the target has the email or the external_id of this row, but not \
+             both: they may be different people"
         );
         let error = RowError {
             message,
