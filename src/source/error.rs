@@ -176,6 +176,21 @@ pub enum SourceError {
         /// Where the header starts.
         at: Place,
     },
+    /// `--map` and the profile of a recognised export both say what becomes of a column.
+    #[error(
+        "the file is an export of {profile}, whose profile and --map {map} both say what becomes \
+         of a column ({at})"
+    )]
+    MapAndProfile {
+        /// The map.
+        map: String,
+        /// The profile's name.
+        profile: String,
+        /// The word of `--profile`.
+        id: String,
+        /// Where the header starts.
+        at: Place,
+    },
     /// Organization columns, and one organization for every row.
     #[error(
         "the file has organization columns ({}) and one organization was named for every row",
@@ -333,6 +348,7 @@ impl SourceError {
             Self::HashParameters { .. } => "hash_parameters",
             Self::BesideNothing { .. } => "nothing_to_join",
             Self::ProfileColumn { .. } => "profile_column_missing",
+            Self::MapAndProfile { .. } => "map_and_profile",
             Self::OrganizationColumns { .. } => "organization_columns",
             Self::QuoteUnclosed { .. } => "quote_unclosed",
             Self::NotUtf8 { .. } => "not_utf8",
@@ -358,6 +374,7 @@ impl SourceError {
             Self::Delimiter { .. }
             | Self::EmailColumnMissing { .. }
             | Self::MapColumnMissing { .. }
+            | Self::MapAndProfile { .. }
             | Self::RecordTooLong { .. } => return Some(self.hint_with_names()),
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
@@ -438,6 +455,10 @@ impl SourceError {
                 nearest: Some(name),
                 ..
             } => format!("did you mean {name}?"),
+            Self::MapAndProfile { id, .. } => format!(
+                "say --profile {id} to keep that profile, with --map in place of its own rule for \
+                 that column, or --profile none to read the columns without it"
+            ),
             Self::RecordTooLong {
                 quote: Some(at), ..
             } => format!("a quote opened at {at} is still open: close it there"),
@@ -477,6 +498,7 @@ impl SourceError {
             | Self::EmailColumnMissing { at, .. }
             | Self::ColumnsNotBuilt { at, .. }
             | Self::ProfileColumn { at, .. }
+            | Self::MapAndProfile { at, .. }
             | Self::OrganizationColumns { at, .. }
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }
@@ -529,6 +551,7 @@ impl SourceError {
             | Self::ColumnsNotBuilt { at, .. }
             | Self::OrganizationColumns { at, .. }
             | Self::MapColumnMissing { at, .. }
+            | Self::MapAndProfile { at, .. }
             | Self::ProfileColumn { at, .. }
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }

@@ -198,11 +198,14 @@ pub(super) fn parse(
 ) -> Result<Header, SourceError> {
     let mut cells = cells(text, fields, at);
     refuse_other_delimiter(&cells, fields.delimiter(), at)?;
+    // An export is recognised by the names its writer gave, whatever --map says of them.
+    let own = names_of(&cells);
+    let profile = chosen(profile, &own, renames, at)?;
     let shadowed = apply(renames, &mut cells, at)?;
     refuse_twice(&cells)?;
     refuse_organizations(&cells, org_mode)?;
-    if let Some(profile) = chosen(profile, &cells, renames) {
-        let mut header = mapped(&profile, &cells, at, org_mode)?;
+    if let Some(profile) = profile {
+        let mut header = mapped(&profile, &cells, &own, at, org_mode)?;
         header.columns.delimiter = fields.delimiter();
         header.warnings.extend(shadowed);
         return Ok(header);
@@ -255,30 +258,61 @@ fn named_cells(cells: &[Cell]) -> usize {
     named.map_or(0, |last| last + 1)
 }
 
-/// Returns the profile of a header.
-fn chosen(choice: &ProfileChoice, cells: &[Cell], renames: &[Rename]) -> Option<Arc<Profile>> {
-    match choice {
-        // Who maps columns by hand has said what they are.
-        ProfileChoice::Detect if !renames.is_empty() => None,
-        ProfileChoice::Off => None,
-        ProfileChoice::Use(profile) => Some(Arc::clone(profile)),
-        ProfileChoice::Detect => profile::detected(&names_of(cells)),
+/// Returns the profile of a header with these names. A recognised one and `--map` may stand side by
+/// side; where both say what becomes of a column, a person has to choose.
+fn chosen(
+    choice: &ProfileChoice,
+    names: &[String],
+    renames: &[Rename],
+    at: &Place,
+) -> Result<Option<Arc<Profile>>, SourceError> {
+    let found = match choice {
+        ProfileChoice::Off => return Ok(None),
+        ProfileChoice::Use(profile) => return Ok(Some(Arc::clone(profile))),
+        ProfileChoice::Detect => profile::detected(names),
+    };
+    let Some(profile) = &found else {
+        return Ok(None);
+    };
+    for rename in renames {
+        let theirs = plain(&rename.theirs);
+        let cell = names.iter().position(|name| *name == theirs);
+        if cell.is_some_and(|cell| profile.claims(names, &rename.known, cell)) {
+            return Err(SourceError::MapAndProfile {
+                map: shown(&rename.to_string()),
+                profile: profile.name.clone(),
+                id: profile.id.clone(),
+                at: at.clone(),
+            });
+        }
     }
+    Ok(found)
 }
 
+/// Returns the names that count: a column another one took the place of has none.
 fn names_of(cells: &[Cell]) -> Vec<String> {
-    cells.iter().map(|cell| cell.plain.clone()).collect()
+    let name = |cell: &Cell| match cell.shadowed {
+        true => String::new(),
+        false => cell.plain.clone(),
+    };
+    cells.iter().map(name).collect()
 }
 
 /// Returns the columns of a header that a profile maps.
 fn mapped(
     profile: &Profile,
     cells: &[Cell],
+    own: &[String],
     at: &Place,
     org_mode: &OrgMode,
 ) -> Result<Header, SourceError> {
+    let map = |(index, cell): (usize, &Cell)| {
+        let name = known(&cell.plain).filter(|_| cell.mapped)?;
+        Some((name, index))
+    };
+    let maps: Vec<(&str, usize)> = cells.iter().enumerate().filter_map(map).collect();
     let plan = profile
-        .bind(&names_of(cells))
+        .bind_mapped(&names_of(cells), own, &maps)
         .map_err(|unbound| SourceError::ProfileColumn {
             profile: profile.name.clone(),
             column: unbound.missing,
@@ -306,12 +340,12 @@ fn mapped(
             *slot = Some(index);
         }
     }
-    let read_as = plan.told(
-        &cells
-            .iter()
-            .map(|cell| cell.name.clone())
-            .collect::<Vec<_>>(),
-    );
+    let names: Vec<String> = cells.iter().map(|cell| cell.name.clone()).collect();
+    let mut read_as = plan.told(&names);
+    let by_map: Vec<&str> = maps.iter().map(|(known, _)| *known).collect();
+    if !by_map.is_empty() {
+        read_as = format!("{read_as}; by --map: {}", by_map.join(", "));
+    }
     columns.plan = Some(Arc::new(plan));
     Ok(Header {
         columns,
@@ -599,6 +633,45 @@ mod tests {
         assert_eq!(header.columns.role_slugs, Some(4));
         assert_eq!(header.columns.count, 5);
         assert!(header.warnings.is_empty());
+    }
+
+    fn read_mapped(text: &str, choice: &ProfileChoice, map: (&str, &str)) -> Result<Header, SourceError> {
+        let mut fields = Fields::default();
+        fields.scan(text.as_bytes(), true);
+        let rename = Rename {
+            theirs: map.0.to_owned(),
+            known: map.1.to_owned(),
+        };
+        parse(text, &fields, &Place::default(), &OrgMode::Columns, &[rename], choice)
+    }
+
+    #[test]
+    fn a_map_stands_on_top_of_a_profile_and_never_switches_it_off() {
+        let text = "user_id,email,nickname,given_name,name,blocked,Company\n";
+        let detect = ProfileChoice::Detect;
+        let header = read_mapped(text, &detect, ("company", "org_external_id")).unwrap();
+        let said = header.read_as.unwrap();
+        assert!(said.contains("an Auth0 export"), "{said}");
+        assert!(said.contains("org_external_id from Company"), "{said}");
+        assert!(said.ends_with("by --map: org_external_id"), "{said}");
+        assert!(header.columns.skip.is_some() && header.columns.org_external_id.is_some());
+        // Both say what becomes of a column: a person chooses.
+        for map in [("name", "first_name"), ("nickname", "first_name"), ("blocked", "metadata")] {
+            let error = read_mapped(text, &detect, map).unwrap_err();
+            assert_eq!(error.code(), "map_and_profile", "{map:?}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("--profile auth0") && hint.contains("--profile none"), "{hint}");
+        }
+        // A profile somebody named gives way to the map, and keeps what it leaves out.
+        let auth0 = ProfileChoice::Use(profile::named("auth0").unwrap());
+        let header = read_mapped(text, &auth0, ("blocked", "metadata")).unwrap();
+        assert!(header.columns.skip.is_some() && header.columns.metadata.is_some());
+        let header = read_mapped(text, &auth0, ("name", "first_name")).unwrap();
+        let said = header.read_as.unwrap();
+        assert!(said.contains("first_name from name"), "{said}");
+        assert!(said.contains("not carried: nickname, given_name,"), "{said}");
+        let header = read_mapped(text, &ProfileChoice::Off, ("name", "first_name")).unwrap();
+        assert!(header.read_as.is_none());
     }
 
     #[test]

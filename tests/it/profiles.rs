@@ -156,6 +156,36 @@ fn an_auth0_csv_loses_its_quotes_and_leaves_blocked_users_out() {
 }
 
 #[test]
+fn a_map_beside_a_recognised_export_leaves_its_profile_on() {
+    let work = Work::new();
+    work.fixture("profiles/auth0.csv");
+    for command in ["import auth0.csv", "check auth0.csv"] {
+        let refused = work.run(&format!("{command} --map name=first_name")).expect(2);
+        refused.says(&["--profile auth0", "--profile none"]);
+    }
+    let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();
+    let with_company: String = source
+        .lines()
+        .enumerate()
+        .map(|(n, line)| format!("{line},{}\n", if n == 0 { "Company" } else { "acme" }))
+        .collect();
+    work.write("more.csv", with_company);
+    let server = work.sandbox("");
+    let line = format!(
+        "import more.csv --create-orgs --map Company=org_external_id {}",
+        server.target()
+    );
+    let done = work.run(&line).expect(0);
+    let done = done.says(&["read as an Auth0 export", "by --map: org_external_id"]);
+    drop(done);
+    let people = people(&server.dump());
+    assert_eq!(people.len(), 3);
+    assert!(people.iter().all(|person| !person.0.starts_with('\'')));
+    assert_eq!(told(&work.results())[2], ("skipped", "dropped_by_profile"));
+    assert_eq!(server.dump()["memberships"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn cognito_and_okta_exports_are_read_as_theirs() {
     let work = Work::new();
     let (people, said) = import(&work, "cognito.csv", "", 0);

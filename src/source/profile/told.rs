@@ -62,7 +62,7 @@ fn with_article(name: &str) -> String {
 
 impl Output {
     /// Returns the cells it is made of, each once; conditions are not counted in.
-    fn cells(&self) -> Vec<usize> {
+    pub(super) fn cells(&self) -> Vec<usize> {
         let mut cells = match &self.rule.take {
             Take::First(cells) | Take::Join(cells, _) => cells.clone(),
             Take::FirstOrHalf(cells, whole, _) => cells.iter().copied().chain([*whole]).collect(),
