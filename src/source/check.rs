@@ -9,6 +9,7 @@ use super::chunk::{each_record, read_bytes};
 use super::rules::catalog::{
     EXTERNAL_ID_CONFLICT, MEMBERSHIP_REPEATED, Rule, Severity, USER_FIELDS_DIFFER,
 };
+use super::rules::harmless::may_show;
 use super::rules::{Problem, Problems, RowRules, judge};
 use super::{Columns, CsvRecord, Index, SourceError};
 use crate::model::escape::shown;
@@ -37,7 +38,7 @@ pub struct Finding {
     pub line: u64,
     /// What is wrong.
     pub problem: Problem,
-    /// The cell, shortened and escaped; none for secrets.
+    /// The cell, shortened and escaped; none for secrets, and for what could be one.
     pub value: Option<String>,
 }
 
@@ -148,11 +149,14 @@ impl Pass<'_> {
         drop(judge(record, self.columns, self.rules, &mut self.problems));
         self.between.judge(record.number, &mut self.problems);
         self.report.failing += u64::from(self.problems.error().is_some());
-        for problem in self.problems.drain() {
+        for mut problem in self.problems.drain() {
+            let value = value_of(record, self.columns, &problem.column);
+            // What may have been meant is made of the cell.
+            problem.suggestion = problem.suggestion.filter(|_| value.is_some());
             let finding = Finding {
                 row: Some(record.number),
                 line: record.line,
-                value: value_of(record, self.columns, &problem.column),
+                value,
                 problem,
             };
             (self.visit)(&finding).map_err(CheckError::Write)?;
@@ -168,7 +172,8 @@ fn value_of(record: &CsvRecord, columns: &Columns, column: &str) -> Option<Strin
         return None;
     }
     let cell = record.fields.get(columns.position(column)?)?;
-    Some(short(cell)).filter(|value| !value.is_empty())
+    let may_show = !cell.is_empty() && may_show(column, cell, columns);
+    may_show.then(|| short(cell))
 }
 
 /// Returns a piece of a cell, escaped.

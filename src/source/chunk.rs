@@ -3,6 +3,7 @@
 use super::cells::Cells;
 use super::error::{Place, SourceError};
 use super::records::{RECORD_BYTES_MAX, records};
+use super::rules::harmless::looks_like_hash;
 use super::{Columns, window};
 use crate::model::{ChunkSpec, RowNumber};
 use std::fs::File;
@@ -14,6 +15,9 @@ pub(super) const CHUNK_BYTES_MAX: usize = 8 << 20;
 
 /// The most bytes the index puts in one chunk: its records, and the blank lines after them.
 const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX + RECORD_BYTES_MAX;
+
+/// Longest reason for leaving a row out that is repeated, in bytes.
+const REASON_BYTES_MAX: usize = 200;
 
 /// One record of a chunk, unescaped, and mapped by its profile.
 #[derive(Clone, Debug)]
@@ -30,6 +34,10 @@ impl CsvRecord {
     /// Returns why its profile leaves it out, if it does.
     pub fn left_out(&self, columns: &Columns) -> Option<&str> {
         let reason = self.fields.get(columns.skip?)?.trim();
+        if reason.contains('@') || looks_like_hash(reason) || reason.len() > REASON_BYTES_MAX {
+            // No reason of a profile: the record has slipped, and its cells are somebody's.
+            return Some("its userferry_skip is not blank");
+        }
         (!reason.is_empty()).then_some(reason)
     }
 }

@@ -11,6 +11,7 @@ use super::chunk::{read_bytes, read_header};
 use super::header::KNOWN;
 use super::records::{Fields, blank_len, records, unescape};
 use super::rules::catalog::{BYTE_ORDER_MARK, CELL_TRIMMED, FLAG_SPELLED_OUT, HEADER_NAME, Rule};
+use super::rules::harmless::may_show;
 use super::rules::{Problem, verdict_of};
 use super::{Columns, Index, RawRecord};
 use crate::model::{Delimiter, RowNumber};
@@ -34,6 +35,7 @@ pub fn fix(
     let columns = &index.columns;
     let mut fixer = Fixer {
         names: names_of(columns),
+        columns,
         single: columns.count == 1,
         delimiter: columns.delimiter,
         out,
@@ -66,6 +68,7 @@ fn names_of(columns: &Columns) -> Vec<Option<&'static str>> {
 }
 
 struct Fixer<'a> {
+    columns: &'a Columns,
     names: Vec<Option<&'static str>>,
     /// A record of one blank cell would be a blank line, and no record any more.
     single: bool,
@@ -128,7 +131,8 @@ impl Fixer<'_> {
             };
             let words = rule.title.to_owned();
             let (row, line) = (Some(record.number), record.line);
-            fixer.tell(row, line, name, rule, words, Some(short(&value)))?;
+            let shown = may_show(name, &value, fixer.columns).then(|| short(&value));
+            fixer.tell(row, line, name, rule, words, shown)?;
             Ok(Some(Cow::Owned(new.into_owned())))
         })
     }

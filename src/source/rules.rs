@@ -5,6 +5,7 @@
 
 pub mod catalog;
 mod email;
+pub(in crate::source) mod harmless;
 mod metadata;
 mod password;
 mod problem;
@@ -47,9 +48,6 @@ const EXTERNAL_ID_CHARS_DOCUMENTED: usize = 64;
 
 /// Longest role slug in characters.
 const ROLE_SLUG_CHARS_MAX: usize = 64;
-
-/// Longest piece of a cell shown in a message, in characters.
-const FOUND_CHARS_MAX: usize = 40;
 
 /// What the rules depend on besides the row.
 #[derive(Clone, Debug)]
@@ -229,10 +227,10 @@ fn flag(cell: &str) -> Result<Option<bool>, Broken> {
     if verdict.is_some() || cell.is_empty() {
         Ok(verdict)
     } else {
-        let found = found(cell);
+        let found = harmless::flag(cell);
         Err(Broken::new(
             EMAIL_VERIFIED_INVALID,
-            format!("found {found}; allowed are true, false, 1, 0, yes, no, y, n and blank"),
+            format!("{found}; allowed are true, false, 1, 0, yes, no, y, n and blank"),
         ))
     }
 }
@@ -320,11 +318,7 @@ fn judge_organization<'a>(
     row.org_name = cells.some(columns.org_name);
     let (id, external) = (row.org_id, row.org_external_id);
     if !id.is_empty() && !external.is_empty() {
-        let words = format!(
-            "found {} next to org_external_id {}; a row names its organization one way only",
-            found(id),
-            found(external)
-        );
+        let words = "it stands next to an org_external_id; a row names its organization one way only";
         return problems.add("org_id", Broken::new(ORG_ID_AND_EXTERNAL_ID, words));
     }
     for (column, cell) in [("org_id", id), ("org_external_id", external)] {
@@ -387,11 +381,12 @@ fn role_slugs(cell: &str) -> Result<Vec<Cow<'_, str>>, Broken> {
             .collect()
     };
     let mut out: Vec<Cow<'_, str>> = Vec::with_capacity(slugs.len().min(16));
-    for slug in slugs {
+    for (nth, slug) in slugs.into_iter().enumerate() {
         if !is_role_slug(&slug) {
             return Err(invalid(format!(
-                "found {}; a role slug has 1 to {ROLE_SLUG_CHARS_MAX} of a-z, 0-9, - and _",
-                found(&slug)
+                "role {} {}; a role slug has 1 to {ROLE_SLUG_CHARS_MAX} of a-z, 0-9, - and _",
+                nth + 1,
+                slug_fault(&slug)
             ))
             .suggest(slug_like(&slug)));
         }
@@ -409,23 +404,31 @@ fn is_role_slug(slug: &str) -> bool {
     (1..=ROLE_SLUG_CHARS_MAX).contains(&slug.len()) && slug.bytes().all(allowed)
 }
 
+/// Returns what is wrong with a role, without a piece of it: it may be a name.
+fn slug_fault(slug: &str) -> &'static str {
+    if slug.is_empty() {
+        "is empty"
+    } else if harmless::looks_like_hash(slug) {
+        "looks like a hash"
+    } else if slug.contains('@') {
+        "looks like an email"
+    } else if slug.len() > ROLE_SLUG_CHARS_MAX {
+        "is too long"
+    } else if slug.contains(char::is_whitespace) {
+        "holds a space"
+    } else if slug.contains(|c: char| c.is_ascii_uppercase()) {
+        "holds a capital letter"
+    } else {
+        "holds a sign that slugs have not"
+    }
+}
+
 /// Returns the slug that was probably meant: `Team Lead` is `team-lead`.
 fn slug_like(text: &str) -> String {
     let text = text.trim().chars().take(ROLE_SLUG_CHARS_MAX);
     let kept = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     text.map(|c| if kept(c) { c.to_ascii_lowercase() } else { '-' })
         .collect()
-}
-
-/// Returns a cell for a message: shortened, escaped, and not at all when columns may have slipped
-/// and it is an email.
-pub(in crate::source) fn found(cell: &str) -> String {
-    if cell.contains('@') {
-        return "something like an email".to_owned();
-    }
-    let short: String = cell.chars().take(FOUND_CHARS_MAX).collect();
-    let dots = if short.len() < cell.len() { "…" } else { "" };
-    format!("\"{}{dots}\"", shown(&short))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::catalog::{
     PASSWORD_HASH_TYPE_MISSING, PASSWORD_HASH_TYPE_UNKNOWN, PASSWORD_HASH_UNCONFIRMED,
 };
 use super::problem::{Broken, Problems};
-use super::{HASH_TYPES, found};
+use super::{HASH_TYPES, harmless};
 use std::ops::RangeInclusive;
 
 /// Iterations the target takes with SHA-256.
@@ -136,8 +136,8 @@ fn known_type(kind: &str) -> Result<&'static str, Broken> {
     let same = |known: &&&str| known.eq_ignore_ascii_case(kind);
     HASH_TYPES.iter().find(same).copied().ok_or_else(|| {
         let words = format!(
-            "found {}; allowed are {}",
-            found(kind),
+            "{}; allowed are {}",
+            harmless::hash_type(kind),
             HASH_TYPES.join(", ")
         );
         Broken::new(PASSWORD_HASH_TYPE_UNKNOWN, words)
