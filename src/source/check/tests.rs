@@ -110,6 +110,23 @@ fn rows_of_one_person_are_compared() {
 }
 
 #[test]
+fn a_password_of_blanks_is_told_and_blanks_around_one_belong_to_it() {
+    let (found, report) = all("email,password,password_hash_type\n\
+         a@x.example,\"   \",\n\
+         b@x.example,,\n\
+         c@x.example, s ,\n\
+         c@x.example,s,\n");
+    assert_eq!(
+        places(&found),
+        [
+            (1, 2, "password_blank", "password"),
+            (4, 5, "user_fields_differ", "email"),
+        ]
+    );
+    assert_eq!(report.failing, 0);
+}
+
+#[test]
 fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
     let long = "x".repeat(100);
     let text = format!(
