@@ -229,23 +229,24 @@ impl Facts {
 
     /// Returns what two rows with equal user fields have in common.
     fn user_fields(&self, cells: &Cells<'_>) -> u64 {
-        let known = cells.columns;
+        let columns = cells.columns;
+        let password = columns.password;
         let columns = [
-            known.first_name,
-            known.last_name,
-            known.email_verified,
-            known.external_id,
-            known.metadata,
-            known.password,
-            known.password_hash,
-            known.password_hash_type,
+            columns.first_name,
+            columns.last_name,
+            columns.email_verified,
+            columns.external_id,
+            columns.metadata,
+            columns.password,
+            columns.password_hash,
+            columns.password_hash_type,
         ];
         let mut all = Vec::with_capacity(cells.bytes());
         for column in columns.into_iter().flatten() {
             let value = cells.value(column);
             // Blanks around a password belong to it, unless it is nothing else.
             let trimmed = value.trim();
-            let whole = Some(column) == known.password && !trimmed.is_empty();
+            let whole = Some(column) == password && !trimmed.is_empty();
             let value = if whole { &*value } else { trimmed };
             // The length in front keeps `a`, `bc` apart from `ab`, `c`.
             all.extend_from_slice(&value.len().to_le_bytes());
