@@ -245,9 +245,9 @@ pub(super) fn shown_names(text: &str, fields: &Fields) -> Vec<String> {
 }
 
 /// Returns the names of the header a text begins with.
-pub(super) fn names_of_head(head: &str) -> Vec<String> {
+pub(super) fn names_of_head(head: &str, delimiter: Delimiter) -> Vec<String> {
     let head = head.trim_start_matches(['\u{feff}', '\r', '\n']);
-    let mut fields = Fields::default();
+    let mut fields = Fields::new(delimiter);
     fields.scan(head.as_bytes(), true);
     shown_names(head, &fields)
 }

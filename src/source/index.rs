@@ -5,7 +5,7 @@ use super::chunk::CHUNK_BYTES_MAX;
 use super::keyed::{Keyed, Purpose, org_bytes};
 use super::pairs::{Again, Repeats, row_org};
 use super::profile::ProfileChoice;
-use super::records::{Fields, unescape};
+use super::records::Fields;
 use super::window::{self, BLOCK_BYTES, Window, read_some};
 use super::{Columns, Input, SourceError, header};
 use crate::model::{
@@ -244,17 +244,12 @@ impl<'a> Pass<'a> {
 
     /// Refuses a record with too few fields, or with more that are not blank.
     fn check_count(&self, text: &str) -> Result<(), SourceError> {
-        let found = self.fields.len();
         let expected = self.columns.count;
-        if found == expected {
-            return Ok(());
-        }
-        let is_blank = |raw: &str| unescape(raw).trim().is_empty();
-        if found >= self.named && self.fields.raw(text).skip(expected).all(is_blank) {
+        if self.fields.fit(text, self.named, expected) {
             return Ok(());
         }
         Err(SourceError::FieldCount {
-            found,
+            found: self.fields.len(),
             expected,
             at: self.window.place_at(0),
         })

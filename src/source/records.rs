@@ -64,6 +64,14 @@ impl Fields {
         self.ranges.iter().map(text)
     }
 
+    /// Returns whether the record has the cells of a header of `count` cells, of which those up to
+    /// `named` have names: blank ones may follow, and nameless ones may lack.
+    pub(super) fn fit(&self, record: &str, named: usize, count: usize) -> bool {
+        let found = self.len();
+        let is_blank = |raw: &str| unescape(raw).trim().is_empty();
+        found == count || (found >= named && self.raw(record).skip(count).all(is_blank))
+    }
+
     /// Returns field `index` unescaped; a field that is not there is empty.
     pub(super) fn value<'a>(&self, record: &'a str, index: usize) -> Cow<'a, str> {
         let raw = self.range(index).and_then(|range| record.get(range));

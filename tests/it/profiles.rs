@@ -156,6 +156,25 @@ fn an_auth0_csv_loses_its_quotes_and_leaves_blocked_users_out() {
 }
 
 #[test]
+fn hashes_are_joined_to_whatever_csv_reads_without_them() {
+    let work = Work::new();
+    work.fixture("profiles/auth0.csv").fixture("profiles/auth0-hashes.ndjson");
+    let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();
+    let (header, rows) = source.split_once('\n').unwrap();
+    work.write("more.csv", format!("{header}\n{}", rows.replacen('\n', ",\n", 1)));
+    let semicolons = source.replace(',', ";").replace("2019-12-06T18:36:12.412Z", "x");
+    work.write("semicolons.csv", semicolons);
+    for line in ["more.csv", "semicolons.csv", "semicolons.csv --delimiter semicolon"] {
+        work.run(&format!("check {line}")).expect(0);
+        let line = format!("check {line} --password-hashes auth0-hashes.ndjson");
+        let done = work.run(&line).expect(0);
+        done.says(&["read as an Auth0 export: email", "not carried: nickname"]);
+    }
+    let line = "import semicolons.csv --delimiter ; --password-hashes auth0-hashes.ndjson";
+    work.run(line).expect(0);
+}
+
+#[test]
 fn a_map_beside_a_recognised_export_leaves_its_profile_on() {
     let work = Work::new();
     work.fixture("profiles/auth0.csv");

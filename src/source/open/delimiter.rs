@@ -24,7 +24,8 @@ pub fn detect(path: &Path, renames: &[Rename]) -> Result<Delimiter, SourceError>
     Ok(of_head(&head, whole, renames))
 }
 
-fn of_head(head: &[u8], whole: bool, renames: &[Rename]) -> Delimiter {
+/// Tells what separates the cells of a text that begins with `head`, or is all of it.
+pub(super) fn of_head(head: &[u8], whole: bool, renames: &[Rename]) -> Delimiter {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let mut candidates: Vec<(Delimiter, Shape)> = Delimiter::ALL
         .into_iter()
