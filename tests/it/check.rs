@@ -67,6 +67,26 @@ fn a_good_file_has_nothing_to_say_and_a_refused_one_says_why() {
 }
 
 #[test]
+fn it_says_how_it_read_the_file() {
+    let work = Work::new();
+    work.fixture("spreadsheets/excel-windows-semicolon.csv")
+        .fixture("users.csv");
+    let words = [
+        "note: reading excel-windows-semicolon.csv as Windows-1252, cells separated by semicolons",
+        "wants --encoding windows-1252",
+    ];
+    let done = work.run("check excel-windows-semicolon.csv");
+    let done = done.says(&words);
+    assert_eq!(done.stderr.matches("note: reading").count(), 1);
+    let line = "check excel-windows-semicolon.csv --encoding windows-1252 --json";
+    let notes = work.run(line).json()["notes"].to_string();
+    assert!(notes.contains("cells separated by semicolons"), "{notes}");
+    assert!(!notes.contains("wants --encoding"), "{notes}");
+    let plain = work.run("check users.csv").expect(0);
+    assert!(!plain.stderr.contains("reading"), "{plain}");
+}
+
+#[test]
 fn options_that_decide_which_rows_fail_are_heeded() {
     let work = Work::new();
     work.fixture("plain.csv").fixture("single-organization.csv");
