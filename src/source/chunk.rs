@@ -28,6 +28,8 @@ pub struct CsvRecord {
     pub line: u64,
     /// Its fields.
     pub fields: csv::StringRecord,
+    /// The cell of the file (from 0) that has text after its closing quote.
+    pub stray: Option<usize>,
 }
 
 impl CsvRecord {
@@ -71,11 +73,13 @@ pub(super) fn each_record<E: From<SourceError>>(
         number: spec.first_row,
         line: spec.first_line,
         fields: csv::StringRecord::with_capacity(256, columns.count),
+        stray: None,
     };
     let mut rows = 0;
     while let Some((record, fields)) = raw.next_with_fields() {
         let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;
         (open.number, open.line) = (record.number, record.line);
+        open.stray = fields.stray();
         Cells::new(text, fields, columns).fill(&mut open.fields);
         visit(&open)?;
         rows += 1;

@@ -134,6 +134,21 @@ impl Columns {
         }
     }
 
+    /// Returns whether the email comes from a cell of the file.
+    pub fn email_is_from(&self, cell: usize) -> bool {
+        match &self.plan {
+            Some(plan) => plan.takes("email", cell),
+            None => self.email == cell,
+        }
+    }
+
+    /// Returns the known column that a cell of the file is; with a profile it has no such name.
+    pub fn name_of_cell(&self, cell: usize) -> Option<&'static str> {
+        let is_it = |name: &&&str| self.position(name) == Some(cell);
+        let name = || KNOWN.iter().find(is_it).copied();
+        self.plan.is_none().then(name).flatten()
+    }
+
     fn slot(&mut self, name: &str) -> Option<&mut Option<usize>> {
         Some(match name {
             "first_name" => &mut self.first_name,

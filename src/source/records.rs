@@ -27,6 +27,8 @@ pub(super) enum Scan {
 pub(super) struct Fields {
     delimiter: Delimiter,
     ranges: Vec<Range<usize>>,
+    /// The first field with text after its closing quote.
+    stray: Option<usize>,
 }
 
 impl Fields {
@@ -35,12 +37,19 @@ impl Fields {
         Self {
             delimiter,
             ranges: Vec::new(),
+            stray: None,
         }
     }
 
     /// Returns what separates the cells.
     pub(super) fn delimiter(&self) -> Delimiter {
         self.delimiter
+    }
+
+    /// Returns the first field that has text other than blanks after its closing quote: it is
+    /// read as part of the cell, as every reader of CSV does, and is hardly meant.
+    pub(super) fn stray(&self) -> Option<usize> {
+        self.stray
     }
 
     /// Returns how many fields the record has.
@@ -93,12 +102,14 @@ impl Fields {
 
     fn scan_by<const DELIMITER: u8>(&mut self, bytes: &[u8], last: bool) -> Scan {
         self.ranges.clear();
+        self.stray = None;
         let mut at = 0;
         loop {
             let start = at;
+            let mut closed = None;
             if bytes.get(at) == Some(&b'"') {
                 match skip_quoted(bytes, at + 1) {
-                    Some(after) => at = after,
+                    Some(after) => (at, closed) = (after, Some(after)),
                     None => return Scan::More(Some(start)),
                 }
                 // The byte after a closing quote may be the second half of a doubled one.
@@ -112,6 +123,9 @@ impl Fields {
                 }
                 at += 1;
             }
+            if closed.is_some_and(|after| after < at) {
+                self.note_stray(bytes.get(closed.unwrap_or(at)..at));
+            }
             match bytes.get(at) {
                 Some(byte) if *byte == DELIMITER => {
                     self.ranges.push(start..at);
@@ -124,6 +138,17 @@ impl Fields {
                     return Scan::Record(at + line_end(end, bytes.get(at + 1)));
                 }
             }
+        }
+    }
+}
+
+impl Fields {
+    /// Looks at what follows a closing quote: rare, so that it costs the others nothing.
+    #[cold]
+    fn note_stray(&mut self, after: Option<&[u8]>) {
+        let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+        if self.stray.is_none() && after.is_some_and(|after| after.iter().any(is_text)) {
+            self.stray = Some(self.ranges.len());
         }
     }
 }
@@ -346,6 +371,22 @@ mod tests {
         assert_eq!(fields.scan(b"a,\"b\"", true), Scan::Record(5));
         assert_eq!(fields.scan(b"a\r", false), Scan::More(None));
         assert_eq!(fields.scan(b"a\r\nb", false), Scan::Record(3));
+    }
+
+    #[test]
+    fn text_after_a_closing_quote_is_told() {
+        let mut fields = Fields::default();
+        for (text, stray) in [
+            ("\"boss@x.org\"s,\"A\"\n", Some(0)),
+            ("a,\"b\"c,\"d\"e\n", Some(1)),
+            ("\"a\" ,\"b\"x", Some(1)),
+            ("\"a\"\"b\",\"c\"\r\n", None),
+            ("a\"b\"c,d\n", None),
+            ("\"a\"", None),
+        ] {
+            fields.scan(text.as_bytes(), true);
+            assert_eq!(fields.stray(), stray, "{text}");
+        }
     }
 
     #[test]

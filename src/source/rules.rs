@@ -15,10 +15,10 @@ use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
 use crate::model::escape::shown;
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
-    EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
+    EMAIL_INVALID, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
     EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID,
     ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED,
-    ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
+    QUOTE_STRAY, ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
 };
 use problem::Broken;
 use std::borrow::Cow;
@@ -163,6 +163,7 @@ pub fn judge<'a>(
     if !lengths_fit(&cells, problems) {
         return ReadRow::default();
     }
+    judge_quotes(record, columns, problems);
     let mut row = ReadRow {
         email: email::judge(cells.get(Some(columns.email)), problems),
         first_name: cells.some(columns.first_name),
@@ -191,6 +192,24 @@ pub fn judge<'a>(
     row.role_slugs = problems.value("role_slugs", slugs).unwrap_or_default();
     judge_without_organization(rules, &row, problems);
     row
+}
+
+/// Text after a closing quote belongs to the cell for whoever reads CSV, and is hardly meant: an
+/// address is not sent like that.
+fn judge_quotes(record: &CsvRecord, columns: &Columns, problems: &mut Problems) {
+    let Some(cell) = record.stray else {
+        return;
+    };
+    let words = "text stands after the closing quote and is read as part of the cell; write every \
+                 quote inside a quoted cell twice";
+    let (rule, column) = if columns.email_is_from(cell) {
+        (EMAIL_INVALID, Cow::Borrowed("email"))
+    } else {
+        let known = columns.name_of_cell(cell).map(Cow::Borrowed);
+        let number = || Cow::Owned(format!("number {}", cell + 1));
+        (QUOTE_STRAY, known.unwrap_or_else(number))
+    };
+    problems.add(column, Broken::new(rule, words));
 }
 
 /// A giant cell is the only thing that is told of its row: nothing else looks at it.

@@ -72,7 +72,7 @@ fn it_says_how_it_read_the_file() {
     work.fixture("spreadsheets/excel-windows-semicolon.csv")
         .fixture("users.csv");
     let words = [
-        "note: reading excel-windows-semicolon.csv as Windows-1252, cells separated by semicolons",
+        "note: reading excel-windows-semicolon.csv as windows-1252, cells separated by semicolons",
         "wants --encoding windows-1252",
     ];
     let done = work.run("check excel-windows-semicolon.csv");

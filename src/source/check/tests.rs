@@ -127,6 +127,25 @@ fn a_password_of_blanks_is_told_and_blanks_around_one_belong_to_it() {
 }
 
 #[test]
+fn text_after_a_closing_quote_is_told_and_no_address_is_sent_like_that() {
+    let (found, report) = all("email,first_name,shoe\n\
+         \"boss@corp.example\"s,\"A\",1\n\
+         b@x.example,\"B\"ob,1\n\
+         c@x.example,C,\"4\"2\n\
+         d@x.example,\"D \"\"d\"\"\" ,1\n");
+    assert_eq!(
+        places(&found),
+        [
+            (1, 2, "email_invalid", "email"),
+            (2, 3, "quote_stray", "first_name"),
+            (3, 4, "quote_stray", "other"),
+        ]
+    );
+    assert_eq!(found[2].problem.column, "number 3");
+    assert_eq!(report.failing, 1);
+}
+
+#[test]
 fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
     let long = "x".repeat(100);
     let text = format!(

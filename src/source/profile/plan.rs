@@ -235,6 +235,12 @@ impl Test {
 }
 
 impl Plan {
+    /// Returns whether the column `name` of ours is made of a cell.
+    pub fn takes(&self, name: &str, cell: usize) -> bool {
+        let mut outputs = self.outputs.iter();
+        outputs.any(|output| output.name == name && output.cells().contains(&cell))
+    }
+
     /// The same for records whose cells begin with nothing of the writer's.
     #[must_use]
     pub fn without_prefix(self) -> Self {

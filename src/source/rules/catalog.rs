@@ -85,6 +85,7 @@ rules! {
         "an external id is longer than the target's documentation allows",
     METADATA_MANY_PAIRS = "metadata_many_pairs" Warning
         "metadata has more pairs than the target's documentation allows",
+    QUOTE_STRAY = "quote_stray" Warning "text stands after the closing quote of a cell",
     PASSWORD_BLANK = "password_blank" Warning "a password is nothing but blanks",
     PASSWORD_HASH_UNCONFIRMED = "password_hash_unconfirmed" Warning
         "a hash in a form that the target does not document",
