@@ -9,7 +9,7 @@
 use super::check::{CheckError, Finding, short};
 use super::chunk::{read_bytes, read_header};
 use super::header::KNOWN;
-use super::records::{Fields, blank_len, records, unescape};
+use super::records::{Fields, blank_lines_len, records, unescape};
 use super::rules::catalog::{BYTE_ORDER_MARK, CELL_TRIMMED, FLAG_SPELLED_OUT, HEADER_NAME, Rule};
 use super::rules::harmless::may_show;
 use super::rules::{Problem, verdict_of};
@@ -102,7 +102,7 @@ impl Fixer<'_> {
             let words = "the byte order mark was removed".to_owned();
             self.tell(None, 1, "email", BYTE_ORDER_MARK, words, None)?;
         }
-        let blank = blank_len(rest);
+        let blank = blank_lines_len(rest, self.delimiter);
         self.copy(rest.get(..blank))?;
         let record = rest.get(blank..).unwrap_or_default();
         let mut fields = Fields::new(self.delimiter);

@@ -261,7 +261,9 @@ pub(super) fn shown_names(text: &str, fields: &Fields) -> Vec<String> {
 
 /// Returns the names of the header a text begins with.
 pub(super) fn names_of_head(head: &str, delimiter: Delimiter) -> Vec<String> {
-    let head = head.trim_start_matches(['\u{feff}', '\r', '\n']);
+    let head = head.trim_start_matches('\u{feff}');
+    let blank = super::records::blank_lines_len(head.as_bytes(), delimiter);
+    let head = head.get(blank..).unwrap_or_default();
     let mut fields = Fields::new(delimiter);
     fields.scan(head.as_bytes(), true);
     shown_names(head, &fields)

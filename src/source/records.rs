@@ -3,7 +3,8 @@
 //! It follows the `csv` crate's opinion to the byte (whatever the delimiter), which a property
 //! test holds it to: a quote opens a field only at its first byte, a doubled quote inside is one
 //! quote, text after a closing quote is literal, `\n`, `\r\n` and a lone `\r` end a record, and
-//! blank lines are no records. Unlike the crate it keeps the exact byte range of every record
+//! blank lines are no records. Lines of spaces and tabs are blank lines too, which is the one thing
+//! that is ours: in the crate's eyes each is a record of one cell, and would refuse most files. Unlike the crate it keeps the exact byte range of every record
 //! and tells when the last quote is never closed.
 
 use crate::model::{ChunkSpec, Delimiter, RowNumber};
@@ -71,6 +72,13 @@ impl Fields {
     pub(super) fn raw<'a>(&'a self, record: &'a str) -> impl Iterator<Item = &'a str> {
         let text = |range: &Range<usize>| record.get(range.clone()).unwrap_or_default();
         self.ranges.iter().map(text)
+    }
+
+    /// Returns whether the record is a line of nothing but spaces and tabs: a blank line.
+    pub(super) fn is_blank_line(&self, record: &[u8]) -> bool {
+        matches!(record.first(), Some(b' ' | b'\t'))
+            && self.len() == 1
+            && record.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
     }
 
     /// Returns whether the record has the cells of a header of `count` cells, of which those up to
@@ -172,6 +180,25 @@ fn line_end(first: Option<&u8>, second: Option<&u8>) -> usize {
     }
 }
 
+/// Returns how many bytes of blank lines `bytes` starts with, those of spaces and tabs included;
+/// nothing follows `bytes`. A tab that is the delimiter makes cells, and no blank line.
+pub(super) fn blank_lines_len(bytes: &[u8], delimiter: Delimiter) -> usize {
+    let mut at = 0;
+    loop {
+        at += blank_len(bytes.get(at..).unwrap_or_default());
+        let rest = bytes.get(at..).unwrap_or_default();
+        let is_blank = |byte: u8| matches!(byte, b' ' | b'\t') && byte != delimiter.byte();
+        if !rest.first().is_some_and(|byte| is_blank(*byte)) {
+            return at;
+        }
+        let end = rest.iter().position(|byte| !is_blank(*byte));
+        match end.and_then(|end| rest.get(end)) {
+            None | Some(b'\n' | b'\r') => at += end.unwrap_or(rest.len()),
+            Some(_) => return at,
+        }
+    }
+}
+
 /// Returns how many bytes of line ends `bytes` starts with: blank lines are no records.
 pub(super) fn blank_len(bytes: &[u8]) -> usize {
     let text = bytes.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));
@@ -249,7 +276,7 @@ impl<'a> Records<'a> {
     /// Returns the next record and where its fields lie in it.
     pub(super) fn next_with_fields(&mut self) -> Option<(RawRecord<'a>, &Fields)> {
         let rest = self.chunk.get(self.at..)?;
-        let blank = blank_len(rest);
+        let blank = blank_lines_len(rest, self.fields.delimiter);
         let rest = rest.get(blank..).filter(|rest| !rest.is_empty())?;
         self.line += lines_in(self.chunk.get(self.at..self.at + blank)?);
         let offset = self.at + blank;

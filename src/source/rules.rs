@@ -15,7 +15,7 @@ use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
 use crate::model::escape::shown;
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
-    EMAIL_INVALID, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
+    EMAIL_INVALID, EMAIL_MISSING, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
     EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID,
     ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED,
     QUOTE_STRAY, ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
@@ -165,7 +165,14 @@ pub fn judge<'a>(
     }
     judge_quotes(record, columns, problems);
     let mut row = ReadRow {
-        email: email::judge(cells.get(Some(columns.email)), problems),
+        email: match is_cleared(record) {
+            false => email::judge(cells.get(Some(columns.email)), problems),
+            true => {
+                let words = "every cell of the row is blank; remove the row, or fill it";
+                problems.add("email", Broken::new(EMAIL_MISSING, words));
+                ""
+            }
+        },
         first_name: cells.some(columns.first_name),
         last_name: cells.some(columns.last_name),
         ..ReadRow::default()
@@ -192,6 +199,11 @@ pub fn judge<'a>(
     row.role_slugs = problems.value("role_slugs", slugs).unwrap_or_default();
     judge_without_organization(rules, &row, problems);
     row
+}
+
+/// What a spreadsheet leaves of a row that somebody cleared.
+fn is_cleared(record: &CsvRecord) -> bool {
+    record.fields.len() > 1 && record.fields.iter().all(|cell| cell.trim().is_empty())
 }
 
 /// Text after a closing quote belongs to the cell for whoever reads CSV, and is hardly meant: an

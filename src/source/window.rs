@@ -93,12 +93,41 @@ impl<R: Read> Window<R> {
         fields: &mut Fields,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Option<usize>, SourceError> {
-        if !self.skip_blank(on_bytes)? {
-            return Ok(None);
+        let (begin, line) = (self.offset(), self.line);
+        loop {
+            let found = match self.skip_blank(on_bytes)? {
+                true => Some(self.scanned(fields, on_bytes)?),
+                false => None,
+            };
+            // All blank lines between two records belong to a chunk that somebody has to read.
+            if self.offset() - begin > RECORD_BYTES_MAX as u64 {
+                return Err(SourceError::BlankLines {
+                    at: Place {
+                        row: self.row,
+                        line,
+                        column: None,
+                        byte: begin,
+                    },
+                });
+            }
+            match found {
+                Some(length) if fields.is_blank_line(self.rest().get(..length).unwrap_or_default()) => {
+                    self.advance(length);
+                }
+                found => return Ok(found),
+            }
         }
+    }
+
+    /// Returns the length of the record that comes next.
+    fn scanned(
+        &mut self,
+        fields: &mut Fields,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<usize, SourceError> {
         loop {
             match fields.scan(self.rest(), self.last) {
-                Scan::Record(length) if length <= RECORD_BYTES_MAX => return Ok(Some(length)),
+                Scan::Record(length) if length <= RECORD_BYTES_MAX => return Ok(length),
                 Scan::More(quote) if self.rest().len() <= RECORD_BYTES_MAX => {
                     if self.last {
                         let at = self.place_at(quote.unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use super::super::error::SourceError;
 use super::super::header;
-use super::super::records::{Fields, Scan, blank_len};
+use super::super::records::{Fields, Scan, blank_lines_len};
 use super::super::window;
 use super::HEAD_BYTES;
 use crate::model::{Delimiter, Rename};
@@ -53,7 +53,7 @@ fn shape(head: &[u8], whole: bool, delimiter: Delimiter, renames: &[Rename]) -> 
     let mut shape = Shape::default();
     let mut at = 0;
     for record in 0..RECORDS_COMPARED {
-        at += blank_len(head.get(at..).unwrap_or_default());
+        at += blank_lines_len(head.get(at..).unwrap_or_default(), delimiter);
         let rest = head.get(at..).unwrap_or_default();
         if rest.is_empty() {
             break;
