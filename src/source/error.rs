@@ -287,7 +287,10 @@ pub enum SourceError {
         at: Place,
     },
     /// A record whose field count differs from the header's.
-    #[error("found {found} fields where the header has {expected} ({at})")]
+    #[error(
+        "found {found} field{} where the header has {expected} ({at})",
+        if *found == 1 { "" } else { "s" }
+    )]
     FieldCount {
         /// Fields of the record.
         found: usize,
@@ -426,8 +429,14 @@ impl SourceError {
             Self::Unpack { .. } => "fetch or pack the file again",
             Self::UnpackedTooLarge { .. } => "unpack it yourself, look at it, and split it",
             Self::Nul { .. } => "remove it; if the file is UTF-16, name it with --encoding",
+            Self::FieldCount {
+                found, expected, ..
+            } if found < expected => {
+                "cells are missing at its end, or a cell with a line break does not stand in \
+                 quotes; blank cells need their delimiters too"
+            }
             Self::FieldCount { .. } => {
-                "a cell with a comma, a quote or a line break must stand in quotes"
+                "a cell with the delimiter, a quote or a line break must stand in quotes"
             }
             Self::BlankLines { .. } => "remove the blank lines",
             Self::TooManyRows { .. } => "split the file",

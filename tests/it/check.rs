@@ -110,6 +110,19 @@ fn a_line_of_blanks_is_no_row_and_a_cleared_row_is_one() {
 }
 
 #[test]
+fn a_record_with_too_few_cells_is_not_told_of_commas() {
+    let work = Work::new();
+    work.write("short.csv", "email,first_name\na@x.example\n");
+    work.write("long.csv", "email,first_name\na@x.example,A,b\n");
+    let short = work.run("check short.csv").expect(65);
+    let short = short.says(&["found 1 field where the header has 2", "cells are missing"]);
+    assert!(!short.stderr.contains("comma"), "{short}");
+    work.run("check long.csv")
+        .expect(65)
+        .says(&["found 3 fields", "must stand in quotes"]);
+}
+
+#[test]
 fn options_that_decide_which_rows_fail_are_heeded() {
     let work = Work::new();
     work.fixture("plain.csv").fixture("single-organization.csv");
