@@ -49,6 +49,30 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("customer", &["org_external_id", "org_name"]),
     ("workspace", &["org_external_id", "org_name"]),
     ("team", &["org_external_id", "org_name"]),
+    ("organisationname", &["org_name"]),
+    ("organisationid", &["org_external_id", "org_id"]),
+    ("firma", &["org_name"]),
+    ("unternehmen", &["org_name"]),
+    ("mail", &["email"]),
+    ("emailaddress", &["email"]),
+    ("mailaddress", &["email"]),
+    ("emailadresse", &["email"]),
+    ("correo", &["email"]),
+    ("courriel", &["email"]),
+    ("vorname", &["first_name"]),
+    ("prénom", &["first_name"]),
+    ("prenom", &["first_name"]),
+    ("voornaam", &["first_name"]),
+    ("nachname", &["last_name"]),
+    ("familienname", &["last_name"]),
+    ("achternaam", &["last_name"]),
+    ("apellido", &["last_name"]),
+    ("apellidos", &["last_name"]),
+    ("cognome", &["last_name"]),
+    ("nomdefamille", &["last_name"]),
+    ("lname", &["last_name"]),
+    ("fname", &["first_name"]),
+    ("passwort", &["password"]),
     ("givenname", &["first_name"]),
     ("forename", &["first_name"]),
     ("familyname", &["last_name"]),
@@ -593,10 +617,15 @@ fn suggested(cell: &Cell) -> Vec<&'static str> {
         .collect()
 }
 
-/// Returns whether two names are few edits apart for their length.
+/// Returns whether two names are few edits apart for their length. More than one edit, and the
+/// first letter is another: then it is another word.
 fn near(name: &str, known: &str) -> bool {
-    let allowed = name.len().min(known.len()).div_ceil(4).min(NEAR_EDITS_MAX);
-    name.len() <= NEAR_NAME_BYTES_MAX && edits(name, known) <= allowed
+    if name.len() > NEAR_NAME_BYTES_MAX {
+        return false;
+    }
+    let allowed = (name.chars().count().min(known.len()) / 3).min(NEAR_EDITS_MAX);
+    let edits = edits(name, known);
+    edits <= allowed && (edits <= 1 || name.chars().next() == known.chars().next())
 }
 
 /// Returns the Levenshtein distance of two short names.
@@ -713,6 +742,31 @@ mod tests {
                  'fist_name=first_name'"
             ]
         );
+    }
+
+    #[test]
+    fn only_what_is_really_near_or_well_known_is_suggested() {
+        for (theirs, known) in [
+            ("Vorname", "first_name"),
+            ("Nachname", "last_name"),
+            ("Given Name", "first_name"),
+            ("Surname", "last_name"),
+            ("family-name", "last_name"),
+            ("Company", "org_name"),
+            ("Organisation", "org_name"),
+            ("firstnme", "first_name"),
+            ("metdata", "metadata"),
+            ("role_slug", "role_slugs"),
+        ] {
+            let header = read(&format!("email,{theirs}\n")).unwrap();
+            let said = &header.warnings[0];
+            assert!(said.contains(&format!("--map '{theirs}={known}'")), "{said}");
+        }
+        for theirs in ["nickname", "username", "Ort", "Straße", "phone", "title", "orange", "locaIe"] {
+            let header = read(&format!("email,{theirs}\n")).unwrap();
+            let said = &header.warnings[0];
+            assert!(!said.contains("did you mean"), "{said}");
+        }
     }
 
     #[test]
