@@ -182,6 +182,7 @@ fn summary(ctx: &Context, path: &Path, index: &Index, report: &CheckReport) -> C
             .read_as
             .iter()
             .chain(&index.warnings)
+            .chain(&index.left_out)
             .cloned()
             .collect(),
         problems: groups_of(report),

@@ -35,13 +35,18 @@ pub struct CsvRecord {
 impl CsvRecord {
     /// Returns why its profile leaves it out, if it does.
     pub fn left_out(&self, columns: &Columns) -> Option<&str> {
-        let reason = self.fields.get(columns.skip?)?.trim();
-        if reason.contains('@') || looks_like_hash(reason) || reason.len() > REASON_BYTES_MAX {
-            // No reason of a profile: the record has slipped, and its cells are somebody's.
-            return Some("its userferry_skip is not blank");
-        }
-        (!reason.is_empty()).then_some(reason)
+        reason_of(self.fields.get(columns.skip?)?)
     }
+}
+
+/// Returns the reason for leaving a row out that a cell gives.
+pub(super) fn reason_of(cell: &str) -> Option<&str> {
+    let reason = cell.trim();
+    if reason.contains('@') || looks_like_hash(reason) || reason.len() > REASON_BYTES_MAX {
+        // No reason of a profile: the record has slipped, and its cells are somebody's.
+        return Some("its userferry_skip is not blank");
+    }
+    (!reason.is_empty()).then_some(reason)
 }
 
 /// Reads a chunk with `pread`, checks its hash, and returns its records in order, their cells at

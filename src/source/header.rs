@@ -387,11 +387,12 @@ fn mapped(
     if !by_map.is_empty() {
         read_as = format!("{read_as}; by --map: {}", by_map.join(", "));
     }
+    let warnings = profile.without_passwords(&plan).into_iter().collect();
     columns.plan = Some(Arc::new(plan));
     Ok(Header {
         columns,
         named: named_cells(cells),
-        warnings: Vec::new(),
+        warnings,
         read_as: Some(read_as),
     })
 }

@@ -73,11 +73,11 @@ impl Repeats {
         }
     }
 
-    /// Takes note of one row. A row without an email shares nothing, it fails by itself; nor does
-    /// one that its profile leaves out.
+    /// Takes note of one row that is not left out. One without an email shares nothing, it fails by
+    /// itself.
     pub(super) fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
         let email = email_norm(&cells.value(cells.columns.email));
-        if email.is_empty() || cells.some(cells.columns.skip).is_some() {
+        if email.is_empty() {
             return Ok(());
         }
         let hash = self.keyed.hash(Purpose::Email, email.as_bytes());

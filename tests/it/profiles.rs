@@ -156,6 +156,35 @@ fn an_auth0_csv_loses_its_quotes_and_leaves_blocked_users_out() {
 }
 
 #[test]
+fn what_is_lost_is_said() {
+    let work = Work::new();
+    for file in ["auth0.csv", "auth0.ndjson", "okta.csv", "cognito.csv", "firebase.json"] {
+        work.fixture(&format!("profiles/{file}"));
+    }
+    for command in ["check", "import --dry-run"] {
+        let said = |rest: &str| work.run(&format!("{command} {rest}")).stderr;
+        for file in ["auth0.csv", "auth0.ndjson", "okta.csv", "cognito.csv"] {
+            let said = said(file);
+            assert!(said.contains("users come without passwords"), "{command} {file}: {said}");
+        }
+        let said = [said("auth0.csv"), said("auth0.ndjson"), said("firebase.json --hash-parameters none")];
+        assert!(said[0].contains("joins them by user id"), "{}", said[0]);
+        assert!(said[0].contains("1 row is left out by the profile: blocked at Auth0"), "{}", said[0]);
+        assert!(said[1].contains("not carried: "), "{}", said[1]);
+        assert!(said[2].contains("--hash-parameters none says"), "{}", said[2]);
+    }
+    work.write(
+        "more.ndjson",
+        "{\"user_id\":\"auth0|1\",\"email\":\"a@x.org\",\"nickname\":\"a\",\"app_metadata\":{\"plan\":1}}\n\
+         {\"user_id\":\"auth0|2\",\"email\":\"b@x.org\",\"user_metadata\":{},\"blocked\":true}\n",
+    );
+    work.run("check more.ndjson").expect(0).says(&[
+        "not carried: app_metadata, nickname, user_metadata",
+        "1 row is left out by the profile: blocked at Auth0",
+    ]);
+}
+
+#[test]
 fn hashes_are_joined_to_whatever_csv_reads_without_them() {
     let work = Work::new();
     work.fixture("profiles/auth0.csv").fixture("profiles/auth0-hashes.ndjson");

@@ -3,7 +3,9 @@
 
 use super::hashes::Hashes;
 use super::json::{self, Shape, cell};
+use super::left::Left;
 use super::plan::{Plan, UnboundColumn};
+use super::told::not_carried;
 use super::{Profile, ProfileChoice, built_in};
 use crate::model::{Delimiter, OrgMode, RowNumber};
 use crate::source::error::{Place, SourceError};
@@ -56,6 +58,8 @@ pub struct Conversion {
     hashes: Option<Hashes>,
     parameters: Parameters,
     records: u64,
+    /// What is left behind of JSON records.
+    left: Left,
     /// What a CSV was read as; known when its header was read.
     read_as: Option<String>,
 }
@@ -145,6 +149,7 @@ impl Conversion {
             hashes,
             parameters: beside.parameters.clone(),
             records: 0,
+            left: Left::default(),
             read_as: None,
         }))
     }
@@ -181,18 +186,14 @@ impl Conversion {
         let profile = &self.profile;
         if self.is_json {
             let names = profile.looks_at();
-            let files: Vec<String> = names
-                .iter()
-                .filter(|n| !self.is_beside(n))
-                .cloned()
-                .collect();
+            let left = self.left.names();
+            let left: Vec<&str> = left.iter().map(String::as_str).collect();
             if let Ok(plan) = profile.bind(&names) {
-                told.push(plan.told(&names));
+                told.push(format!("{}{}", plan.told(&names), not_carried(&left)));
             }
-            told.push(format!(
-                "of its JSON records nothing is carried but {}",
-                files.join(", ")
-            ));
+        }
+        if self.parameters == Parameters::WithoutPasswords {
+            told.push("users come without passwords, as --hash-parameters none says".to_owned());
         }
         match &self.hashes {
             Some(hashes) => {
@@ -214,20 +215,6 @@ impl Conversion {
         told
     }
 
-    fn is_beside(&self, name: &str) -> bool {
-        let joined = self
-            .profile
-            .join
-            .as_ref()
-            .is_some_and(|join| join.column == name);
-        joined
-            || self
-                .profile
-                .parameters
-                .iter()
-                .any(|parameter| parameter == name)
-    }
-
     fn of_json(&mut self, text: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), SourceError> {
         let profile = Arc::clone(&self.profile);
         let names = profile.looks_at();
@@ -236,7 +223,9 @@ impl Conversion {
             .map_err(|unbound| refused(&profile, unbound))?;
         let plan = plan.without_prefix();
         let mut rows = Rows::begin(out, &plan)?;
+        self.left = Left::begin(&names);
         json::each(text, profile.records.as_deref(), &mut |record| {
+            self.left.note(&record);
             let read = |name: &str| cell(&record, name).into_owned();
             let cells = self.cells(&names, &read)?;
             refuse_nul(&cells, self.records)?;

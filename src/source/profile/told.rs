@@ -1,12 +1,19 @@
 //! What people are told about a plan: one sentence.
 
 use super::SKIP_COLUMN;
+use super::Profile;
 use super::plan::{Output, Piece, Plan, Take};
 
 /// Most columns that are named as not carried.
 const NAMES_SHOWN_MAX: usize = 20;
 
 impl Plan {
+    /// Returns whether it makes a password or a hash.
+    fn has_passwords(&self) -> bool {
+        let is_one = |name: &str| matches!(name, "password" | "password_hash");
+        self.outputs.iter().any(|output| is_one(&output.name))
+    }
+
     /// Returns what the file is read as, what becomes of its columns, and which are not carried;
     /// `names` are the header's.
     pub fn told(&self, names: &[String]) -> String {
@@ -46,7 +53,21 @@ impl Plan {
     }
 }
 
-fn not_carried(names: &[&str]) -> String {
+impl Profile {
+    /// Says that an export holds no passwords, when that is so.
+    pub fn without_passwords(&self, plan: &Plan) -> Option<String> {
+        let built_in = self.detect.is_some();
+        (built_in && !plan.has_passwords()).then(|| {
+            let words = "users come without passwords: the export holds none";
+            match self.join {
+                Some(_) => format!("{words}; --password-hashes FILE joins them by user id"),
+                None => words.to_owned(),
+            }
+        })
+    }
+}
+
+pub(super) fn not_carried(names: &[&str]) -> String {
     let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
     match (shown.as_slice(), names.len() - shown.len()) {
         ([], _) => String::new(),
