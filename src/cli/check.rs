@@ -53,10 +53,14 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     };
     let mut report = source::check(&file, &index, &rules_of(&options), &mut visit)?;
     if let Some(mut out) = repaired {
-        source::fix(&file, &index, &mut out, &mut |finding| {
+        let mut repair = |finding: &Finding| {
             report.add(finding.clone());
             visit(finding)
-        })?;
+        };
+        if let Some(finding) = source::rewritten(opened.encoding) {
+            repair(&finding).map_err(CheckError::Write)?;
+        }
+        source::fix(&file, &index, &mut out, &mut repair)?;
         out.finish().map_err(|error| CliError::output(&error))?;
     }
     if let Some(list) = list {

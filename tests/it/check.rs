@@ -171,6 +171,33 @@ fn a_repaired_copy_imports_as_the_file_would() {
 }
 
 #[test]
+fn a_repaired_copy_needs_neither_map_nor_encoding() {
+    let work = Work::new();
+    work.write(
+        "odd.csv",
+        b"Work Mail;email;Vorname\na@x.example;old@x.example;J\xfcrgen\n",
+    );
+    let maps = "--map WorkMail=email --map Vorname=first_name";
+    let fixed = work
+        .run(&format!("check odd.csv --fix good.csv --json {maps}"))
+        .expect(0)
+        .json();
+    assert_eq!(
+        std::fs::read_to_string(work.path("good.csv")).unwrap(),
+        "email;unused_email;first_name\na@x.example;old@x.example;J\u{fc}rgen\n"
+    );
+    assert_eq!(fixed["fixed"], 4);
+    let is_rewritten = |group: &&Value| group["rule"] == "encoding_utf8";
+    let problems = fixed["problems"].as_array().unwrap();
+    let group = problems.iter().find(is_rewritten).unwrap();
+    assert_eq!(
+        group["examples"][0]["message"],
+        "the text is written as UTF-8; it was windows-1252"
+    );
+    work.run("check good.csv").expect(0);
+}
+
+#[test]
 fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
     let work = Work::new();
     work.fixture("bad-rows.csv").fixture("users.csv");

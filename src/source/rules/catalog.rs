@@ -96,6 +96,7 @@ rules! {
     CELL_TRIMMED = "cell_trimmed" Fixed "spaces around a cell were removed",
     FLAG_SPELLED_OUT = "flag_spelled_out" Fixed "yes or no was written as true or false",
     HEADER_NAME = "header_name" Fixed "a column got its name as the documentation writes it",
+    ENCODING_UTF8 = "encoding_utf8" Fixed "the text was written as UTF-8",
     BYTE_ORDER_MARK = "byte_order_mark" Fixed "the byte order mark was removed",
 }
 
