@@ -5,6 +5,8 @@
 //! # Never
 //! Keeps more than the examples: whoever wants every problem takes them as they come.
 
+mod names;
+
 use super::chunk::{each_record, read_bytes};
 use super::rules::catalog::{
     EXTERNAL_ID_CONFLICT, MEMBERSHIP_REPEATED, Rule, Severity, USER_FIELDS_DIFFER,
@@ -14,6 +16,7 @@ use super::rules::{Problem, Problems, RowRules, judge};
 use super::{Columns, CsvRecord, Index, SourceError};
 use crate::model::escape::shown;
 use crate::model::{ExternalIdConflict, Follower, RowNumber};
+use names::OrgNames;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -118,6 +121,7 @@ pub fn check(
         columns: &index.columns,
         rules,
         between: Between::new(index),
+        names: OrgNames::new(&index.columns, &rules.org_mode),
         problems: Problems::default(),
         report: CheckReport {
             rows: u64::from(index.rows),
@@ -136,6 +140,7 @@ struct Pass<'a> {
     columns: &'a Columns,
     rules: &'a RowRules,
     between: Between<'a>,
+    names: OrgNames<'a>,
     problems: Problems,
     report: CheckReport,
     visit: &'a mut dyn FnMut(&Finding) -> io::Result<()>,
@@ -148,6 +153,7 @@ impl Pass<'_> {
         }
         drop(judge(record, self.columns, self.rules, &mut self.problems));
         self.between.judge(record.number, &mut self.problems);
+        self.names.judge(record, &mut self.problems);
         self.report.failing += u64::from(self.problems.error().is_some());
         for mut problem in self.problems.drain() {
             let value = value_of(record, self.columns, &problem.column);

@@ -193,7 +193,7 @@ fn hashes_are_joined_to_whatever_csv_reads_without_them() {
     work.write("more.csv", format!("{header}\n{}", rows.replacen('\n', ",\n", 1)));
     let semicolons = source.replace(',', ";").replace("2019-12-06T18:36:12.412Z", "x");
     work.write("semicolons.csv", semicolons);
-    for line in ["more.csv", "semicolons.csv", "semicolons.csv --delimiter semicolon"] {
+    for line in ["more.csv", "semicolons.csv", "semicolons.csv --delimiter ;"] {
         work.run(&format!("check {line}")).expect(0);
         let line = format!("check {line} --password-hashes auth0-hashes.ndjson");
         let done = work.run(&line).expect(0);

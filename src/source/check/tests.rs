@@ -146,6 +146,50 @@ fn text_after_a_closing_quote_is_told_and_no_address_is_sent_like_that() {
 }
 
 #[test]
+fn names_of_organizations_that_do_not_fit_are_told_once_each() {
+    let text = "email,org_external_id,org_name\n\
+         a@x.example,acme,Acme\n\
+         b@x.example,acme,Acme Inc\n\
+         c@x.example,acme,Acme Inc\n\
+         d@x.example,beta,Acme Inc\n\
+         e@x.example,acme, Acme \n\
+         f@x.example,,Gamma\n\
+         g@x.example,,gamma\n\
+         h@x.example,,\"Gamma  \"\n\
+         i@x.example,,Gamma  Inc\n\
+         j@x.example,,gamma inc\n\
+         k@x.example,,gamma\n";
+    let by = |org_mode: OrgMode| {
+        let (file, index) = indexed(text);
+        let rules = RowRules {
+            org_mode,
+            require_membership: false,
+        };
+        let mut found = Vec::new();
+        check(file.as_file(), &index, &rules, &mut |finding| {
+            found.push(finding.clone());
+            Ok(())
+        })
+        .unwrap();
+        found.retain(|finding| finding.problem.rule.severity == Severity::Warning);
+        found
+    };
+    let conflict = (2, 3, "org_name_conflict", "org_name");
+    assert_eq!(places(&by(OrgMode::Columns)), [conflict]);
+    let found = by(OrgMode::ColumnsByName);
+    assert_eq!(
+        places(&found),
+        [
+            conflict,
+            (7, 8, "org_name_similar", "org_name"),
+            (10, 11, "org_name_similar", "org_name"),
+        ]
+    );
+    assert!(found[1].problem.words.starts_with("row 6 writes"));
+    assert!(found[2].problem.words.starts_with("row 9 writes"));
+}
+
+#[test]
 fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
     let long = "x".repeat(100);
     let text = format!(

@@ -93,6 +93,9 @@ rules! {
         "a row repeats an email with other user fields; the lowest row's count",
     MEMBERSHIP_REPEATED = "membership_repeated" Warning
         "a row repeats an email and organization of a lower row; its roles are not added",
+    ORG_NAME_SIMILAR = "org_name_similar" Warning
+        "organizations whose names differ only in letter case or spaces",
+    ORG_NAME_CONFLICT = "org_name_conflict" Warning "an organization gets two names",
     CELL_TRIMMED = "cell_trimmed" Fixed "spaces around a cell were removed",
     FLAG_SPELLED_OUT = "flag_spelled_out" Fixed "yes or no was written as true or false",
     HEADER_NAME = "header_name" Fixed "a column got its name as the documentation writes it",
