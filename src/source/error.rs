@@ -378,6 +378,7 @@ impl SourceError {
             | Self::EmailColumnMissing { .. }
             | Self::MapColumnMissing { .. }
             | Self::MapAndProfile { .. }
+            | Self::FieldCount { .. }
             | Self::RecordTooLong { .. } => return Some(self.hint_with_names()),
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
@@ -429,15 +430,6 @@ impl SourceError {
             Self::Unpack { .. } => "fetch or pack the file again",
             Self::UnpackedTooLarge { .. } => "unpack it yourself, look at it, and split it",
             Self::Nul { .. } => "remove it; if the file is UTF-16, name it with --encoding",
-            Self::FieldCount {
-                found, expected, ..
-            } if found < expected => {
-                "cells are missing at its end, or a cell with a line break does not stand in \
-                 quotes; blank cells need their delimiters too"
-            }
-            Self::FieldCount { .. } => {
-                "a cell with the delimiter, a quote or a line break must stand in quotes"
-            }
             Self::BlankLines { .. } => "remove the blank lines",
             Self::TooManyRows { .. } => "split the file",
             Self::Changed { .. } => {
@@ -464,6 +456,14 @@ impl SourceError {
                 nearest: Some(name),
                 ..
             } => format!("did you mean {name}?"),
+            Self::FieldCount {
+                found, expected, ..
+            } if found < expected => "cells are missing at its end, or a cell with a line break \
+                does not stand in quotes; blank cells need their delimiters too"
+                .to_owned(),
+            Self::FieldCount { .. } => {
+                "a cell with the delimiter, a quote or a line break must stand in quotes".to_owned()
+            }
             Self::MapAndProfile { id, .. } => format!(
                 "say --profile {id} to keep that profile, with --map in place of its own rule for \
                  that column, or --profile none to read the columns without it"

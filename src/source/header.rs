@@ -332,9 +332,12 @@ fn chosen(
 
 /// Returns the names that count: a column another one took the place of has none.
 fn names_of(cells: &[Cell]) -> Vec<String> {
-    let name = |cell: &Cell| match cell.shadowed {
-        true => String::new(),
-        false => cell.plain.clone(),
+    let name = |cell: &Cell| {
+        if cell.shadowed {
+            String::new()
+        } else {
+            cell.plain.clone()
+        }
     };
     cells.iter().map(name).collect()
 }
@@ -690,42 +693,63 @@ mod tests {
         assert!(header.warnings.is_empty());
     }
 
-    fn read_mapped(text: &str, choice: &ProfileChoice, map: (&str, &str)) -> Result<Header, SourceError> {
+    fn on_top(
+        text: &str,
+        choice: &ProfileChoice,
+        map: (&str, &str),
+    ) -> Result<Header, SourceError> {
         let mut fields = Fields::default();
         fields.scan(text.as_bytes(), true);
         let rename = Rename {
             theirs: map.0.to_owned(),
             known: map.1.to_owned(),
         };
-        parse(text, &fields, &Place::default(), &OrgMode::Columns, &[rename], choice)
+        parse(
+            text,
+            &fields,
+            &Place::default(),
+            &OrgMode::Columns,
+            &[rename],
+            choice,
+        )
     }
 
     #[test]
     fn a_map_stands_on_top_of_a_profile_and_never_switches_it_off() {
         let text = "user_id,email,nickname,given_name,name,blocked,Company\n";
         let detect = ProfileChoice::Detect;
-        let header = read_mapped(text, &detect, ("company", "org_external_id")).unwrap();
+        let header = on_top(text, &detect, ("company", "org_external_id")).unwrap();
         let said = header.read_as.unwrap();
         assert!(said.contains("an Auth0 export"), "{said}");
         assert!(said.contains("org_external_id from Company"), "{said}");
         assert!(said.ends_with("by --map: org_external_id"), "{said}");
         assert!(header.columns.skip.is_some() && header.columns.org_external_id.is_some());
         // Both say what becomes of a column: a person chooses.
-        for map in [("name", "first_name"), ("nickname", "first_name"), ("blocked", "metadata")] {
-            let error = read_mapped(text, &detect, map).unwrap_err();
+        for map in [
+            ("name", "first_name"),
+            ("nickname", "first_name"),
+            ("blocked", "metadata"),
+        ] {
+            let error = on_top(text, &detect, map).unwrap_err();
             assert_eq!(error.code(), "map_and_profile", "{map:?}");
             let hint = error.hint().unwrap();
-            assert!(hint.contains("--profile auth0") && hint.contains("--profile none"), "{hint}");
+            assert!(
+                hint.contains("--profile auth0") && hint.contains("--profile none"),
+                "{hint}"
+            );
         }
         // A profile somebody named gives way to the map, and keeps what it leaves out.
         let auth0 = ProfileChoice::Use(profile::named("auth0").unwrap());
-        let header = read_mapped(text, &auth0, ("blocked", "metadata")).unwrap();
+        let header = on_top(text, &auth0, ("blocked", "metadata")).unwrap();
         assert!(header.columns.skip.is_some() && header.columns.metadata.is_some());
-        let header = read_mapped(text, &auth0, ("name", "first_name")).unwrap();
+        let header = on_top(text, &auth0, ("name", "first_name")).unwrap();
         let said = header.read_as.unwrap();
         assert!(said.contains("first_name from name"), "{said}");
-        assert!(said.contains("not carried: nickname, given_name,"), "{said}");
-        let header = read_mapped(text, &ProfileChoice::Off, ("name", "first_name")).unwrap();
+        assert!(
+            said.contains("not carried: nickname, given_name,"),
+            "{said}"
+        );
+        let header = on_top(text, &ProfileChoice::Off, ("name", "first_name")).unwrap();
         assert!(header.read_as.is_none());
     }
 
@@ -769,9 +793,14 @@ mod tests {
         ] {
             let header = read(&format!("email,{theirs}\n")).unwrap();
             let said = &header.warnings[0];
-            assert!(said.contains(&format!("--map '{theirs}={known}'")), "{said}");
+            assert!(
+                said.contains(&format!("--map '{theirs}={known}'")),
+                "{said}"
+            );
         }
-        for theirs in ["nickname", "username", "Ort", "Straße", "phone", "title", "orange"] {
+        for theirs in [
+            "nickname", "username", "Ort", "Straße", "phone", "title", "orange",
+        ] {
             let header = read(&format!("email,{theirs}\n")).unwrap();
             let said = &header.warnings[0];
             assert!(!said.contains("did you mean"), "{said}");

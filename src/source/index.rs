@@ -337,14 +337,21 @@ impl LeftOut {
     fn told(&self) -> Option<String> {
         let told: Vec<String> = match self.reasons.len() {
             1 => self.reasons.keys().cloned().collect(),
-            _ => self.reasons.iter().map(|(why, n)| format!("{why} ({n})")).collect(),
+            _ => self
+                .reasons
+                .iter()
+                .map(|(why, n)| format!("{why} ({n})"))
+                .collect(),
         };
         let rows = match self.rows {
             0 => return None,
             1 => "1 row is".to_owned(),
             n => format!("{n} rows are"),
         };
-        Some(format!("{rows} left out by the profile: {}", told.join(", ")))
+        Some(format!(
+            "{rows} left out by the profile: {}",
+            told.join(", ")
+        ))
     }
 }
 

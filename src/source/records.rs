@@ -78,7 +78,9 @@ impl Fields {
     pub(super) fn is_blank_line(&self, record: &[u8]) -> bool {
         matches!(record.first(), Some(b' ' | b'\t'))
             && self.len() == 1
-            && record.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+            && record
+                .iter()
+                .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
     }
 
     /// Returns whether the record has the cells of a header of `count` cells, of which those up to

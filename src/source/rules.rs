@@ -12,13 +12,12 @@ mod problem;
 
 use super::row::org_of;
 use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
-use crate::model::escape::shown;
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
-    EMAIL_INVALID, EMAIL_MISSING, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
-    EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID,
-    ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED,
-    QUOTE_STRAY, ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
+    EMAIL_INVALID, EMAIL_MISSING, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG,
+    EXTERNAL_ID_NOT_ASCII, EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS,
+    ORG_ID_AND_EXTERNAL_ID, ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG,
+    ORGANIZATION_REQUIRED, QUOTE_STRAY, ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
 };
 use problem::Broken;
 use std::borrow::Cow;
@@ -165,14 +164,7 @@ pub fn judge<'a>(
     }
     judge_quotes(record, columns, problems);
     let mut row = ReadRow {
-        email: match is_cleared(record) {
-            false => email::judge(cells.get(Some(columns.email)), problems),
-            true => {
-                let words = "every cell of the row is blank; remove the row, or fill it";
-                problems.add("email", Broken::new(EMAIL_MISSING, words));
-                ""
-            }
-        },
+        email: judge_email(&cells, problems),
         first_name: cells.some(columns.first_name),
         last_name: cells.some(columns.last_name),
         ..ReadRow::default()
@@ -201,9 +193,17 @@ pub fn judge<'a>(
     row
 }
 
-/// What a spreadsheet leaves of a row that somebody cleared.
-fn is_cleared(record: &CsvRecord) -> bool {
-    record.fields.len() > 1 && record.fields.iter().all(|cell| cell.trim().is_empty())
+fn judge_email<'a>(cells: &Cells<'a>, problems: &mut Problems) -> &'a str {
+    let email = cells.get(Some(cells.columns.email));
+    let fields = &cells.record.fields;
+    // What a spreadsheet leaves of a row that somebody cleared.
+    let is_cleared = || fields.len() > 1 && fields.iter().all(|cell| cell.trim().is_empty());
+    if email.is_empty() && is_cleared() {
+        let words = "every cell of the row is blank; remove the row, or fill it";
+        problems.add("email", Broken::new(EMAIL_MISSING, words));
+        return email;
+    }
+    email::judge(email, problems)
 }
 
 /// Text after a closing quote belongs to the cell for whoever reads CSV, and is hardly meant: an
@@ -349,7 +349,8 @@ fn judge_organization<'a>(
     row.org_name = cells.some(columns.org_name);
     let (id, external) = (row.org_id, row.org_external_id);
     if !id.is_empty() && !external.is_empty() {
-        let words = "it stands next to an org_external_id; a row names its organization one way only";
+        let words =
+            "it stands next to an org_external_id; a row names its organization one way only";
         return problems.add("org_id", Broken::new(ORG_ID_AND_EXTERNAL_ID, words));
     }
     for (column, cell) in [("org_id", id), ("org_external_id", external)] {

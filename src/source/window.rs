@@ -95,9 +95,10 @@ impl<R: Read> Window<R> {
     ) -> Result<Option<usize>, SourceError> {
         let (begin, line) = (self.offset(), self.line);
         loop {
-            let found = match self.skip_blank(on_bytes)? {
-                true => Some(self.scanned(fields, on_bytes)?),
-                false => None,
+            let found = if self.skip_blank(on_bytes)? {
+                Some(self.scanned(fields, on_bytes)?)
+            } else {
+                None
             };
             // All blank lines between two records belong to a chunk that somebody has to read.
             if self.offset() - begin > RECORD_BYTES_MAX as u64 {
@@ -110,12 +111,11 @@ impl<R: Read> Window<R> {
                     },
                 });
             }
-            match found {
-                Some(length) if fields.is_blank_line(self.rest().get(..length).unwrap_or_default()) => {
-                    self.advance(length);
-                }
-                found => return Ok(found),
+            let record = found.and_then(|length| self.rest().get(..length));
+            if !record.is_some_and(|record| fields.is_blank_line(record)) {
+                return Ok(found);
             }
+            self.advance(found.unwrap_or_default());
         }
     }
 

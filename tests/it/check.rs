@@ -94,19 +94,41 @@ fn a_line_of_blanks_is_no_row_and_a_cleared_row_is_one() {
         "blank.csv",
         format!("{header}a@x.example,A\r\n   \r\n\t\r\n , \r\n  \nb@x.example,B\n   "),
     );
-    let checked = work.run("check blank.csv --json --out list.csv").expect(1).json();
-    assert_eq!((&checked["rows"], &checked["would_fail"]), (&3.into(), &1.into()));
-    assert_eq!(errors(&work, "list.csv"), [("2".to_owned(), "email_missing".to_owned())]);
+    let checked = work
+        .run("check blank.csv --json --out list.csv")
+        .expect(1)
+        .json();
+    assert_eq!(
+        (&checked["rows"], &checked["would_fail"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(
+        errors(&work, "list.csv"),
+        [("2".to_owned(), "email_missing".to_owned())]
+    );
     let example = &checked["problems"][0]["examples"][0];
     assert_eq!(example["line"], 7);
-    assert!(example["message"].as_str().unwrap().starts_with("every cell"), "{example}");
-    work.run("import blank.csv --job it --chunk-size 1").expect(1);
-    assert_eq!(work.run("rejects").expect(0).stdout, format!("{header} , \r\n"));
+    assert!(
+        example["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("every cell"),
+        "{example}"
+    );
+    work.run("import blank.csv --job it --chunk-size 1")
+        .expect(1);
+    assert_eq!(
+        work.run("rejects").expect(0).stdout,
+        format!("{header} , \r\n")
+    );
     let results = work.results();
     assert_eq!(results[2]["line"], "9");
     work.run("check blank.csv --fix fixed.csv").expect(1);
     let fixed = std::fs::read_to_string(work.path("fixed.csv")).unwrap();
-    assert_eq!(fixed, format!("{header}a@x.example,A\r\n   \r\n\t\r\n,\r\n  \nb@x.example,B\n   "));
+    assert_eq!(
+        fixed,
+        format!("{header}a@x.example,A\r\n   \r\n\t\r\n,\r\n  \nb@x.example,B\n   ")
+    );
 }
 
 #[test]

@@ -158,20 +158,41 @@ fn an_auth0_csv_loses_its_quotes_and_leaves_blocked_users_out() {
 #[test]
 fn what_is_lost_is_said() {
     let work = Work::new();
-    for file in ["auth0.csv", "auth0.ndjson", "okta.csv", "cognito.csv", "firebase.json"] {
+    for file in [
+        "auth0.csv",
+        "auth0.ndjson",
+        "okta.csv",
+        "cognito.csv",
+        "firebase.json",
+    ] {
         work.fixture(&format!("profiles/{file}"));
     }
     for command in ["check", "import --dry-run"] {
         let said = |rest: &str| work.run(&format!("{command} {rest}")).stderr;
         for file in ["auth0.csv", "auth0.ndjson", "okta.csv", "cognito.csv"] {
             let said = said(file);
-            assert!(said.contains("users come without passwords"), "{command} {file}: {said}");
+            assert!(
+                said.contains("users come without passwords"),
+                "{command} {file}: {said}"
+            );
         }
-        let said = [said("auth0.csv"), said("auth0.ndjson"), said("firebase.json --hash-parameters none")];
+        let said = [
+            said("auth0.csv"),
+            said("auth0.ndjson"),
+            said("firebase.json --hash-parameters none"),
+        ];
         assert!(said[0].contains("joins them by user id"), "{}", said[0]);
-        assert!(said[0].contains("1 row is left out by the profile: blocked at Auth0"), "{}", said[0]);
+        assert!(
+            said[0].contains("1 row is left out by the profile: blocked at Auth0"),
+            "{}",
+            said[0]
+        );
         assert!(said[1].contains("not carried: "), "{}", said[1]);
-        assert!(said[2].contains("--hash-parameters none says"), "{}", said[2]);
+        assert!(
+            said[2].contains("--hash-parameters none says"),
+            "{}",
+            said[2]
+        );
     }
     work.write(
         "more.ndjson",
@@ -187,11 +208,17 @@ fn what_is_lost_is_said() {
 #[test]
 fn hashes_are_joined_to_whatever_csv_reads_without_them() {
     let work = Work::new();
-    work.fixture("profiles/auth0.csv").fixture("profiles/auth0-hashes.ndjson");
+    work.fixture("profiles/auth0.csv")
+        .fixture("profiles/auth0-hashes.ndjson");
     let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();
     let (header, rows) = source.split_once('\n').unwrap();
-    work.write("more.csv", format!("{header}\n{}", rows.replacen('\n', ",\n", 1)));
-    let semicolons = source.replace(',', ";").replace("2019-12-06T18:36:12.412Z", "x");
+    work.write(
+        "more.csv",
+        format!("{header}\n{}", rows.replacen('\n', ",\n", 1)),
+    );
+    let semicolons = source
+        .replace(',', ";")
+        .replace("2019-12-06T18:36:12.412Z", "x");
     work.write("semicolons.csv", semicolons);
     for line in ["more.csv", "semicolons.csv", "semicolons.csv --delimiter ;"] {
         work.run(&format!("check {line}")).expect(0);
@@ -208,7 +235,9 @@ fn a_map_beside_a_recognised_export_leaves_its_profile_on() {
     let work = Work::new();
     work.fixture("profiles/auth0.csv");
     for command in ["import auth0.csv", "check auth0.csv"] {
-        let refused = work.run(&format!("{command} --map name=first_name")).expect(2);
+        let refused = work
+            .run(&format!("{command} --map name=first_name"))
+            .expect(2);
         refused.says(&["--profile auth0", "--profile none"]);
     }
     let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();

@@ -186,9 +186,26 @@ fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
         "org_id",
         "role_slugs",
     ];
-    let cells = ["a@example.com", NAME, "", PASSWORD, HASH, "bcrypt", "", "", "Dan Secretname"];
+    let cells = [
+        "a@example.com",
+        NAME,
+        "",
+        PASSWORD,
+        HASH,
+        "bcrypt",
+        "",
+        "",
+        "Dan Secretname",
+    ];
     let mut csv = HEADER.join(",") + ",external_id,metadata,userferry_skip\n";
-    let canaries = [NAME, PASSWORD, HASH, "Dan Secretname", "Hunter2-plain!", "hunter2"];
+    let canaries = [
+        NAME,
+        PASSWORD,
+        HASH,
+        "Dan Secretname",
+        "Hunter2-plain!",
+        "hunter2",
+    ];
     for slip in 0..HEADER.len() {
         let mut row = cells.to_vec();
         row.rotate_right(slip);
@@ -210,7 +227,8 @@ fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
     writeln!(csv, "g@example.com,,,,,,,,,,,{HASH}").unwrap();
     let work = Work::new();
     work.write("users.csv", csv);
-    work.run("check users.csv --out problems.csv --fix fixed").expect(1);
+    work.run("check users.csv --out problems.csv --fix fixed")
+        .expect(1);
     std::fs::remove_file(work.path("fixed")).unwrap();
     work.run("check users.csv --json").expect(1);
     work.run("import users.csv --dry-run --json").expect(1);

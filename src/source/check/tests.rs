@@ -204,7 +204,9 @@ fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
     assert_eq!(report.failing, 4);
     assert!(!format!("{found:?}").contains("secret"), "{found:?}");
     assert_eq!(found[3].value, None);
-    let (found, _) = all(&format!("email,role_slugs,org_id\na@x.example,\u{1b}[2J{long},o\n"));
+    let (found, _) = all(&format!(
+        "email,role_slugs,org_id\na@x.example,\u{1b}[2J{long},o\n"
+    ));
     let value = found[0].value.as_deref().unwrap();
     assert!(!value.contains('\u{1b}') && value.len() < 80, "{value}");
 }

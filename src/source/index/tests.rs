@@ -1,7 +1,6 @@
 use super::super::{email_norm, read_chunk, records};
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use tempfile::NamedTempFile;
 

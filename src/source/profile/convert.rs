@@ -478,7 +478,8 @@ mod tests {
         choice: &ProfileChoice,
         beside: &Beside,
     ) -> Result<String, SourceError> {
-        let mut conversion = Conversion::of(text, Delimiter::Comma, choice, beside)?.expect("a conversion");
+        let mut conversion =
+            Conversion::of(text, Delimiter::Comma, choice, beside)?.expect("a conversion");
         let mut out = Vec::new();
         conversion.run(&mut text.as_bytes(), &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -582,12 +583,27 @@ mod tests {
         }
         let nothing = Beside::default();
         assert!(
-            Conversion::of("email\n", Delimiter::Comma, &ProfileChoice::Detect, &nothing)
+            Conversion::of(
+                "email\n",
+                Delimiter::Comma,
+                &ProfileChoice::Detect,
+                &nothing
+            )
+            .unwrap()
+            .is_none()
+        );
+        assert!(
+            Conversion::of("id\n", Delimiter::Comma, &clerk, &nothing)
                 .unwrap()
                 .is_none()
         );
-        assert!(Conversion::of("id\n", Delimiter::Comma, &clerk, &nothing).unwrap().is_none());
-        let error = Conversion::of("{\"a\":1}", Delimiter::Comma, &ProfileChoice::Detect, &nothing).unwrap_err();
+        let error = Conversion::of(
+            "{\"a\":1}",
+            Delimiter::Comma,
+            &ProfileChoice::Detect,
+            &nothing,
+        )
+        .unwrap_err();
         assert_eq!(error.code(), "json_unknown");
     }
 

@@ -166,10 +166,12 @@ impl Profile {
         let Ok(plan) = self.bind(names) else {
             return false;
         };
-        let by_rule =
-            |output: &&Output| self.columns.iter().any(|(name, _)| *name == output.name);
+        let by_rule = |output: &&Output| self.columns.iter().any(|(name, _)| *name == output.name);
         let claims = |output: &Output| output.name == known || output.cells().contains(&cell);
-        plan.outputs.iter().filter(by_rule).any(|output| claims(output))
+        plan.outputs
+            .iter()
+            .filter(by_rule)
+            .any(|output| claims(output))
             || plan
                 .outputs
                 .iter()

@@ -1,7 +1,7 @@
 //! What people are told about a plan: one sentence.
 
-use super::SKIP_COLUMN;
 use super::Profile;
+use super::SKIP_COLUMN;
 use super::plan::{Output, Piece, Plan, Take};
 
 /// Most columns that are named as not carried.

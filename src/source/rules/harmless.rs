@@ -11,30 +11,107 @@ use crate::source::Columns;
 
 /// What people write for yes and no, and we do not read.
 const FLAG_WORDS: &[&str] = &[
-    "-", "?", "2", "active", "checked", "confirmed", "disabled", "enabled", "f", "falsch", "false",
-    "faux", "ja", "maybe", "n/a", "na", "nein", "nil", "no", "non", "none", "null", "off", "ok",
-    "on", "oui", "pending", "si", "t", "tru", "true", "unchecked", "unconfirmed", "unknown",
-    "unverified", "verified", "vrai", "wahr", "x", "yes",
+    "-",
+    "?",
+    "2",
+    "active",
+    "checked",
+    "confirmed",
+    "disabled",
+    "enabled",
+    "f",
+    "falsch",
+    "false",
+    "faux",
+    "ja",
+    "maybe",
+    "n/a",
+    "na",
+    "nein",
+    "nil",
+    "no",
+    "non",
+    "none",
+    "null",
+    "off",
+    "ok",
+    "on",
+    "oui",
+    "pending",
+    "si",
+    "t",
+    "tru",
+    "true",
+    "unchecked",
+    "unconfirmed",
+    "unknown",
+    "unverified",
+    "verified",
+    "vrai",
+    "wahr",
+    "x",
+    "yes",
 ];
 
 /// What names of hash types are made of.
 const HASH_WORDS: &[&str] = &[
-    "argon2", "argon2d", "argon2i", "argon2id", "awscognito", "b64", "base64", "bcrypt", "blake2b",
-    "crypt", "django", "firebase", "hash", "hex", "hmac", "ldap", "md4", "md5", "modified", "none",
-    "ntlm", "okta", "pbkdf2", "peppered", "phpass", "ripemd160", "salted", "scrypt", "sha", "sha1",
-    "sha2", "sha224", "sha256", "sha384", "sha512", "smd5", "ssha", "ssha1", "ssha256", "ssha512",
-    "standard", "unsalted", "utf16", "werkzeug", "whirlpool",
+    "argon2",
+    "argon2d",
+    "argon2i",
+    "argon2id",
+    "awscognito",
+    "b64",
+    "base64",
+    "bcrypt",
+    "blake2b",
+    "crypt",
+    "django",
+    "firebase",
+    "hash",
+    "hex",
+    "hmac",
+    "ldap",
+    "md4",
+    "md5",
+    "modified",
+    "none",
+    "ntlm",
+    "okta",
+    "pbkdf2",
+    "peppered",
+    "phpass",
+    "ripemd160",
+    "salted",
+    "scrypt",
+    "sha",
+    "sha1",
+    "sha2",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "smd5",
+    "ssha",
+    "ssha1",
+    "ssha256",
+    "ssha512",
+    "standard",
+    "unsalted",
+    "utf16",
+    "werkzeug",
+    "whirlpool",
 ];
 
 /// Longest name of a hash type that is shown, in bytes.
 const HASH_TYPE_BYTES_MAX: usize = 32;
 
-/// Most columns of letters and digits that nobody takes for a hash.
+/// Shortest run of letters and digits that is taken for a hash, in bytes.
 const DIGEST_BYTES_MIN: usize = 32;
 
 /// Ends of domains that are enough to take a text without an @ for an address without one.
 const ENDINGS: &[&str] = &[
-    "at", "ch", "co", "com", "de", "edu", "example", "eu", "fr", "gov", "io", "net", "nl", "org", "uk",
+    "at", "ch", "co", "com", "de", "edu", "example", "eu", "fr", "gov", "io", "net", "nl", "org",
+    "uk",
 ];
 
 /// Returns what a message says of a cell that should be a yes or a no.
@@ -70,11 +147,17 @@ pub(super) fn described(cell: &str) -> String {
 }
 
 fn is_flag(cell: &str) -> bool {
-    FLAG_WORDS.iter().any(|word| cell.eq_ignore_ascii_case(word))
+    FLAG_WORDS
+        .iter()
+        .any(|word| cell.eq_ignore_ascii_case(word))
 }
 
 fn is_hash_type(cell: &str) -> bool {
-    let is_word = |part: &str| HASH_WORDS.iter().any(|word| part.eq_ignore_ascii_case(word));
+    let is_word = |part: &str| {
+        HASH_WORDS
+            .iter()
+            .any(|word| part.eq_ignore_ascii_case(word))
+    };
     cell.len() <= HASH_TYPE_BYTES_MAX && cell.split(['-', '_']).all(is_word)
 }
 
@@ -109,9 +192,10 @@ fn is_address(cell: &str) -> bool {
     };
     let in_domain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
     let ending = domain.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let is_ending = match has_at {
-        true => ending.len() > 1 && ending.bytes().all(|byte| byte.is_ascii_alphabetic()),
-        false => ENDINGS.contains(&ending),
+    let is_ending = if has_at {
+        ending.len() > 1 && ending.bytes().all(|byte| byte.is_ascii_alphabetic())
+    } else {
+        ENDINGS.contains(&ending)
     };
     is_ending && domain.bytes().all(in_domain)
 }
@@ -148,14 +232,27 @@ mod tests {
             password: Some(3),
             ..Columns::default()
         };
-        for column in ["email", "first_name", "external_id", "role_slugs", "org_name"] {
+        for column in [
+            "email",
+            "first_name",
+            "external_id",
+            "role_slugs",
+            "org_name",
+        ] {
             assert!(!may_show(column, "Hunter2-plain!", &with), "{column}");
-            assert!(!may_show(column, "$2a$10$x", &Columns::default()), "{column}");
+            assert!(
+                !may_show(column, "$2a$10$x", &Columns::default()),
+                "{column}"
+            );
         }
         assert!(!may_show("email", "p@ssw0rd", &with));
         assert!(may_show("email", "bob@@corp.example", &with));
         assert!(may_show("email", "row3.example.com", &with));
         assert!(may_show("role_slugs", "Team Lead", &Columns::default()));
-        assert!(!may_show("password_hash_type", "hunter2", &Columns::default()));
+        assert!(!may_show(
+            "password_hash_type",
+            "hunter2",
+            &Columns::default()
+        ));
     }
 }
