@@ -311,6 +311,11 @@ fn judge_org_id(id: &str) -> Option<Broken> {
         let words = "a control character (a line break, a tab) is no part of an id";
         return Some(Broken::new(ORGANIZATION_ID_INVALID, words));
     }
+    if harmless::is_password_hash(id) {
+        // Organizations' ids are kept in the ledger, and a hash must not be.
+        let words = "it looks like a password hash; have the cells of the row slipped?";
+        return Some(Broken::new(ORGANIZATION_ID_INVALID, words));
+    }
     dots_fault(id).map(|words| Broken::new(ORGANIZATION_ID_INVALID, words))
 }
 

