@@ -238,7 +238,7 @@ fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
     work.run("import users.csv --dry-run --json").expect(1);
     work.run("import users.csv --job it --events events.jsonl --log-level trace")
         .expect(1);
-    work.run("status --json").expect(1);
+    work.run("status --json");
     work.run("report --out report.html").expect(0);
     // What the rehearsal made is in its log, where it has to be.
     for (name, bytes) in files(&work.path("")) {
