@@ -139,7 +139,7 @@ pub struct CheckArgs {
     #[arg(long, value_enum, value_name = "ENCODING")]
     pub encoding: Option<EncodingArg>,
     /// Write a copy with safe repairs to this new file, and list every one of them
-    #[arg(long, value_name = "FILE", conflicts_with = "map")]
+    #[arg(long, value_name = "FILE")]
     pub fix: Option<PathBuf>,
     /// Print one JSON object on stdout
     #[arg(long)]

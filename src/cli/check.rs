@@ -4,16 +4,17 @@ use super::args::{CheckArgs, IdentityArgs};
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::opening::ReadingAsk;
+use super::opening::{self, ReadingAsk};
 use super::output::Output;
 use super::resolve;
 use crate::model::rng::entropy;
-use crate::model::{JobOptions, Mono};
+use crate::model::{Delimiter, Encoding, JobOptions, Mono};
 use crate::report::problems::{self, CheckSummary, ProblemGroup, ProblemLine, ProblemsWriter};
 use crate::report::{OutFile, screen};
 use crate::source::check::CheckError;
 use crate::source::{
-    self, CheckReport, Finding, Index, IndexOptions, RowRules, Severity, SourceError,
+    self, Ask, CheckReport, Finding, Index, IndexOptions, Input, Opened, RowRules, Severity,
+    SourceError,
 };
 use std::fs::File;
 use std::path::Path;
@@ -53,10 +54,14 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     };
     let mut report = source::check(&file, &index, &rules_of(&options), &mut visit)?;
     if let Some(mut out) = repaired {
-        source::fix(&file, &index, &mut out, &mut |finding| {
+        let mut repair = |finding: &Finding| {
             report.add(finding.clone());
             visit(finding)
-        })?;
+        };
+        if let Some(finding) = source::rewritten(opened.encoding) {
+            repair(&finding).map_err(CheckError::Write)?;
+        }
+        source::fix(&file, &index, &mut out, &mut repair)?;
         out.finish().map_err(|error| CliError::output(&error))?;
     }
     if let Some(list) = list {
@@ -64,10 +69,7 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         done.finish()?;
     }
     let mut summary = summary(ctx, &path, &index, &report);
-    let told = opened
-        .converted
-        .into_iter()
-        .flat_map(|converted| converted.told);
+    let told = told_of(&opened, index.columns.delimiter, &input, &ask.ask);
     summary.notes.splice(0..0, told);
     show(ctx, args, &summary)?;
     Ok(if report.failing > 0 {
@@ -75,6 +77,23 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     } else {
         Exit::Success
     })
+}
+
+/// Returns how the file was read, where that is not how most are, and what a conversion has to say.
+fn told_of(opened: &Opened, delimiter: Delimiter, input: &Input, ask: &Ask) -> Vec<String> {
+    let mut told: Vec<String> = opening::how_read(opened, delimiter, input)
+        .into_iter()
+        .collect();
+    if opened.encoding == Encoding::Windows1252 && ask.encoding.is_none() {
+        told.push(
+            "nothing in a file proves that it is Windows-1252: an import into another target than \
+             the sandbox wants --encoding windows-1252 (or --yes)"
+                .to_owned(),
+        );
+    }
+    let converted = opened.converted.iter();
+    told.extend(converted.flat_map(|converted| converted.told.iter().cloned()));
+    told
 }
 
 /// What a profile makes of a file has no cells of its own that could be repaired.
@@ -182,6 +201,7 @@ fn summary(ctx: &Context, path: &Path, index: &Index, report: &CheckReport) -> C
             .read_as
             .iter()
             .chain(&index.warnings)
+            .chain(&index.left_out)
             .cloned()
             .collect(),
         problems: groups_of(report),

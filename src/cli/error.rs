@@ -277,6 +277,7 @@ impl From<SourceError> for CliError {
             // The file may be right: two things were asked for that exclude each other.
             SourceError::OrganizationColumns { .. }
             | SourceError::MapColumnMissing { .. }
+            | SourceError::MapAndProfile { .. }
             | SourceError::EncodingContradicted { .. }
             | SourceError::HashParameters { .. }
             | SourceError::BesideNothing { .. } => Exit::Usage,

@@ -58,7 +58,10 @@ pub fn check(args: &IdentityArgs, stored: &JobOptions) -> CliResult<()> {
 pub fn check_reading(args: &IdentityArgs, stored: &Reading) -> CliResult<()> {
     let encoding = args.encoding.map(Encoding::from);
     same("--encoding", encoding.as_ref(), &stored.encoding)?;
-    same("--delimiter", args.delimiter.as_ref(), &stored.delimiter)?;
+    // Rows that were made from an export have commas, whatever it had.
+    if !stored.converted {
+        same("--delimiter", args.delimiter.as_ref(), &stored.delimiter)?;
+    }
     if args.map.is_empty() {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::{prepare, resolve};
 use crate::ledger::{JobFolder, JobRecord};
-use crate::model::{Encoding, Mono, Packing, Reading, Rename};
+use crate::model::{Delimiter, Encoding, Mono, Packing, Reading, Rename};
 use crate::source::profile::Beside;
 use crate::source::{self, Ask, Input, Opened, SPOOL_FILE};
 use std::path::{Path, PathBuf};
@@ -178,6 +178,28 @@ pub fn sentence(opened: &Opened, reading: &Reading, input: &Input, kept: &str) -
         }
         None => kept,
     };
+    let name = name_of(input);
+    let read = how_read(opened, reading.delimiter, input);
+    match (opened.spooled, read) {
+        (false, read) => read,
+        (true, Some(read)) => Some(format!("{read}; {kept}")),
+        (true, None) => Some(format!("reading {name}; {kept}")),
+    }
+}
+
+fn name_of(input: &Input) -> String {
+    match input {
+        Input::Stdin => "stdin".to_owned(),
+        Input::File(path) => path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    }
+}
+
+/// Says as what a source is read; nothing when that is plain UTF-8 with commas.
+pub fn how_read(opened: &Opened, delimiter: Delimiter, input: &Input) -> Option<String> {
     let mut how = Vec::new();
     match opened.packing {
         Packing::None => {}
@@ -186,25 +208,8 @@ pub fn sentence(opened: &Opened, reading: &Reading, input: &Input, kept: &str) -
     if opened.encoding != Encoding::Utf8 {
         how.push(opened.encoding.to_string());
     }
-    if reading.delimiter != crate::model::Delimiter::Comma {
-        how.push(format!("cells separated by {}", reading.delimiter.plural()));
+    if delimiter != Delimiter::Comma {
+        how.push(format!("cells separated by {}", delimiter.plural()));
     }
-    let name = match input {
-        Input::Stdin => "stdin".to_owned(),
-        Input::File(path) => path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-    };
-    let read = if how.is_empty() {
-        format!("reading {name}")
-    } else {
-        format!("reading {name} as {}", how.join(", "))
-    };
-    match (opened.spooled, how.is_empty()) {
-        (false, true) => None,
-        (false, false) => Some(read),
-        (true, _) => Some(format!("{read}; {kept}")),
-    }
+    (!how.is_empty()).then(|| format!("reading {} as {}", name_of(input), how.join(", ")))
 }

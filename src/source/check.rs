@@ -5,14 +5,18 @@
 //! # Never
 //! Keeps more than the examples: whoever wants every problem takes them as they come.
 
+mod names;
+
 use super::chunk::{each_record, read_bytes};
 use super::rules::catalog::{
     EXTERNAL_ID_CONFLICT, MEMBERSHIP_REPEATED, Rule, Severity, USER_FIELDS_DIFFER,
 };
+use super::rules::harmless::may_show;
 use super::rules::{Problem, Problems, RowRules, judge};
 use super::{Columns, CsvRecord, Index, SourceError};
 use crate::model::escape::shown;
 use crate::model::{ExternalIdConflict, Follower, RowNumber};
+use names::OrgNames;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -37,7 +41,7 @@ pub struct Finding {
     pub line: u64,
     /// What is wrong.
     pub problem: Problem,
-    /// The cell, shortened and escaped; none for secrets.
+    /// The cell, shortened and escaped; none for secrets, and for what could be one.
     pub value: Option<String>,
 }
 
@@ -117,6 +121,7 @@ pub fn check(
         columns: &index.columns,
         rules,
         between: Between::new(index),
+        names: OrgNames::new(&index.columns, &rules.org_mode),
         problems: Problems::default(),
         report: CheckReport {
             rows: u64::from(index.rows),
@@ -135,6 +140,7 @@ struct Pass<'a> {
     columns: &'a Columns,
     rules: &'a RowRules,
     between: Between<'a>,
+    names: OrgNames<'a>,
     problems: Problems,
     report: CheckReport,
     visit: &'a mut dyn FnMut(&Finding) -> io::Result<()>,
@@ -147,12 +153,16 @@ impl Pass<'_> {
         }
         drop(judge(record, self.columns, self.rules, &mut self.problems));
         self.between.judge(record.number, &mut self.problems);
+        self.names.judge(record, &mut self.problems);
         self.report.failing += u64::from(self.problems.error().is_some());
-        for problem in self.problems.drain() {
+        for mut problem in self.problems.drain() {
+            let value = value_of(record, self.columns, &problem.column);
+            // What may have been meant is made of the cell.
+            problem.suggestion = problem.suggestion.filter(|_| value.is_some());
             let finding = Finding {
                 row: Some(record.number),
                 line: record.line,
-                value: value_of(record, self.columns, &problem.column),
+                value,
                 problem,
             };
             (self.visit)(&finding).map_err(CheckError::Write)?;
@@ -168,7 +178,8 @@ fn value_of(record: &CsvRecord, columns: &Columns, column: &str) -> Option<Strin
         return None;
     }
     let cell = record.fields.get(columns.position(column)?)?;
-    Some(short(cell)).filter(|value| !value.is_empty())
+    let may_show = !cell.is_empty() && may_show(column, cell, columns);
+    may_show.then(|| short(cell))
 }
 
 /// Returns a piece of a cell, escaped.

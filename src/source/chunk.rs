@@ -3,6 +3,7 @@
 use super::cells::Cells;
 use super::error::{Place, SourceError};
 use super::records::{RECORD_BYTES_MAX, records};
+use super::rules::harmless::looks_like_hash;
 use super::{Columns, window};
 use crate::model::{ChunkSpec, RowNumber};
 use std::fs::File;
@@ -15,6 +16,9 @@ pub(super) const CHUNK_BYTES_MAX: usize = 8 << 20;
 /// The most bytes the index puts in one chunk: its records, and the blank lines after them.
 const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX + RECORD_BYTES_MAX;
 
+/// Longest reason for leaving a row out that is repeated, in bytes.
+const REASON_BYTES_MAX: usize = 200;
+
 /// One record of a chunk, unescaped, and mapped by its profile.
 #[derive(Clone, Debug)]
 pub struct CsvRecord {
@@ -24,14 +28,25 @@ pub struct CsvRecord {
     pub line: u64,
     /// Its fields.
     pub fields: csv::StringRecord,
+    /// The cell of the file (from 0) that has text after its closing quote.
+    pub stray: Option<usize>,
 }
 
 impl CsvRecord {
     /// Returns why its profile leaves it out, if it does.
     pub fn left_out(&self, columns: &Columns) -> Option<&str> {
-        let reason = self.fields.get(columns.skip?)?.trim();
-        (!reason.is_empty()).then_some(reason)
+        reason_of(self.fields.get(columns.skip?)?)
     }
+}
+
+/// Returns the reason for leaving a row out that a cell gives.
+pub(super) fn reason_of(cell: &str) -> Option<&str> {
+    let reason = cell.trim();
+    if reason.contains('@') || looks_like_hash(reason) || reason.len() > REASON_BYTES_MAX {
+        // No reason of a profile: the record has slipped, and its cells are somebody's.
+        return Some("its userferry_skip is not blank");
+    }
+    (!reason.is_empty()).then_some(reason)
 }
 
 /// Reads a chunk with `pread`, checks its hash, and returns its records in order, their cells at
@@ -63,11 +78,13 @@ pub(super) fn each_record<E: From<SourceError>>(
         number: spec.first_row,
         line: spec.first_line,
         fields: csv::StringRecord::with_capacity(256, columns.count),
+        stray: None,
     };
     let mut rows = 0;
     while let Some((record, fields)) = raw.next_with_fields() {
         let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;
         (open.number, open.line) = (record.number, record.line);
+        open.stray = fields.stray();
         Cells::new(text, fields, columns).fill(&mut open.fields);
         visit(&open)?;
         rows += 1;

@@ -176,6 +176,21 @@ pub enum SourceError {
         /// Where the header starts.
         at: Place,
     },
+    /// `--map` and the profile of a recognised export both say what becomes of a column.
+    #[error(
+        "the file is an export of {profile}, whose profile and --map {map} both say what becomes \
+         of a column ({at})"
+    )]
+    MapAndProfile {
+        /// The map.
+        map: String,
+        /// The profile's name.
+        profile: String,
+        /// The word of `--profile`.
+        id: String,
+        /// Where the header starts.
+        at: Place,
+    },
     /// Organization columns, and one organization for every row.
     #[error(
         "the file has organization columns ({}) and one organization was named for every row",
@@ -272,7 +287,10 @@ pub enum SourceError {
         at: Place,
     },
     /// A record whose field count differs from the header's.
-    #[error("found {found} fields where the header has {expected} ({at})")]
+    #[error(
+        "found {found} field{} where the header has {expected} ({at})",
+        if *found == 1 { "" } else { "s" }
+    )]
     FieldCount {
         /// Fields of the record.
         found: usize,
@@ -333,6 +351,7 @@ impl SourceError {
             Self::HashParameters { .. } => "hash_parameters",
             Self::BesideNothing { .. } => "nothing_to_join",
             Self::ProfileColumn { .. } => "profile_column_missing",
+            Self::MapAndProfile { .. } => "map_and_profile",
             Self::OrganizationColumns { .. } => "organization_columns",
             Self::QuoteUnclosed { .. } => "quote_unclosed",
             Self::NotUtf8 { .. } => "not_utf8",
@@ -358,6 +377,8 @@ impl SourceError {
             Self::Delimiter { .. }
             | Self::EmailColumnMissing { .. }
             | Self::MapColumnMissing { .. }
+            | Self::MapAndProfile { .. }
+            | Self::FieldCount { .. }
             | Self::RecordTooLong { .. } => return Some(self.hint_with_names()),
             Self::Open { .. } | Self::Read(_) => return None,
             Self::Spill(_) => "make room in the temporary folder, or name another one in TMPDIR",
@@ -409,9 +430,6 @@ impl SourceError {
             Self::Unpack { .. } => "fetch or pack the file again",
             Self::UnpackedTooLarge { .. } => "unpack it yourself, look at it, and split it",
             Self::Nul { .. } => "remove it; if the file is UTF-16, name it with --encoding",
-            Self::FieldCount { .. } => {
-                "a cell with a comma, a quote or a line break must stand in quotes"
-            }
             Self::BlankLines { .. } => "remove the blank lines",
             Self::TooManyRows { .. } => "split the file",
             Self::Changed { .. } => {
@@ -438,6 +456,18 @@ impl SourceError {
                 nearest: Some(name),
                 ..
             } => format!("did you mean {name}?"),
+            Self::FieldCount {
+                found, expected, ..
+            } if found < expected => "cells are missing at its end, or a cell with a line break \
+                does not stand in quotes; blank cells need their delimiters too"
+                .to_owned(),
+            Self::FieldCount { .. } => {
+                "a cell with the delimiter, a quote or a line break must stand in quotes".to_owned()
+            }
+            Self::MapAndProfile { id, .. } => format!(
+                "say --profile {id} to keep that profile, with --map in place of its own rule for \
+                 that column, or --profile none to read the columns without it"
+            ),
             Self::RecordTooLong {
                 quote: Some(at), ..
             } => format!("a quote opened at {at} is still open: close it there"),
@@ -477,6 +507,7 @@ impl SourceError {
             | Self::EmailColumnMissing { at, .. }
             | Self::ColumnsNotBuilt { at, .. }
             | Self::ProfileColumn { at, .. }
+            | Self::MapAndProfile { at, .. }
             | Self::OrganizationColumns { at, .. }
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }
@@ -529,6 +560,7 @@ impl SourceError {
             | Self::ColumnsNotBuilt { at, .. }
             | Self::OrganizationColumns { at, .. }
             | Self::MapColumnMissing { at, .. }
+            | Self::MapAndProfile { at, .. }
             | Self::ProfileColumn { at, .. }
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }

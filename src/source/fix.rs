@@ -2,18 +2,21 @@
 //!
 //! # Owns
 //! What a safe repair is: spaces around a cell, the spelling of yes and no, names of columns, the
-//! byte order mark. A row means the same before and after, which a property test holds it to.
+//! byte order mark, UTF-8. A row means the same before and after, which a property test holds it to.
 //! # Never
 //! Changes an address, a verification, a password or a cell it does not know; drops or adds a row.
 
 use super::check::{CheckError, Finding, short};
 use super::chunk::{read_bytes, read_header};
-use super::header::KNOWN;
-use super::records::{Fields, blank_len, records, unescape};
-use super::rules::catalog::{BYTE_ORDER_MARK, CELL_TRIMMED, FLAG_SPELLED_OUT, HEADER_NAME, Rule};
+use super::header::{KNOWN, known};
+use super::records::{Fields, blank_lines_len, records, unescape};
+use super::rules::catalog::{
+    BYTE_ORDER_MARK, CELL_TRIMMED, ENCODING_UTF8, FLAG_SPELLED_OUT, HEADER_NAME, Rule,
+};
+use super::rules::harmless::may_show;
 use super::rules::{Problem, verdict_of};
 use super::{Columns, Index, RawRecord};
-use crate::model::{Delimiter, RowNumber};
+use crate::model::{Delimiter, Encoding, RowNumber};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Write};
@@ -34,6 +37,7 @@ pub fn fix(
     let columns = &index.columns;
     let mut fixer = Fixer {
         names: names_of(columns),
+        columns,
         single: columns.count == 1,
         delimiter: columns.delimiter,
         out,
@@ -54,6 +58,21 @@ pub fn fix(
     Ok(())
 }
 
+/// Returns the finding that a source in another encoding is written as UTF-8.
+pub fn rewritten(encoding: Encoding) -> Option<Finding> {
+    (encoding != Encoding::Utf8).then(|| Finding {
+        row: None,
+        line: 1,
+        problem: Problem {
+            rule: ENCODING_UTF8,
+            column: "all".into(),
+            words: format!("the text is written as UTF-8; it was {encoding}"),
+            suggestion: None,
+        },
+        value: None,
+    })
+}
+
 /// Returns the known name of every position.
 fn names_of(columns: &Columns) -> Vec<Option<&'static str>> {
     let mut names = vec![None; columns.count];
@@ -66,6 +85,7 @@ fn names_of(columns: &Columns) -> Vec<Option<&'static str>> {
 }
 
 struct Fixer<'a> {
+    columns: &'a Columns,
     names: Vec<Option<&'static str>>,
     /// A record of one blank cell would be a blank line, and no record any more.
     single: bool,
@@ -99,7 +119,7 @@ impl Fixer<'_> {
             let words = "the byte order mark was removed".to_owned();
             self.tell(None, 1, "email", BYTE_ORDER_MARK, words, None)?;
         }
-        let blank = blank_len(rest);
+        let blank = blank_lines_len(rest, self.delimiter);
         self.copy(rest.get(..blank))?;
         let record = rest.get(blank..).unwrap_or_default();
         let mut fields = Fields::new(self.delimiter);
@@ -107,6 +127,13 @@ impl Fixer<'_> {
         let line = 1 + super::records::lines_in(rest.get(..blank).unwrap_or_default());
         self.each_cell(record, &fields, &mut |fixer, at, raw| {
             let value = unescape(raw);
+            if let Some(taken) = known(&value).filter(|_| fixer.name(at).is_none()) {
+                let name = format!("unused_{taken}");
+                let words = format!("another column is {taken}, so that this one is called {name}");
+                let shown = Some(short(&value));
+                fixer.tell(None, line, taken, HEADER_NAME, words, shown)?;
+                return Ok(Some(Cow::Owned(name)));
+            }
             let Some(name) = fixer.name(at).filter(|name| *name != value) else {
                 return Ok(None);
             };
@@ -128,7 +155,8 @@ impl Fixer<'_> {
             };
             let words = rule.title.to_owned();
             let (row, line) = (Some(record.number), record.line);
-            fixer.tell(row, line, name, rule, words, Some(short(&value)))?;
+            let shown = may_show(name, &value, fixer.columns).then(|| short(&value));
+            fixer.tell(row, line, name, rule, words, shown)?;
             Ok(Some(Cow::Owned(new.into_owned())))
         })
     }

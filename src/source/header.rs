@@ -49,6 +49,30 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("customer", &["org_external_id", "org_name"]),
     ("workspace", &["org_external_id", "org_name"]),
     ("team", &["org_external_id", "org_name"]),
+    ("organisationname", &["org_name"]),
+    ("organisationid", &["org_external_id", "org_id"]),
+    ("firma", &["org_name"]),
+    ("unternehmen", &["org_name"]),
+    ("mail", &["email"]),
+    ("emailaddress", &["email"]),
+    ("mailaddress", &["email"]),
+    ("emailadresse", &["email"]),
+    ("correo", &["email"]),
+    ("courriel", &["email"]),
+    ("vorname", &["first_name"]),
+    ("prénom", &["first_name"]),
+    ("prenom", &["first_name"]),
+    ("voornaam", &["first_name"]),
+    ("nachname", &["last_name"]),
+    ("familienname", &["last_name"]),
+    ("achternaam", &["last_name"]),
+    ("apellido", &["last_name"]),
+    ("apellidos", &["last_name"]),
+    ("cognome", &["last_name"]),
+    ("nomdefamille", &["last_name"]),
+    ("lname", &["last_name"]),
+    ("fname", &["first_name"]),
+    ("passwort", &["password"]),
     ("givenname", &["first_name"]),
     ("forename", &["first_name"]),
     ("familyname", &["last_name"]),
@@ -134,6 +158,21 @@ impl Columns {
         }
     }
 
+    /// Returns whether the email comes from a cell of the file.
+    pub fn email_is_from(&self, cell: usize) -> bool {
+        match &self.plan {
+            Some(plan) => plan.takes("email", cell),
+            None => self.email == cell,
+        }
+    }
+
+    /// Returns the known column that a cell of the file is; with a profile it has no such name.
+    pub fn name_of_cell(&self, cell: usize) -> Option<&'static str> {
+        let is_it = |name: &&&str| self.position(name) == Some(cell);
+        let name = || KNOWN.iter().find(is_it).copied();
+        self.plan.is_none().then(name).flatten()
+    }
+
     fn slot(&mut self, name: &str) -> Option<&mut Option<usize>> {
         Some(match name {
             "first_name" => &mut self.first_name,
@@ -198,11 +237,14 @@ pub(super) fn parse(
 ) -> Result<Header, SourceError> {
     let mut cells = cells(text, fields, at);
     refuse_other_delimiter(&cells, fields.delimiter(), at)?;
+    // An export is recognised by the names its writer gave, whatever --map says of them.
+    let own = names_of(&cells);
+    let profile = chosen(profile, &own, renames, at)?;
     let shadowed = apply(renames, &mut cells, at)?;
     refuse_twice(&cells)?;
     refuse_organizations(&cells, org_mode)?;
-    if let Some(profile) = chosen(profile, &cells, renames) {
-        let mut header = mapped(&profile, &cells, at, org_mode)?;
+    if let Some(profile) = profile {
+        let mut header = mapped(&profile, &cells, &own, at, org_mode)?;
         header.columns.delimiter = fields.delimiter();
         header.warnings.extend(shadowed);
         return Ok(header);
@@ -242,9 +284,11 @@ pub(super) fn shown_names(text: &str, fields: &Fields) -> Vec<String> {
 }
 
 /// Returns the names of the header a text begins with.
-pub(super) fn names_of_head(head: &str) -> Vec<String> {
-    let head = head.trim_start_matches(['\u{feff}', '\r', '\n']);
-    let mut fields = Fields::default();
+pub(super) fn names_of_head(head: &str, delimiter: Delimiter) -> Vec<String> {
+    let head = head.trim_start_matches('\u{feff}');
+    let blank = super::records::blank_lines_len(head.as_bytes(), delimiter);
+    let head = head.get(blank..).unwrap_or_default();
+    let mut fields = Fields::new(delimiter);
     fields.scan(head.as_bytes(), true);
     shown_names(head, &fields)
 }
@@ -255,30 +299,64 @@ fn named_cells(cells: &[Cell]) -> usize {
     named.map_or(0, |last| last + 1)
 }
 
-/// Returns the profile of a header.
-fn chosen(choice: &ProfileChoice, cells: &[Cell], renames: &[Rename]) -> Option<Arc<Profile>> {
-    match choice {
-        // Who maps columns by hand has said what they are.
-        ProfileChoice::Detect if !renames.is_empty() => None,
-        ProfileChoice::Off => None,
-        ProfileChoice::Use(profile) => Some(Arc::clone(profile)),
-        ProfileChoice::Detect => profile::detected(&names_of(cells)),
+/// Returns the profile of a header with these names. A recognised one and `--map` may stand side by
+/// side; where both say what becomes of a column, a person has to choose.
+fn chosen(
+    choice: &ProfileChoice,
+    names: &[String],
+    renames: &[Rename],
+    at: &Place,
+) -> Result<Option<Arc<Profile>>, SourceError> {
+    let found = match choice {
+        ProfileChoice::Off => return Ok(None),
+        ProfileChoice::Use(profile) => return Ok(Some(Arc::clone(profile))),
+        ProfileChoice::Detect => profile::detected(names),
+    };
+    let Some(profile) = &found else {
+        return Ok(None);
+    };
+    for rename in renames {
+        let theirs = plain(&rename.theirs);
+        let cell = names.iter().position(|name| *name == theirs);
+        if cell.is_some_and(|cell| profile.claims(names, &rename.known, cell)) {
+            return Err(SourceError::MapAndProfile {
+                map: shown(&rename.to_string()),
+                profile: profile.name.clone(),
+                id: profile.id.clone(),
+                at: at.clone(),
+            });
+        }
     }
+    Ok(found)
 }
 
+/// Returns the names that count: a column another one took the place of has none.
 fn names_of(cells: &[Cell]) -> Vec<String> {
-    cells.iter().map(|cell| cell.plain.clone()).collect()
+    let name = |cell: &Cell| {
+        if cell.shadowed {
+            String::new()
+        } else {
+            cell.plain.clone()
+        }
+    };
+    cells.iter().map(name).collect()
 }
 
 /// Returns the columns of a header that a profile maps.
 fn mapped(
     profile: &Profile,
     cells: &[Cell],
+    own: &[String],
     at: &Place,
     org_mode: &OrgMode,
 ) -> Result<Header, SourceError> {
+    let map = |(index, cell): (usize, &Cell)| {
+        let name = known(&cell.plain).filter(|_| cell.mapped)?;
+        Some((name, index))
+    };
+    let maps: Vec<(&str, usize)> = cells.iter().enumerate().filter_map(map).collect();
     let plan = profile
-        .bind(&names_of(cells))
+        .bind_mapped(&names_of(cells), own, &maps)
         .map_err(|unbound| SourceError::ProfileColumn {
             profile: profile.name.clone(),
             column: unbound.missing,
@@ -306,17 +384,18 @@ fn mapped(
             *slot = Some(index);
         }
     }
-    let read_as = plan.told(
-        &cells
-            .iter()
-            .map(|cell| cell.name.clone())
-            .collect::<Vec<_>>(),
-    );
+    let names: Vec<String> = cells.iter().map(|cell| cell.name.clone()).collect();
+    let mut read_as = plan.told(&names);
+    let by_map: Vec<&str> = maps.iter().map(|(known, _)| *known).collect();
+    if !by_map.is_empty() {
+        read_as = format!("{read_as}; by --map: {}", by_map.join(", "));
+    }
+    let warnings = profile.without_passwords(&plan).into_iter().collect();
     columns.plan = Some(Arc::new(plan));
     Ok(Header {
         columns,
         named: named_cells(cells),
-        warnings: Vec::new(),
+        warnings,
         read_as: Some(read_as),
     })
 }
@@ -460,7 +539,7 @@ fn no_email(cells: &[Cell], at: &Place) -> SourceError {
         let is_one = |cell: &&Cell| cell.plain.contains(word) && !cell.plain.contains("verified");
         cells.iter().find(is_one)
     };
-    let is_near = |cell: &&Cell| near(&cell.plain, "email");
+    let is_near = |cell: &&Cell| suggested(cell, &[]).contains(&"email");
     let named = holds("email").or_else(|| holds("mail"));
     let named = named.or_else(|| cells.iter().find(is_near));
     SourceError::EmailColumnMissing {
@@ -502,13 +581,13 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
     let mut listed: Vec<String> = unknown
         .iter()
         .take(NAMES_SHOWN_MAX)
-        .map(|cell| named(cell))
+        .map(|cell| named(cell, cells))
         .collect();
     if unknown.len() > NAMES_SHOWN_MAX {
         listed.push(format!("and {} more", unknown.len() - NAMES_SHOWN_MAX));
     }
     let example = unknown.iter().find_map(|cell| {
-        let known = *suggested(cell).first()?;
+        let known = *suggested(cell, cells).first()?;
         Some(format!("; to carry one, say --map '{}={known}'", cell.name))
     });
     let (listed, example) = (listed.join(", "), example.unwrap_or_default());
@@ -519,22 +598,25 @@ fn unknown_warning(cells: &[Cell]) -> Option<String> {
     }
 }
 
-fn named(cell: &Cell) -> String {
-    match suggested(cell).as_slice() {
+fn named(cell: &Cell, cells: &[Cell]) -> String {
+    match suggested(cell, cells).as_slice() {
         [] => cell.name.clone(),
         known => format!("{} (did you mean {}?)", cell.name, known.join(" or ")),
     }
 }
 
-/// Returns the known columns that a name may stand for, the likeliest first.
-fn suggested(cell: &Cell) -> Vec<&'static str> {
+/// Returns the known columns that a name may stand for, the likeliest first; those that the header
+/// has anyway are not meant.
+fn suggested(cell: &Cell, cells: &[Cell]) -> Vec<&'static str> {
+    let is_free = |known: &&'static str| !cells.iter().any(|other| other.is(known));
     let other = OTHER_NAMES.iter().find(|(name, _)| *name == cell.plain);
     if let Some((_, known)) = other {
-        return known.to_vec();
+        return known.iter().copied().filter(is_free).collect();
     }
     let known = KNOWN
         .iter()
         .copied()
+        .filter(is_free)
         .filter(|known| near(&cell.plain, &plain(known)));
     known
         .min_by_key(|known| edits(&cell.plain, &plain(known)))
@@ -542,10 +624,20 @@ fn suggested(cell: &Cell) -> Vec<&'static str> {
         .collect()
 }
 
-/// Returns whether two names are few edits apart for their length.
+/// Returns whether two names are few edits apart for their length. More than one edit, and the
+/// first letter is another: then it is another word.
 fn near(name: &str, known: &str) -> bool {
-    let allowed = name.len().min(known.len()).div_ceil(4).min(NEAR_EDITS_MAX);
-    name.len() <= NEAR_NAME_BYTES_MAX && edits(name, known) <= allowed
+    if name.len() > NEAR_NAME_BYTES_MAX {
+        return false;
+    }
+    let allowed = name
+        .chars()
+        .count()
+        .min(known.len())
+        .div_ceil(3)
+        .min(NEAR_EDITS_MAX);
+    let edits = edits(name, known);
+    edits <= allowed && (edits <= 1 || name.chars().next() == known.chars().next())
 }
 
 /// Returns the Levenshtein distance of two short names.
@@ -601,6 +693,66 @@ mod tests {
         assert!(header.warnings.is_empty());
     }
 
+    fn on_top(
+        text: &str,
+        choice: &ProfileChoice,
+        map: (&str, &str),
+    ) -> Result<Header, SourceError> {
+        let mut fields = Fields::default();
+        fields.scan(text.as_bytes(), true);
+        let rename = Rename {
+            theirs: map.0.to_owned(),
+            known: map.1.to_owned(),
+        };
+        parse(
+            text,
+            &fields,
+            &Place::default(),
+            &OrgMode::Columns,
+            &[rename],
+            choice,
+        )
+    }
+
+    #[test]
+    fn a_map_stands_on_top_of_a_profile_and_never_switches_it_off() {
+        let text = "user_id,email,nickname,given_name,name,blocked,Company\n";
+        let detect = ProfileChoice::Detect;
+        let header = on_top(text, &detect, ("company", "org_external_id")).unwrap();
+        let said = header.read_as.unwrap();
+        assert!(said.contains("an Auth0 export"), "{said}");
+        assert!(said.contains("org_external_id from Company"), "{said}");
+        assert!(said.ends_with("by --map: org_external_id"), "{said}");
+        assert!(header.columns.skip.is_some() && header.columns.org_external_id.is_some());
+        // Both say what becomes of a column: a person chooses.
+        for map in [
+            ("name", "first_name"),
+            ("nickname", "first_name"),
+            ("blocked", "metadata"),
+        ] {
+            let error = on_top(text, &detect, map).unwrap_err();
+            assert_eq!(error.code(), "map_and_profile", "{map:?}");
+            let hint = error.hint().unwrap();
+            assert!(
+                hint.contains("--profile auth0") && hint.contains("--profile none"),
+                "{hint}"
+            );
+        }
+        // A profile somebody named gives way to the map, and keeps what it leaves out.
+        let auth0 = ProfileChoice::Use(profile::named("auth0").unwrap());
+        let header = on_top(text, &auth0, ("blocked", "metadata")).unwrap();
+        assert!(header.columns.skip.is_some() && header.columns.metadata.is_some());
+        let header = on_top(text, &auth0, ("name", "first_name")).unwrap();
+        let said = header.read_as.unwrap();
+        assert!(said.contains("first_name from name"), "{said}");
+        assert!(
+            said.contains("not carried: nickname, given_name,"),
+            "{said}"
+        );
+        let header = on_top(text, &ProfileChoice::Off, ("name", "first_name")).unwrap();
+        assert!(header.read_as.is_none());
+    }
+
     #[test]
     fn every_known_column_finds_its_place() {
         let header = read(&KNOWN.join(",")).unwrap();
@@ -623,6 +775,36 @@ mod tests {
                  'fist_name=first_name'"
             ]
         );
+    }
+
+    #[test]
+    fn only_what_is_really_near_or_well_known_is_suggested() {
+        for (theirs, known) in [
+            ("Vorname", "first_name"),
+            ("Nachname", "last_name"),
+            ("Given Name", "first_name"),
+            ("Surname", "last_name"),
+            ("family-name", "last_name"),
+            ("Company", "org_name"),
+            ("Organisation", "org_name"),
+            ("firstnme", "first_name"),
+            ("metdata", "metadata"),
+            ("role_slug", "role_slugs"),
+        ] {
+            let header = read(&format!("email,{theirs}\n")).unwrap();
+            let said = &header.warnings[0];
+            assert!(
+                said.contains(&format!("--map '{theirs}={known}'")),
+                "{said}"
+            );
+        }
+        for theirs in [
+            "nickname", "username", "Ort", "Straße", "phone", "title", "orange",
+        ] {
+            let header = read(&format!("email,{theirs}\n")).unwrap();
+            let said = &header.warnings[0];
+            assert!(!said.contains("did you mean"), "{said}");
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! The one pass over the file: chunks, hashes, and rows that share an email or an external id.
 
 use super::cells::Cells;
-use super::chunk::CHUNK_BYTES_MAX;
+use super::chunk::{CHUNK_BYTES_MAX, reason_of};
 use super::keyed::{Keyed, Purpose, org_bytes};
 use super::pairs::{Again, Repeats, row_org};
 use super::profile::ProfileChoice;
-use super::records::{Fields, unescape};
+use super::records::Fields;
 use super::window::{self, BLOCK_BYTES, Window, read_some};
 use super::{Columns, Input, SourceError, header};
+use crate::model::escape::shown;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Delimiter, ExternalIdConflict, Follower, OrgKey, OrgMode,
     Rename, RowNumber,
 };
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -64,6 +66,8 @@ pub struct Index {
     pub warnings: Vec<String>,
     /// What the file was read as, and what becomes of its columns; `None` without a profile.
     pub read_as: Option<String>,
+    /// How many rows are left out and why, in words; `None` when none is.
+    pub left_out: Option<String>,
 }
 
 /// Indexes the file at `path` in one streaming pass; calls `on_bytes` with the bytes read so far.
@@ -133,6 +137,7 @@ struct Pass<'a> {
     rows: u32,
     repeats: Repeats,
     org_names: OrgNames,
+    left_out: LeftOut,
 }
 
 impl<'a> Pass<'a> {
@@ -178,6 +183,7 @@ impl<'a> Pass<'a> {
             rows: 0,
             repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
             org_names: OrgNames::default(),
+            left_out: LeftOut::default(),
         })
     }
 
@@ -200,9 +206,13 @@ impl<'a> Pass<'a> {
         };
         self.check_count(text)?;
         let cells = Cells::new(text, &self.fields, &self.columns);
-        self.repeats.note(row, &cells)?;
-        if let Some(hash) = named_org(&cells, self.options.hash_key) {
-            self.org_names.note(hash, row);
+        if let Some(reason) = cells.some(self.columns.skip) {
+            self.left_out.note(&reason);
+        } else {
+            self.repeats.note(row, &cells)?;
+            if let Some(hash) = named_org(&cells, self.options.hash_key) {
+                self.org_names.note(hash, row);
+            }
         }
         self.window.advance(length);
         self.window.set_row(RowNumber(row.0.saturating_add(1)));
@@ -244,17 +254,12 @@ impl<'a> Pass<'a> {
 
     /// Refuses a record with too few fields, or with more that are not blank.
     fn check_count(&self, text: &str) -> Result<(), SourceError> {
-        let found = self.fields.len();
         let expected = self.columns.count;
-        if found == expected {
-            return Ok(());
-        }
-        let is_blank = |raw: &str| unescape(raw).trim().is_empty();
-        if found >= self.named && self.fields.raw(text).skip(expected).all(is_blank) {
+        if self.fields.fit(text, self.named, expected) {
             return Ok(());
         }
         Err(SourceError::FieldCount {
-            found,
+            found: self.fields.len(),
             expected,
             at: self.window.place_at(0),
         })
@@ -292,6 +297,7 @@ impl<'a> Pass<'a> {
             org_names: self.org_names.finish(),
             warnings: self.warnings,
             read_as: self.read_as,
+            left_out: self.left_out.told(),
         })
     }
 }
@@ -300,13 +306,52 @@ impl<'a> Pass<'a> {
 fn named_org(cells: &Cells<'_>, hash_key: u64) -> Option<u64> {
     cells.some(cells.columns.org_name)?;
     cells.columns.org_external_id?;
-    if cells.some(cells.columns.skip).is_some() {
-        return None;
-    }
     match row_org(cells, false)? {
         // A key that is a name needs no other row to say it.
         OrgKey::Id(_) | OrgKey::Name(_) => None,
         external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
+    }
+}
+
+/// Rows that are left out, by reason.
+#[derive(Debug, Default)]
+struct LeftOut {
+    rows: u64,
+    reasons: BTreeMap<String, u64>,
+}
+
+/// Most reasons that are told apart.
+const REASONS_MAX: usize = 10;
+
+impl LeftOut {
+    fn note(&mut self, cell: &str) {
+        self.rows += 1;
+        let reason = reason_of(cell).unwrap_or_default();
+        if let Some(count) = self.reasons.get_mut(reason) {
+            *count += 1;
+        } else if self.reasons.len() < REASONS_MAX {
+            self.reasons.insert(shown(reason), 1);
+        }
+    }
+
+    fn told(&self) -> Option<String> {
+        let told: Vec<String> = match self.reasons.len() {
+            1 => self.reasons.keys().cloned().collect(),
+            _ => self
+                .reasons
+                .iter()
+                .map(|(why, n)| format!("{why} ({n})"))
+                .collect(),
+        };
+        let rows = match self.rows {
+            0 => return None,
+            1 => "1 row is".to_owned(),
+            n => format!("{n} rows are"),
+        };
+        Some(format!(
+            "{rows} left out by the profile: {}",
+            told.join(", ")
+        ))
     }
 }
 

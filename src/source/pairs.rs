@@ -73,11 +73,11 @@ impl Repeats {
         }
     }
 
-    /// Takes note of one row. A row without an email shares nothing, it fails by itself; nor does
-    /// one that its profile leaves out.
+    /// Takes note of one row that is not left out. One without an email shares nothing, it fails by
+    /// itself.
     pub(super) fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
         let email = email_norm(&cells.value(cells.columns.email));
-        if email.is_empty() || cells.some(cells.columns.skip).is_some() {
+        if email.is_empty() {
             return Ok(());
         }
         let hash = self.keyed.hash(Purpose::Email, email.as_bytes());
@@ -230,6 +230,7 @@ impl Facts {
     /// Returns what two rows with equal user fields have in common.
     fn user_fields(&self, cells: &Cells<'_>) -> u64 {
         let columns = cells.columns;
+        let password = columns.password;
         let columns = [
             columns.first_name,
             columns.last_name,
@@ -243,7 +244,10 @@ impl Facts {
         let mut all = Vec::with_capacity(cells.bytes());
         for column in columns.into_iter().flatten() {
             let value = cells.value(column);
-            let value = value.trim();
+            // Blanks around a password belong to it, unless it is nothing else.
+            let trimmed = value.trim();
+            let whole = Some(column) == password && !trimmed.is_empty();
+            let value = if whole { &*value } else { trimmed };
             // The length in front keeps `a`, `bc` apart from `ab`, `c`.
             all.extend_from_slice(&value.len().to_le_bytes());
             all.extend_from_slice(value.as_bytes());

@@ -3,7 +3,8 @@
 //! It follows the `csv` crate's opinion to the byte (whatever the delimiter), which a property
 //! test holds it to: a quote opens a field only at its first byte, a doubled quote inside is one
 //! quote, text after a closing quote is literal, `\n`, `\r\n` and a lone `\r` end a record, and
-//! blank lines are no records. Unlike the crate it keeps the exact byte range of every record
+//! blank lines are no records. Lines of spaces and tabs are blank lines too, which is the one thing
+//! that is ours: in the crate's eyes each is a record of one cell, and would refuse most files. Unlike the crate it keeps the exact byte range of every record
 //! and tells when the last quote is never closed.
 
 use crate::model::{ChunkSpec, Delimiter, RowNumber};
@@ -27,6 +28,8 @@ pub(super) enum Scan {
 pub(super) struct Fields {
     delimiter: Delimiter,
     ranges: Vec<Range<usize>>,
+    /// The first field with text after its closing quote.
+    stray: Option<usize>,
 }
 
 impl Fields {
@@ -35,12 +38,19 @@ impl Fields {
         Self {
             delimiter,
             ranges: Vec::new(),
+            stray: None,
         }
     }
 
     /// Returns what separates the cells.
     pub(super) fn delimiter(&self) -> Delimiter {
         self.delimiter
+    }
+
+    /// Returns the first field that has text other than blanks after its closing quote: it is
+    /// read as part of the cell, as every reader of CSV does, and is hardly meant.
+    pub(super) fn stray(&self) -> Option<usize> {
+        self.stray
     }
 
     /// Returns how many fields the record has.
@@ -64,6 +74,23 @@ impl Fields {
         self.ranges.iter().map(text)
     }
 
+    /// Returns whether the record is a line of nothing but spaces and tabs: a blank line.
+    pub(super) fn is_blank_line(&self, record: &[u8]) -> bool {
+        matches!(record.first(), Some(b' ' | b'\t'))
+            && self.len() == 1
+            && record
+                .iter()
+                .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    }
+
+    /// Returns whether the record has the cells of a header of `count` cells, of which those up to
+    /// `named` have names: blank ones may follow, and nameless ones may lack.
+    pub(super) fn fit(&self, record: &str, named: usize, count: usize) -> bool {
+        let found = self.len();
+        let is_blank = |raw: &str| unescape(raw).trim().is_empty();
+        found == count || (found >= named && self.raw(record).skip(count).all(is_blank))
+    }
+
     /// Returns field `index` unescaped; a field that is not there is empty.
     pub(super) fn value<'a>(&self, record: &'a str, index: usize) -> Cow<'a, str> {
         let raw = self.range(index).and_then(|range| record.get(range));
@@ -85,12 +112,14 @@ impl Fields {
 
     fn scan_by<const DELIMITER: u8>(&mut self, bytes: &[u8], last: bool) -> Scan {
         self.ranges.clear();
+        self.stray = None;
         let mut at = 0;
         loop {
             let start = at;
+            let mut closed = None;
             if bytes.get(at) == Some(&b'"') {
                 match skip_quoted(bytes, at + 1) {
-                    Some(after) => at = after,
+                    Some(after) => (at, closed) = (after, Some(after)),
                     None => return Scan::More(Some(start)),
                 }
                 // The byte after a closing quote may be the second half of a doubled one.
@@ -104,6 +133,9 @@ impl Fields {
                 }
                 at += 1;
             }
+            if closed.is_some_and(|after| after < at) {
+                self.note_stray(bytes.get(closed.unwrap_or(at)..at));
+            }
             match bytes.get(at) {
                 Some(byte) if *byte == DELIMITER => {
                     self.ranges.push(start..at);
@@ -116,6 +148,17 @@ impl Fields {
                     return Scan::Record(at + line_end(end, bytes.get(at + 1)));
                 }
             }
+        }
+    }
+}
+
+impl Fields {
+    /// Looks at what follows a closing quote: rare, so that it costs the others nothing.
+    #[cold]
+    fn note_stray(&mut self, after: Option<&[u8]>) {
+        let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
+        if self.stray.is_none() && after.is_some_and(|after| after.iter().any(is_text)) {
+            self.stray = Some(self.ranges.len());
         }
     }
 }
@@ -136,6 +179,25 @@ fn line_end(first: Option<&u8>, second: Option<&u8>) -> usize {
         (Some(b'\r'), Some(b'\n')) => 2,
         (Some(_), _) => 1,
         (None, _) => 0,
+    }
+}
+
+/// Returns how many bytes of blank lines `bytes` starts with, those of spaces and tabs included;
+/// nothing follows `bytes`. A tab that is the delimiter makes cells, and no blank line.
+pub(super) fn blank_lines_len(bytes: &[u8], delimiter: Delimiter) -> usize {
+    let mut at = 0;
+    loop {
+        at += blank_len(bytes.get(at..).unwrap_or_default());
+        let rest = bytes.get(at..).unwrap_or_default();
+        let is_blank = |byte: u8| matches!(byte, b' ' | b'\t') && byte != delimiter.byte();
+        if !rest.first().is_some_and(|byte| is_blank(*byte)) {
+            return at;
+        }
+        let end = rest.iter().position(|byte| !is_blank(*byte));
+        match end.and_then(|end| rest.get(end)) {
+            None | Some(b'\n' | b'\r') => at += end.unwrap_or(rest.len()),
+            Some(_) => return at,
+        }
     }
 }
 
@@ -216,7 +278,7 @@ impl<'a> Records<'a> {
     /// Returns the next record and where its fields lie in it.
     pub(super) fn next_with_fields(&mut self) -> Option<(RawRecord<'a>, &Fields)> {
         let rest = self.chunk.get(self.at..)?;
-        let blank = blank_len(rest);
+        let blank = blank_lines_len(rest, self.fields.delimiter);
         let rest = rest.get(blank..).filter(|rest| !rest.is_empty())?;
         self.line += lines_in(self.chunk.get(self.at..self.at + blank)?);
         let offset = self.at + blank;
@@ -338,6 +400,22 @@ mod tests {
         assert_eq!(fields.scan(b"a,\"b\"", true), Scan::Record(5));
         assert_eq!(fields.scan(b"a\r", false), Scan::More(None));
         assert_eq!(fields.scan(b"a\r\nb", false), Scan::Record(3));
+    }
+
+    #[test]
+    fn text_after_a_closing_quote_is_told() {
+        let mut fields = Fields::default();
+        for (text, stray) in [
+            ("\"boss@x.org\"s,\"A\"\n", Some(0)),
+            ("a,\"b\"c,\"d\"e\n", Some(1)),
+            ("\"a\" ,\"b\"x", Some(1)),
+            ("\"a\"\"b\",\"c\"\r\n", None),
+            ("a\"b\"c,d\n", None),
+            ("\"a\"", None),
+        ] {
+            fields.scan(text.as_bytes(), true);
+            assert_eq!(fields.stray(), stray, "{text}");
+        }
     }
 
     #[test]

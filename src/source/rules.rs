@@ -5,19 +5,19 @@
 
 pub mod catalog;
 mod email;
+pub(in crate::source) mod harmless;
 mod metadata;
 mod password;
 mod problem;
 
 use super::row::org_of;
 use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
-use crate::model::escape::shown;
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
-    EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG, EXTERNAL_ID_NOT_ASCII,
-    EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS, ORG_ID_AND_EXTERNAL_ID,
-    ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG, ORGANIZATION_REQUIRED,
-    ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
+    EMAIL_INVALID, EMAIL_MISSING, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG,
+    EXTERNAL_ID_NOT_ASCII, EXTERNAL_ID_TOO_LONG, FIELD_TOO_LONG, METADATA_MANY_PAIRS,
+    ORG_ID_AND_EXTERNAL_ID, ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG,
+    ORGANIZATION_REQUIRED, QUOTE_STRAY, ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
 };
 use problem::Broken;
 use std::borrow::Cow;
@@ -47,9 +47,6 @@ const EXTERNAL_ID_CHARS_DOCUMENTED: usize = 64;
 
 /// Longest role slug in characters.
 const ROLE_SLUG_CHARS_MAX: usize = 64;
-
-/// Longest piece of a cell shown in a message, in characters.
-const FOUND_CHARS_MAX: usize = 40;
 
 /// What the rules depend on besides the row.
 #[derive(Clone, Debug)]
@@ -165,8 +162,9 @@ pub fn judge<'a>(
     if !lengths_fit(&cells, problems) {
         return ReadRow::default();
     }
+    judge_quotes(record, columns, problems);
     let mut row = ReadRow {
-        email: email::judge(cells.get(Some(columns.email)), problems),
+        email: judge_email(&cells, problems),
         first_name: cells.some(columns.first_name),
         last_name: cells.some(columns.last_name),
         ..ReadRow::default()
@@ -193,6 +191,37 @@ pub fn judge<'a>(
     row.role_slugs = problems.value("role_slugs", slugs).unwrap_or_default();
     judge_without_organization(rules, &row, problems);
     row
+}
+
+fn judge_email<'a>(cells: &Cells<'a>, problems: &mut Problems) -> &'a str {
+    let email = cells.get(Some(cells.columns.email));
+    let fields = &cells.record.fields;
+    // What a spreadsheet leaves of a row that somebody cleared.
+    let is_cleared = || fields.len() > 1 && fields.iter().all(|cell| cell.trim().is_empty());
+    if email.is_empty() && is_cleared() {
+        let words = "every cell of the row is blank; remove the row, or fill it";
+        problems.add("email", Broken::new(EMAIL_MISSING, words));
+        return email;
+    }
+    email::judge(email, problems)
+}
+
+/// Text after a closing quote belongs to the cell for whoever reads CSV, and is hardly meant: an
+/// address is not sent like that.
+fn judge_quotes(record: &CsvRecord, columns: &Columns, problems: &mut Problems) {
+    let Some(cell) = record.stray else {
+        return;
+    };
+    let words = "text stands after the closing quote and is read as part of the cell; write every \
+                 quote inside a quoted cell twice";
+    let (rule, column) = if columns.email_is_from(cell) {
+        (EMAIL_INVALID, Cow::Borrowed("email"))
+    } else {
+        let known = columns.name_of_cell(cell).map(Cow::Borrowed);
+        let number = || Cow::Owned(format!("number {}", cell + 1));
+        (QUOTE_STRAY, known.unwrap_or_else(number))
+    };
+    problems.add(column, Broken::new(rule, words));
 }
 
 /// A giant cell is the only thing that is told of its row: nothing else looks at it.
@@ -229,10 +258,10 @@ fn flag(cell: &str) -> Result<Option<bool>, Broken> {
     if verdict.is_some() || cell.is_empty() {
         Ok(verdict)
     } else {
-        let found = found(cell);
+        let found = harmless::flag(cell);
         Err(Broken::new(
             EMAIL_VERIFIED_INVALID,
-            format!("found {found}; allowed are true, false, 1, 0, yes, no, y, n and blank"),
+            format!("{found}; allowed are true, false, 1, 0, yes, no, y, n and blank"),
         ))
     }
 }
@@ -282,6 +311,11 @@ fn judge_org_id(id: &str) -> Option<Broken> {
         let words = "a control character (a line break, a tab) is no part of an id";
         return Some(Broken::new(ORGANIZATION_ID_INVALID, words));
     }
+    if harmless::is_password_hash(id) {
+        // Organizations' ids are kept in the ledger, and a hash must not be.
+        let words = "it looks like a password hash; have the cells of the row slipped?";
+        return Some(Broken::new(ORGANIZATION_ID_INVALID, words));
+    }
     dots_fault(id).map(|words| Broken::new(ORGANIZATION_ID_INVALID, words))
 }
 
@@ -320,11 +354,8 @@ fn judge_organization<'a>(
     row.org_name = cells.some(columns.org_name);
     let (id, external) = (row.org_id, row.org_external_id);
     if !id.is_empty() && !external.is_empty() {
-        let words = format!(
-            "found {} next to org_external_id {}; a row names its organization one way only",
-            found(id),
-            found(external)
-        );
+        let words =
+            "it stands next to an org_external_id; a row names its organization one way only";
         return problems.add("org_id", Broken::new(ORG_ID_AND_EXTERNAL_ID, words));
     }
     for (column, cell) in [("org_id", id), ("org_external_id", external)] {
@@ -387,11 +418,12 @@ fn role_slugs(cell: &str) -> Result<Vec<Cow<'_, str>>, Broken> {
             .collect()
     };
     let mut out: Vec<Cow<'_, str>> = Vec::with_capacity(slugs.len().min(16));
-    for slug in slugs {
+    for (nth, slug) in slugs.into_iter().enumerate() {
         if !is_role_slug(&slug) {
             return Err(invalid(format!(
-                "found {}; a role slug has 1 to {ROLE_SLUG_CHARS_MAX} of a-z, 0-9, - and _",
-                found(&slug)
+                "role {} {}; a role slug has 1 to {ROLE_SLUG_CHARS_MAX} of a-z, 0-9, - and _",
+                nth + 1,
+                slug_fault(&slug)
             ))
             .suggest(slug_like(&slug)));
         }
@@ -409,23 +441,31 @@ fn is_role_slug(slug: &str) -> bool {
     (1..=ROLE_SLUG_CHARS_MAX).contains(&slug.len()) && slug.bytes().all(allowed)
 }
 
+/// Returns what is wrong with a role, without a piece of it: it may be a name.
+fn slug_fault(slug: &str) -> &'static str {
+    if slug.is_empty() {
+        "is empty"
+    } else if harmless::looks_like_hash(slug) {
+        "looks like a hash"
+    } else if slug.contains('@') {
+        "looks like an email"
+    } else if slug.len() > ROLE_SLUG_CHARS_MAX {
+        "is too long"
+    } else if slug.contains(char::is_whitespace) {
+        "holds a space"
+    } else if slug.contains(|c: char| c.is_ascii_uppercase()) {
+        "holds a capital letter"
+    } else {
+        "holds a sign that slugs have not"
+    }
+}
+
 /// Returns the slug that was probably meant: `Team Lead` is `team-lead`.
 fn slug_like(text: &str) -> String {
     let text = text.trim().chars().take(ROLE_SLUG_CHARS_MAX);
     let kept = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     text.map(|c| if kept(c) { c.to_ascii_lowercase() } else { '-' })
         .collect()
-}
-
-/// Returns a cell for a message: shortened, escaped, and not at all when columns may have slipped
-/// and it is an email.
-pub(in crate::source) fn found(cell: &str) -> String {
-    if cell.contains('@') {
-        return "something like an email".to_owned();
-    }
-    let short: String = cell.chars().take(FOUND_CHARS_MAX).collect();
-    let dots = if short.len() < cell.len() { "…" } else { "" };
-    format!("\"{}{dots}\"", shown(&short))
 }
 
 #[cfg(test)]

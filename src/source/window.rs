@@ -93,12 +93,41 @@ impl<R: Read> Window<R> {
         fields: &mut Fields,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Option<usize>, SourceError> {
-        if !self.skip_blank(on_bytes)? {
-            return Ok(None);
+        let (begin, line) = (self.offset(), self.line);
+        loop {
+            let found = if self.skip_blank(on_bytes)? {
+                Some(self.scanned(fields, on_bytes)?)
+            } else {
+                None
+            };
+            // All blank lines between two records belong to a chunk that somebody has to read.
+            if self.offset() - begin > RECORD_BYTES_MAX as u64 {
+                return Err(SourceError::BlankLines {
+                    at: Place {
+                        row: self.row,
+                        line,
+                        column: None,
+                        byte: begin,
+                    },
+                });
+            }
+            let record = found.and_then(|length| self.rest().get(..length));
+            if !record.is_some_and(|record| fields.is_blank_line(record)) {
+                return Ok(found);
+            }
+            self.advance(found.unwrap_or_default());
         }
+    }
+
+    /// Returns the length of the record that comes next.
+    fn scanned(
+        &mut self,
+        fields: &mut Fields,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<usize, SourceError> {
         loop {
             match fields.scan(self.rest(), self.last) {
-                Scan::Record(length) if length <= RECORD_BYTES_MAX => return Ok(Some(length)),
+                Scan::Record(length) if length <= RECORD_BYTES_MAX => return Ok(length),
                 Scan::More(quote) if self.rest().len() <= RECORD_BYTES_MAX => {
                     if self.last {
                         let at = self.place_at(quote.unwrap_or_default());

@@ -67,6 +67,84 @@ fn a_good_file_has_nothing_to_say_and_a_refused_one_says_why() {
 }
 
 #[test]
+fn it_says_how_it_read_the_file() {
+    let work = Work::new();
+    work.fixture("spreadsheets/excel-windows-semicolon.csv")
+        .fixture("users.csv");
+    let words = [
+        "note: reading excel-windows-semicolon.csv as windows-1252, cells separated by semicolons",
+        "wants --encoding windows-1252",
+    ];
+    let done = work.run("check excel-windows-semicolon.csv");
+    let done = done.says(&words);
+    assert_eq!(done.stderr.matches("note: reading").count(), 1);
+    let line = "check excel-windows-semicolon.csv --encoding windows-1252 --json";
+    let notes = work.run(line).json()["notes"].to_string();
+    assert!(notes.contains("cells separated by semicolons"), "{notes}");
+    assert!(!notes.contains("wants --encoding"), "{notes}");
+    let plain = work.run("check users.csv").expect(0);
+    assert!(!plain.stderr.contains("reading"), "{plain}");
+}
+
+#[test]
+fn a_line_of_blanks_is_no_row_and_a_cleared_row_is_one() {
+    let work = Work::new();
+    let header = " \n\nemail,first_name\r\n";
+    work.write(
+        "blank.csv",
+        format!("{header}a@x.example,A\r\n   \r\n\t\r\n , \r\n  \nb@x.example,B\n   "),
+    );
+    let checked = work
+        .run("check blank.csv --json --out list.csv")
+        .expect(1)
+        .json();
+    assert_eq!(
+        (&checked["rows"], &checked["would_fail"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(
+        errors(&work, "list.csv"),
+        [("2".to_owned(), "email_missing".to_owned())]
+    );
+    let example = &checked["problems"][0]["examples"][0];
+    assert_eq!(example["line"], 7);
+    assert!(
+        example["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("every cell"),
+        "{example}"
+    );
+    work.run("import blank.csv --job it --chunk-size 1")
+        .expect(1);
+    assert_eq!(
+        work.run("rejects").expect(0).stdout,
+        format!("{header} , \r\n")
+    );
+    let results = work.results();
+    assert_eq!(results[2]["line"], "9");
+    work.run("check blank.csv --fix fixed.csv").expect(1);
+    let fixed = std::fs::read_to_string(work.path("fixed.csv")).unwrap();
+    assert_eq!(
+        fixed,
+        format!("{header}a@x.example,A\r\n   \r\n\t\r\n,\r\n  \nb@x.example,B\n   ")
+    );
+}
+
+#[test]
+fn a_record_with_too_few_cells_is_not_told_of_commas() {
+    let work = Work::new();
+    work.write("short.csv", "email,first_name\na@x.example\n");
+    work.write("long.csv", "email,first_name\na@x.example,A,b\n");
+    let short = work.run("check short.csv").expect(65);
+    let short = short.says(&["found 1 field where the header has 2", "cells are missing"]);
+    assert!(!short.stderr.contains("comma"), "{short}");
+    work.run("check long.csv")
+        .expect(65)
+        .says(&["found 3 fields", "must stand in quotes"]);
+}
+
+#[test]
 fn options_that_decide_which_rows_fail_are_heeded() {
     let work = Work::new();
     work.fixture("plain.csv").fixture("single-organization.csv");
@@ -112,6 +190,33 @@ fn a_repaired_copy_imports_as_the_file_would() {
         done.expect(1).json()["rows"].clone()
     };
     assert_eq!(count("messy.csv"), count("good.csv"));
+}
+
+#[test]
+fn a_repaired_copy_needs_neither_map_nor_encoding() {
+    let work = Work::new();
+    work.write(
+        "odd.csv",
+        b"Work Mail;email;Vorname\na@x.example;old@x.example;J\xfcrgen\n",
+    );
+    let maps = "--map WorkMail=email --map Vorname=first_name";
+    let fixed = work
+        .run(&format!("check odd.csv --fix good.csv --json {maps}"))
+        .expect(0)
+        .json();
+    assert_eq!(
+        std::fs::read_to_string(work.path("good.csv")).unwrap(),
+        "email;unused_email;first_name\na@x.example;old@x.example;J\u{fc}rgen\n"
+    );
+    assert_eq!(fixed["fixed"], 4);
+    let is_rewritten = |group: &&Value| group["rule"] == "encoding_utf8";
+    let problems = fixed["problems"].as_array().unwrap();
+    let group = problems.iter().find(is_rewritten).unwrap();
+    assert_eq!(
+        group["examples"][0]["message"],
+        "the text is written as UTF-8; it was windows-1252"
+    );
+    work.run("check good.csv").expect(0);
 }
 
 #[test]

@@ -156,6 +156,113 @@ fn an_auth0_csv_loses_its_quotes_and_leaves_blocked_users_out() {
 }
 
 #[test]
+fn what_is_lost_is_said() {
+    let work = Work::new();
+    for file in [
+        "auth0.csv",
+        "auth0.ndjson",
+        "okta.csv",
+        "cognito.csv",
+        "firebase.json",
+    ] {
+        work.fixture(&format!("profiles/{file}"));
+    }
+    for command in ["check", "import --dry-run"] {
+        let said = |rest: &str| work.run(&format!("{command} {rest}")).stderr;
+        for file in ["auth0.csv", "auth0.ndjson", "okta.csv", "cognito.csv"] {
+            let said = said(file);
+            assert!(
+                said.contains("users come without passwords"),
+                "{command} {file}: {said}"
+            );
+        }
+        let said = [
+            said("auth0.csv"),
+            said("auth0.ndjson"),
+            said("firebase.json --hash-parameters none"),
+        ];
+        assert!(said[0].contains("joins them by user id"), "{}", said[0]);
+        assert!(
+            said[0].contains("1 row is left out by the profile: blocked at Auth0"),
+            "{}",
+            said[0]
+        );
+        assert!(said[1].contains("not carried: "), "{}", said[1]);
+        assert!(
+            said[2].contains("--hash-parameters none says"),
+            "{}",
+            said[2]
+        );
+    }
+    work.write(
+        "more.ndjson",
+        "{\"user_id\":\"auth0|1\",\"email\":\"a@x.org\",\"nickname\":\"a\",\"app_metadata\":{\"plan\":1}}\n\
+         {\"user_id\":\"auth0|2\",\"email\":\"b@x.org\",\"user_metadata\":{},\"blocked\":true}\n",
+    );
+    work.run("check more.ndjson").expect(0).says(&[
+        "not carried: app_metadata, nickname, user_metadata",
+        "1 row is left out by the profile: blocked at Auth0",
+    ]);
+}
+
+#[test]
+fn hashes_are_joined_to_whatever_csv_reads_without_them() {
+    let work = Work::new();
+    work.fixture("profiles/auth0.csv")
+        .fixture("profiles/auth0-hashes.ndjson");
+    let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();
+    let (header, rows) = source.split_once('\n').unwrap();
+    work.write(
+        "more.csv",
+        format!("{header}\n{}", rows.replacen('\n', ",\n", 1)),
+    );
+    let semicolons = source
+        .replace(',', ";")
+        .replace("2019-12-06T18:36:12.412Z", "x");
+    work.write("semicolons.csv", semicolons);
+    for line in ["more.csv", "semicolons.csv", "semicolons.csv --delimiter ;"] {
+        work.run(&format!("check {line}")).expect(0);
+        let line = format!("check {line} --password-hashes auth0-hashes.ndjson");
+        let done = work.run(&line).expect(0);
+        done.says(&["read as an Auth0 export: email", "not carried: nickname"]);
+    }
+    let line = "import semicolons.csv --delimiter ; --password-hashes auth0-hashes.ndjson";
+    work.run(line).expect(0);
+}
+
+#[test]
+fn a_map_beside_a_recognised_export_leaves_its_profile_on() {
+    let work = Work::new();
+    work.fixture("profiles/auth0.csv");
+    for command in ["import auth0.csv", "check auth0.csv"] {
+        let refused = work
+            .run(&format!("{command} --map name=first_name"))
+            .expect(2);
+        refused.says(&["--profile auth0", "--profile none"]);
+    }
+    let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();
+    let with_company: String = source
+        .lines()
+        .enumerate()
+        .map(|(n, line)| format!("{line},{}\n", if n == 0 { "Company" } else { "acme" }))
+        .collect();
+    work.write("more.csv", with_company);
+    let server = work.sandbox("");
+    let line = format!(
+        "import more.csv --create-orgs --map Company=org_external_id {}",
+        server.target()
+    );
+    let done = work.run(&line).expect(0);
+    let done = done.says(&["read as an Auth0 export", "by --map: org_external_id"]);
+    drop(done);
+    let people = people(&server.dump());
+    assert_eq!(people.len(), 3);
+    assert!(people.iter().all(|person| !person.0.starts_with('\'')));
+    assert_eq!(told(&work.results())[2], ("skipped", "dropped_by_profile"));
+    assert_eq!(server.dump()["memberships"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn cognito_and_okta_exports_are_read_as_theirs() {
     let work = Work::new();
     let (people, said) = import(&work, "cognito.csv", "", 0);

@@ -171,3 +171,82 @@ fn words_of_a_file_cannot_steer_the_terminal() {
     }
     assert_eq!(work.results()[0]["error_code"], "email_invalid");
 }
+
+/// A cell too many or too few before them, and every cell stands in its neighbour's column.
+#[test]
+fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
+    const HEADER: [&str; 9] = [
+        "email",
+        "first_name",
+        "email_verified",
+        "password",
+        "password_hash",
+        "password_hash_type",
+        "org_external_id",
+        "org_id",
+        "role_slugs",
+    ];
+    let cells = [
+        "a@example.com",
+        NAME,
+        "",
+        PASSWORD,
+        HASH,
+        "bcrypt",
+        "",
+        "",
+        "Dan Secretname",
+    ];
+    let mut csv = HEADER.join(",") + ",external_id,metadata,userferry_skip\n";
+    let canaries = [
+        NAME,
+        PASSWORD,
+        HASH,
+        "Dan Secretname",
+        "Hunter2-plain!",
+        "hunter2",
+    ];
+    for slip in 0..HEADER.len() {
+        let mut row = cells.to_vec();
+        row.rotate_right(slip);
+        writeln!(csv, "{},,,", row.join(",")).unwrap();
+    }
+    for (n, canary) in canaries.iter().enumerate() {
+        for (column, name) in HEADER.iter().enumerate() {
+            // The id of an organization is nobody's secret, and the ledger has to know it.
+            if name.starts_with("org_") && *canary != HASH {
+                continue;
+            }
+            let mut row = vec![""; HEADER.len()];
+            row[0] = "b@example.com";
+            row[column] = canary;
+            writeln!(csv, "{},,,", row.join(",")).unwrap();
+        }
+        // An id that two people have, metadata that is none, a reason that is none.
+        writeln!(csv, "c{n}@example.com,,,,,,,,,{canary},,").unwrap();
+        writeln!(csv, "d{n}@example.com,,,,,,,,,{canary},,").unwrap();
+        writeln!(csv, "e{n}@example.com,,,,,,,,,,{canary},").unwrap();
+        writeln!(csv, "f{n}@example.com,,,,,,,,, {canary} ,,").unwrap();
+    }
+    writeln!(csv, "g@example.com,,,,,,,,,,,{HASH}").unwrap();
+    let work = Work::new();
+    work.write("users.csv", csv);
+    work.run("check users.csv --out problems.csv --fix fixed")
+        .expect(1);
+    std::fs::remove_file(work.path("fixed")).unwrap();
+    work.run("check users.csv --json").expect(1);
+    work.run("import users.csv --dry-run --json").expect(1);
+    work.run("import users.csv --job it --events events.jsonl --log-level trace")
+        .expect(1);
+    work.run("status --json");
+    work.run("report --out report.html").expect(0);
+    // What the rehearsal made is in its log, where it has to be.
+    for (name, bytes) in files(&work.path("")) {
+        if name.ends_with("users.csv") || name.ends_with("sandbox.log") {
+            continue;
+        }
+        for canary in canaries {
+            assert!(!holds(&bytes, canary), "{canary} is in {name}");
+        }
+    }
+}

@@ -110,6 +110,86 @@ fn rows_of_one_person_are_compared() {
 }
 
 #[test]
+fn a_password_of_blanks_is_told_and_blanks_around_one_belong_to_it() {
+    let (found, report) = all("email,password,password_hash_type\n\
+         a@x.example,\"   \",\n\
+         b@x.example,,\n\
+         c@x.example, s ,\n\
+         c@x.example,s,\n");
+    assert_eq!(
+        places(&found),
+        [
+            (1, 2, "password_blank", "password"),
+            (4, 5, "user_fields_differ", "email"),
+        ]
+    );
+    assert_eq!(report.failing, 0);
+}
+
+#[test]
+fn text_after_a_closing_quote_is_told_and_no_address_is_sent_like_that() {
+    let (found, report) = all("email,first_name,shoe\n\
+         \"boss@corp.example\"s,\"A\",1\n\
+         b@x.example,\"B\"ob,1\n\
+         c@x.example,C,\"4\"2\n\
+         d@x.example,\"D \"\"d\"\"\" ,1\n");
+    assert_eq!(
+        places(&found),
+        [
+            (1, 2, "email_invalid", "email"),
+            (2, 3, "quote_stray", "first_name"),
+            (3, 4, "quote_stray", "other"),
+        ]
+    );
+    assert_eq!(found[2].problem.column, "number 3");
+    assert_eq!(report.failing, 1);
+}
+
+#[test]
+fn names_of_organizations_that_do_not_fit_are_told_once_each() {
+    let text = "email,org_external_id,org_name\n\
+         a@x.example,acme,Acme\n\
+         b@x.example,acme,Acme Inc\n\
+         c@x.example,acme,Acme Inc\n\
+         d@x.example,beta,Acme Inc\n\
+         e@x.example,acme, Acme \n\
+         f@x.example,,Gamma\n\
+         g@x.example,,gamma\n\
+         h@x.example,,\"Gamma  \"\n\
+         i@x.example,,Gamma  Inc\n\
+         j@x.example,,gamma inc\n\
+         k@x.example,,gamma\n";
+    let by = |org_mode: OrgMode| {
+        let (file, index) = indexed(text);
+        let rules = RowRules {
+            org_mode,
+            require_membership: false,
+        };
+        let mut found = Vec::new();
+        check(file.as_file(), &index, &rules, &mut |finding| {
+            found.push(finding.clone());
+            Ok(())
+        })
+        .unwrap();
+        found.retain(|finding| finding.problem.rule.severity == Severity::Warning);
+        found
+    };
+    let conflict = (2, 3, "org_name_conflict", "org_name");
+    assert_eq!(places(&by(OrgMode::Columns)), [conflict]);
+    let found = by(OrgMode::ColumnsByName);
+    assert_eq!(
+        places(&found),
+        [
+            conflict,
+            (7, 8, "org_name_similar", "org_name"),
+            (10, 11, "org_name_similar", "org_name"),
+        ]
+    );
+    assert!(found[1].problem.words.starts_with("row 6 writes"));
+    assert!(found[2].problem.words.starts_with("row 9 writes"));
+}
+
+#[test]
 fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
     let long = "x".repeat(100);
     let text = format!(
@@ -123,7 +203,11 @@ fn secrets_are_never_shown_and_cells_are_short_and_harmless() {
     assert_eq!(found.len(), 4);
     assert_eq!(report.failing, 4);
     assert!(!format!("{found:?}").contains("secret"), "{found:?}");
-    let value = found[3].value.as_deref().unwrap();
+    assert_eq!(found[3].value, None);
+    let (found, _) = all(&format!(
+        "email,role_slugs,org_id\na@x.example,\u{1b}[2J{long},o\n"
+    ));
+    let value = found[0].value.as_deref().unwrap();
     assert!(!value.contains('\u{1b}') && value.len() < 80, "{value}");
 }
 

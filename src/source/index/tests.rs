@@ -1,7 +1,6 @@
 use super::super::{email_norm, read_chunk, records};
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use tempfile::NamedTempFile;
 
@@ -51,7 +50,7 @@ fn line_end() -> impl Strategy<Value = &'static str> {
 }
 
 fn blanks() -> impl Strategy<Value = String> {
-    prop_oneof![3 => Just(String::new()), 1 => "(\n|\r\n){1,3}"]
+    prop_oneof![3 => Just(String::new()), 1 => "([ \t]{0,3}(\n|\r\n)){1,3}"]
 }
 
 fn written() -> impl Strategy<Value = Written> {
@@ -170,7 +169,7 @@ proptest! {
     fn records_and_line_ends_between_them_are_the_whole_file(file in written()) {
         let mut at = file.header_bytes;
         for (offset, _, length) in &file.rows {
-            prop_assert!(file.bytes[at..*offset].iter().all(|byte| b"\r\n".contains(byte)));
+            prop_assert!(file.bytes[at..*offset].iter().all(|byte| b" \t\r\n".contains(byte)));
             at = offset + length;
         }
         let index = index(&file.bytes).unwrap();

@@ -2,7 +2,7 @@
 
 use super::super::error::SourceError;
 use super::super::header;
-use super::super::records::{Fields, Scan, blank_len};
+use super::super::records::{Fields, Scan, blank_lines_len};
 use super::super::window;
 use super::HEAD_BYTES;
 use crate::model::{Delimiter, Rename};
@@ -24,7 +24,8 @@ pub fn detect(path: &Path, renames: &[Rename]) -> Result<Delimiter, SourceError>
     Ok(of_head(&head, whole, renames))
 }
 
-fn of_head(head: &[u8], whole: bool, renames: &[Rename]) -> Delimiter {
+/// Tells what separates the cells of a text that begins with `head`, or is all of it.
+pub(super) fn of_head(head: &[u8], whole: bool, renames: &[Rename]) -> Delimiter {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let mut candidates: Vec<(Delimiter, Shape)> = Delimiter::ALL
         .into_iter()
@@ -52,7 +53,7 @@ fn shape(head: &[u8], whole: bool, delimiter: Delimiter, renames: &[Rename]) -> 
     let mut shape = Shape::default();
     let mut at = 0;
     for record in 0..RECORDS_COMPARED {
-        at += blank_len(head.get(at..).unwrap_or_default());
+        at += blank_lines_len(head.get(at..).unwrap_or_default(), delimiter);
         let rest = head.get(at..).unwrap_or_default();
         if rest.is_empty() {
             break;

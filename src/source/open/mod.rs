@@ -25,7 +25,7 @@ pub use spool::{Convert, SPOOL_FILE};
 use super::error::SourceError;
 use super::profile::Converted;
 use super::window;
-use crate::model::{Encoding, Packing};
+use crate::model::{Delimiter, Encoding, Packing};
 use encoding::TextReader;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -141,6 +141,12 @@ impl Probe {
     /// replaced.
     pub fn head_text(&self) -> String {
         encoding::lossy(&self.head, self.encoding)
+    }
+
+    /// Tells what separates the cells, as far as the beginning tells.
+    pub fn delimiter(&self) -> Delimiter {
+        let whole = self.head.len() < HEAD_BYTES;
+        delimiter::of_head(self.head_text().as_bytes(), whole, &[])
     }
 
     /// Takes the file as it is: nothing is copied.

@@ -33,7 +33,8 @@ pub fn read<E: From<SourceError>>(
 ) -> Result<(Opened, Index), E> {
     let probe = Probe::begin(input, ask.encoding)?;
     let head = probe.head_text();
-    let opened = match Conversion::of(&head, &options.profile, &ask.beside)? {
+    let delimiter = ask.delimiter.unwrap_or_else(|| probe.delimiter());
+    let opened = match Conversion::of(&head, delimiter, &options.profile, &ask.beside)? {
         Some(conversion) => {
             refuse_form(ask, options, &conversion)?;
             converted(probe, conversion, &folder()?, on_bytes)?
@@ -72,16 +73,17 @@ fn converted(
     })
 }
 
-/// What is said about the cells of a CSV is of no use to an export that is converted.
+/// What is said about the cells of a CSV is of no use to an export that is none, and names of
+/// columns are the profile's where files are joined.
 fn refuse_form(
     ask: &Ask,
     options: &IndexOptions,
     conversion: &Conversion,
 ) -> Result<(), SourceError> {
     let option = match (ask.delimiter, options.renames.is_empty()) {
-        (None, true) => return Ok(()),
-        (Some(_), _) => "--delimiter",
-        (None, false) => "--map",
+        (Some(_), _) if conversion.is_json() => "--delimiter",
+        (_, false) => "--map",
+        (_, true) => return Ok(()),
     };
     Err(SourceError::BesideNothing {
         option,

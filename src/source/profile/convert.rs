@@ -3,9 +3,11 @@
 
 use super::hashes::Hashes;
 use super::json::{self, Shape, cell};
+use super::left::Left;
 use super::plan::{Plan, UnboundColumn};
+use super::told::not_carried;
 use super::{Profile, ProfileChoice, built_in};
-use crate::model::{OrgMode, RowNumber};
+use crate::model::{Delimiter, OrgMode, RowNumber};
 use crate::source::error::{Place, SourceError};
 use crate::source::header;
 use crate::source::records::Fields;
@@ -51,16 +53,23 @@ pub struct Converted {
 pub struct Conversion {
     profile: Arc<Profile>,
     is_json: bool,
+    /// What stands between two cells of a CSV.
+    delimiter: Delimiter,
     hashes: Option<Hashes>,
     parameters: Parameters,
     records: u64,
+    /// What is left behind of JSON records.
+    left: Left,
+    /// What a CSV was read as; known when its header was read.
+    read_as: Option<String>,
 }
 
 impl Conversion {
     /// Decides from the beginning of a source whether it has to be converted. `None`: it is a CSV
-    /// that the index maps.
+    /// that the index maps. `delimiter` is that of a CSV.
     pub fn of(
         head: &str,
+        delimiter: Delimiter,
         choice: &ProfileChoice,
         beside: &Beside,
     ) -> Result<Option<Self>, SourceError> {
@@ -73,19 +82,21 @@ impl Conversion {
         match (profile, shape.is_some()) {
             (None, true) => Err(SourceError::JsonUnknown),
             (None, false) if beside.is_nothing() => Ok(None),
-            (None, false) => Self::of_csv(head, choice, beside),
+            (None, false) => Self::of_csv(head, delimiter, choice, beside),
             (Some(profile), is_json) => Self::with(profile, is_json, beside),
         }
+        .map(|conversion| conversion.map(|it| Self { delimiter, ..it }))
     }
 
     /// A CSV whose header was not looked at yet.
     fn of_csv(
         head: &str,
+        delimiter: Delimiter,
         choice: &ProfileChoice,
         beside: &Beside,
     ) -> Result<Option<Self>, SourceError> {
         let detected = match choice {
-            ProfileChoice::Detect => header::names_of_head(head),
+            ProfileChoice::Detect => header::names_of_head(head, delimiter),
             ProfileChoice::Off | ProfileChoice::Use(_) => Vec::new(),
         };
         match super::detected(&detected) {
@@ -134,10 +145,18 @@ impl Conversion {
         Ok(Some(Self {
             profile,
             is_json,
+            delimiter: Delimiter::default(),
             hashes,
             parameters: beside.parameters.clone(),
             records: 0,
+            left: Left::default(),
+            read_as: None,
         }))
+    }
+
+    /// Returns whether it is no CSV.
+    pub fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// Returns the name of the export.
@@ -163,22 +182,18 @@ impl Conversion {
     }
 
     fn told(&self) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut told: Vec<String> = self.read_as.iter().cloned().collect();
         let profile = &self.profile;
         if self.is_json {
             let names = profile.looks_at();
-            let files: Vec<String> = names
-                .iter()
-                .filter(|n| !self.is_beside(n))
-                .cloned()
-                .collect();
+            let left = self.left.names();
+            let left: Vec<&str> = left.iter().map(String::as_str).collect();
             if let Ok(plan) = profile.bind(&names) {
-                told.push(plan.told(&names));
+                told.push(format!("{}{}", plan.told(&names), not_carried(&left)));
             }
-            told.push(format!(
-                "of its JSON records nothing is carried but {}",
-                files.join(", ")
-            ));
+        }
+        if self.parameters == Parameters::WithoutPasswords {
+            told.push("users come without passwords, as --hash-parameters none says".to_owned());
         }
         match &self.hashes {
             Some(hashes) => {
@@ -200,20 +215,6 @@ impl Conversion {
         told
     }
 
-    fn is_beside(&self, name: &str) -> bool {
-        let joined = self
-            .profile
-            .join
-            .as_ref()
-            .is_some_and(|join| join.column == name);
-        joined
-            || self
-                .profile
-                .parameters
-                .iter()
-                .any(|parameter| parameter == name)
-    }
-
     fn of_json(&mut self, text: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), SourceError> {
         let profile = Arc::clone(&self.profile);
         let names = profile.looks_at();
@@ -222,7 +223,9 @@ impl Conversion {
             .map_err(|unbound| refused(&profile, unbound))?;
         let plan = plan.without_prefix();
         let mut rows = Rows::begin(out, &plan)?;
+        self.left = Left::begin(&names);
         json::each(text, profile.records.as_deref(), &mut |record| {
+            self.left.note(&record);
             let read = |name: &str| cell(&record, name).into_owned();
             let cells = self.cells(&names, &read)?;
             refuse_nul(&cells, self.records)?;
@@ -286,7 +289,7 @@ impl Conversion {
         out: &mut dyn Write,
     ) -> Result<(), SourceError> {
         let mut window = Window::new(text);
-        let mut fields = Fields::default();
+        let mut fields = Fields::new(self.delimiter);
         let quiet: &mut dyn FnMut(u64) = &mut |_| {};
         window.begin(quiet)?;
         let Some(length) = window.next_record(&mut fields, quiet)? else {
@@ -296,7 +299,7 @@ impl Conversion {
         let at = window.place_at(0);
         let choice = ProfileChoice::Use(Arc::clone(&self.profile));
         // Says what is wrong with a header in the words of every other one.
-        header::parse(head, &fields, &at, &OrgMode::Columns, &[], &choice)?;
+        let named = header::parse(head, &fields, &at, &OrgMode::Columns, &[], &choice)?.named;
         let mut names = header::shown_names(head, &fields);
         let count = names.len();
         let beside = self.profile.join.iter().map(|join| join.column.clone());
@@ -305,12 +308,13 @@ impl Conversion {
             .profile
             .bind(&names)
             .map_err(|unbound| refused(&self.profile, unbound))?;
+        self.read_as = Some(plan.told(names.get(..count).unwrap_or_default()));
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));
         while let Some(length) = window.next_record(&mut fields, quiet)? {
             let record = window.record(length)?;
-            if fields.len() != count {
+            if !fields.fit(record, named, count) {
                 return Err(SourceError::FieldCount {
                     found: fields.len(),
                     expected: count,
@@ -318,9 +322,9 @@ impl Conversion {
                 });
             }
             let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
-            let named = |name: &str| names.iter().position(|other| other == name);
+            let position = |name: &str| names.iter().position(|other| other == name);
             let read = |name: &str| {
-                let value = named(name)
+                let value = position(name)
                     .map(|cell| fields.value(record, cell))
                     .unwrap_or_default();
                 value.strip_prefix(&prefix).unwrap_or(&value).to_owned()
@@ -474,7 +478,8 @@ mod tests {
         choice: &ProfileChoice,
         beside: &Beside,
     ) -> Result<String, SourceError> {
-        let mut conversion = Conversion::of(text, choice, beside)?.expect("a conversion");
+        let mut conversion =
+            Conversion::of(text, Delimiter::Comma, choice, beside)?.expect("a conversion");
         let mut out = Vec::new();
         conversion.run(&mut text.as_bytes(), &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -573,17 +578,32 @@ mod tests {
             ("email\na@x.org\n", &ProfileChoice::Off),
             ("id\n", &clerk),
         ] {
-            let error = Conversion::of(text, choice, &hashes).unwrap_err();
+            let error = Conversion::of(text, Delimiter::Comma, choice, &hashes).unwrap_err();
             assert_eq!(error.code(), "nothing_to_join", "{text}");
         }
         let nothing = Beside::default();
         assert!(
-            Conversion::of("email\n", &ProfileChoice::Detect, &nothing)
+            Conversion::of(
+                "email\n",
+                Delimiter::Comma,
+                &ProfileChoice::Detect,
+                &nothing
+            )
+            .unwrap()
+            .is_none()
+        );
+        assert!(
+            Conversion::of("id\n", Delimiter::Comma, &clerk, &nothing)
                 .unwrap()
                 .is_none()
         );
-        assert!(Conversion::of("id\n", &clerk, &nothing).unwrap().is_none());
-        let error = Conversion::of("{\"a\":1}", &ProfileChoice::Detect, &nothing).unwrap_err();
+        let error = Conversion::of(
+            "{\"a\":1}",
+            Delimiter::Comma,
+            &ProfileChoice::Detect,
+            &nothing,
+        )
+        .unwrap_err();
         assert_eq!(error.code(), "json_unknown");
     }
 
@@ -605,6 +625,11 @@ mod tests {
              a@x.org,'t,auth0|1,$2b$10$x,bcrypt,\n\
              b@x.org,B,auth0|2,,,\n"
         );
+        // What an ordinary CSV may have, this one may have too: a last empty cell more.
+        let more = detect(&format!("{text}'auth0|3,'c@x.org,,,\n"), &beside).unwrap();
+        assert!(more.ends_with("\nc@x.org,,auth0|3,,,\n"), "{more}");
+        let long = format!("{text}'auth0|3,'c@x.org,,,,x\n");
+        assert_eq!(detect(&long, &beside).unwrap_err().code(), "field_count");
         let error = detect(&format!("{text}\"'auth0|3\"\r\n"), &beside).unwrap_err();
         assert_eq!(error.code(), "field_count");
     }

@@ -12,6 +12,7 @@ mod apply;
 mod convert;
 mod hashes;
 mod json;
+mod left;
 mod plan;
 mod spec;
 mod told;

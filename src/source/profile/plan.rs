@@ -111,12 +111,33 @@ impl Profile {
     /// Binds the profile to a header. Columns of ours that the header has and the profile does
     /// not make are carried as they are.
     pub fn bind(&self, names: &[String]) -> Result<Plan, UnboundColumn> {
+        self.bind_mapped(names, names, &[])
+    }
+
+    /// The same for a header whose columns `maps` makes columns of ours, in place of what the
+    /// profile says of those. `own` are its names before, by which conditions still find them: a
+    /// row that is left out is left out whatever a column is called.
+    pub fn bind_mapped(
+        &self,
+        names: &[String],
+        own: &[String],
+        maps: &[(&str, usize)],
+    ) -> Result<Plan, UnboundColumn> {
+        let all_plain = |names: &[String]| names.iter().map(|name| plain(name)).collect();
         let binder = Binder {
-            names: names.iter().map(|name| plain(name)).collect(),
+            names: all_plain(names),
+            own: all_plain(own),
             optional: self.optional,
         };
         let mut outputs = Vec::new();
         for known in KNOWN {
+            if let Some((_, cell)) = maps.iter().find(|(name, _)| name == known) {
+                outputs.push(Output {
+                    name: (*known).to_owned(),
+                    rule: Rule::plain(Take::First(vec![*cell])),
+                });
+                continue;
+            }
             let rule = self.columns.iter().find(|(name, _)| name == known);
             let bound = match rule {
                 Some((_, rule)) => binder.rule(known, rule)?,
@@ -137,6 +158,24 @@ impl Profile {
             cell_prefix: self.cell_prefix.clone(),
             outputs,
         })
+    }
+
+    /// Returns whether a rule of the profile makes the column `known` of a header with these
+    /// names, or looks at its cell `cell`.
+    pub fn claims(&self, names: &[String], known: &str, cell: usize) -> bool {
+        let Ok(plan) = self.bind(names) else {
+            return false;
+        };
+        let by_rule = |output: &&Output| self.columns.iter().any(|(name, _)| *name == output.name);
+        let claims = |output: &Output| output.name == known || output.cells().contains(&cell);
+        plan.outputs
+            .iter()
+            .filter(by_rule)
+            .any(|output| claims(output))
+            || plan
+                .outputs
+                .iter()
+                .any(|output| output.name == SKIP_COLUMN && output.cells().contains(&cell))
     }
 
     fn skip(&self, binder: &Binder) -> Result<Option<Output>, UnboundColumn> {
@@ -198,6 +237,12 @@ impl Test {
 }
 
 impl Plan {
+    /// Returns whether the column `name` of ours is made of a cell.
+    pub fn takes(&self, name: &str, cell: usize) -> bool {
+        let mut outputs = self.outputs.iter();
+        outputs.any(|output| output.name == name && output.cells().contains(&cell))
+    }
+
     /// The same for records whose cells begin with nothing of the writer's.
     #[must_use]
     pub fn without_prefix(self) -> Self {
@@ -224,6 +269,8 @@ impl Rule {
 /// Finds columns by name.
 struct Binder {
     names: Vec<String>,
+    /// The header's names before `--map` changed them.
+    own: Vec<String>,
     optional: bool,
 }
 
@@ -355,7 +402,12 @@ impl Binder {
                 .map(Is::OneOf)
                 .or_else(|| texts(&condition.not).map(Is::NoneOf))
                 .or_else(|| texts(&condition.starts_with).map(Is::StartsWith));
-            let cell = self.seek(by, &condition.column)?;
+            let name = plain(&condition.column);
+            let own = || self.own.iter().position(|other| *other == name);
+            let cell = match self.find(&name).or_else(own) {
+                None => self.seek(by, &condition.column)?,
+                found => found,
+            };
             let is = is.unwrap_or(Is::Blank(condition.blank.unwrap_or(true)));
             Ok(Test { cell, is })
         };

@@ -1,5 +1,6 @@
 //! What people are told about a plan: one sentence.
 
+use super::Profile;
 use super::SKIP_COLUMN;
 use super::plan::{Output, Piece, Plan, Take};
 
@@ -7,6 +8,12 @@ use super::plan::{Output, Piece, Plan, Take};
 const NAMES_SHOWN_MAX: usize = 20;
 
 impl Plan {
+    /// Returns whether it makes a password or a hash.
+    fn has_passwords(&self) -> bool {
+        let is_one = |name: &str| matches!(name, "password" | "password_hash");
+        self.outputs.iter().any(|output| is_one(&output.name))
+    }
+
     /// Returns what the file is read as, what becomes of its columns, and which are not carried;
     /// `names` are the header's.
     pub fn told(&self, names: &[String]) -> String {
@@ -46,7 +53,21 @@ impl Plan {
     }
 }
 
-fn not_carried(names: &[&str]) -> String {
+impl Profile {
+    /// Says that an export holds no passwords, when that is so.
+    pub fn without_passwords(&self, plan: &Plan) -> Option<String> {
+        let built_in = self.detect.is_some();
+        (built_in && !plan.has_passwords()).then(|| {
+            let words = "users come without passwords: the export holds none";
+            match self.join {
+                Some(_) => format!("{words}; --password-hashes FILE joins them by user id"),
+                None => words.to_owned(),
+            }
+        })
+    }
+}
+
+pub(super) fn not_carried(names: &[&str]) -> String {
     let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
     match (shown.as_slice(), names.len() - shown.len()) {
         ([], _) => String::new(),
@@ -62,7 +83,7 @@ fn with_article(name: &str) -> String {
 
 impl Output {
     /// Returns the cells it is made of, each once; conditions are not counted in.
-    fn cells(&self) -> Vec<usize> {
+    pub(super) fn cells(&self) -> Vec<usize> {
         let mut cells = match &self.rule.take {
             Take::First(cells) | Take::Join(cells, _) => cells.clone(),
             Take::FirstOrHalf(cells, whole, _) => cells.iter().copied().chain([*whole]).collect(),

@@ -85,15 +85,21 @@ rules! {
         "an external id is longer than the target's documentation allows",
     METADATA_MANY_PAIRS = "metadata_many_pairs" Warning
         "metadata has more pairs than the target's documentation allows",
+    QUOTE_STRAY = "quote_stray" Warning "text stands after the closing quote of a cell",
+    PASSWORD_BLANK = "password_blank" Warning "a password is nothing but blanks",
     PASSWORD_HASH_UNCONFIRMED = "password_hash_unconfirmed" Warning
         "a hash in a form that the target does not document",
     USER_FIELDS_DIFFER = "user_fields_differ" Warning
         "a row repeats an email with other user fields; the lowest row's count",
     MEMBERSHIP_REPEATED = "membership_repeated" Warning
         "a row repeats an email and organization of a lower row; its roles are not added",
+    ORG_NAME_SIMILAR = "org_name_similar" Warning
+        "organizations whose names differ only in letter case or spaces",
+    ORG_NAME_CONFLICT = "org_name_conflict" Warning "an organization gets two names",
     CELL_TRIMMED = "cell_trimmed" Fixed "spaces around a cell were removed",
     FLAG_SPELLED_OUT = "flag_spelled_out" Fixed "yes or no was written as true or false",
     HEADER_NAME = "header_name" Fixed "a column got its name as the documentation writes it",
+    ENCODING_UTF8 = "encoding_utf8" Fixed "the text was written as UTF-8",
     BYTE_ORDER_MARK = "byte_order_mark" Fixed "the byte order mark was removed",
 }
 

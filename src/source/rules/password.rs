@@ -5,11 +5,12 @@
 
 use super::super::Credential;
 use super::catalog::{
-    PASSWORD_AND_HASH, PASSWORD_HASH_FORMAT, PASSWORD_HASH_MISSING, PASSWORD_HASH_PARAMETERS,
-    PASSWORD_HASH_TYPE_MISSING, PASSWORD_HASH_TYPE_UNKNOWN, PASSWORD_HASH_UNCONFIRMED,
+    PASSWORD_AND_HASH, PASSWORD_BLANK, PASSWORD_HASH_FORMAT, PASSWORD_HASH_MISSING,
+    PASSWORD_HASH_PARAMETERS, PASSWORD_HASH_TYPE_MISSING, PASSWORD_HASH_TYPE_UNKNOWN,
+    PASSWORD_HASH_UNCONFIRMED,
 };
 use super::problem::{Broken, Problems};
-use super::{HASH_TYPES, found};
+use super::{HASH_TYPES, harmless};
 use std::ops::RangeInclusive;
 
 /// Iterations the target takes with SHA-256.
@@ -53,6 +54,10 @@ pub(super) fn judge(cells: &PasswordCells<'_>, problems: &mut Problems) -> Optio
     if password.is_empty() && hash.is_empty() && kind.is_empty() {
         return None;
     }
+    if is_blank(password) && hash.is_empty() {
+        let words = "nothing but blanks, which counts as no password: the user comes without one";
+        problems.add("password", Broken::new(PASSWORD_BLANK, words));
+    }
     match read(password, hash, kind) {
         Ok(credential) => {
             if let Some(Credential::Hash { kind, .. }) = &credential
@@ -70,6 +75,11 @@ pub(super) fn judge(cells: &PasswordCells<'_>, problems: &mut Problems) -> Optio
             None
         }
     }
+}
+
+/// Returns whether a cell that is not empty counts as if it were.
+fn is_blank(password: &str) -> bool {
+    !password.is_empty() && password.trim().is_empty()
 }
 
 /// Returns what is not documented about a hash that is otherwise well.
@@ -136,8 +146,8 @@ fn known_type(kind: &str) -> Result<&'static str, Broken> {
     let same = |known: &&&str| known.eq_ignore_ascii_case(kind);
     HASH_TYPES.iter().find(same).copied().ok_or_else(|| {
         let words = format!(
-            "found {}; allowed are {}",
-            found(kind),
+            "{}; allowed are {}",
+            harmless::hash_type(kind),
             HASH_TYPES.join(", ")
         );
         Broken::new(PASSWORD_HASH_TYPE_UNKNOWN, words)

@@ -41,6 +41,7 @@ fn read_by(rules: &RowRules, cells: &[(&str, &str)]) -> Result<SourceRow, RowErr
         number: RowNumber(7),
         line: 9,
         fields: record.iter().collect(),
+        stray: None,
     };
     parse_row(&record, &columns(), rules)
 }
