@@ -257,7 +257,7 @@ impl<'a> Work<'a> {
             let settled =
                 rows::find(self.conn, row)?.ok_or_else(|| missing(row, "is not settled"))?;
             membership_id = membership_of(&settled);
-            pair = self.previous_pair(row)?.filter(|lower| *lower < row);
+            pair = previous_pair(self.conn, row)?.filter(|lower| *lower < row);
         }
         // After a retry a higher row may have made the membership that this one is for.
         let mut pair = self.next_pair(ask.row)?;
@@ -270,14 +270,6 @@ impl<'a> Work<'a> {
             user,
             membership_id,
         })
-    }
-
-    fn previous_pair(&self, row: RowNumber) -> Result<Option<RowNumber>, Fault> {
-        let mut read = self
-            .conn
-            .prepare_cached("SELECT previous_pair FROM follower WHERE row = ?1")?;
-        let found: Option<Option<u32>> = read.query_row([row.0], |row| row.get(0)).optional()?;
-        Ok(found.flatten().map(RowNumber))
     }
 
     /// Returns the next higher row with the same user and organization.
@@ -369,6 +361,13 @@ impl<'a> Work<'a> {
         } += 1;
         Ok(())
     }
+}
+
+/// Returns the next lower row with the same user and organization, settled or not.
+pub(super) fn previous_pair(conn: &Connection, row: RowNumber) -> Result<Option<RowNumber>, Fault> {
+    let mut read = conn.prepare_cached("SELECT previous_pair FROM follower WHERE row = ?1")?;
+    let found: Option<Option<u32>> = read.query_row([row.0], |row| row.get(0)).optional()?;
+    Ok(found.flatten().map(RowNumber))
 }
 
 /// The same outcome again is the echo of a commit whose answer was lost; another one is a bug.

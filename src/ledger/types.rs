@@ -213,6 +213,9 @@ pub struct Carry {
 pub struct FollowerImage {
     /// As indexed.
     pub follower: Follower,
+    /// The highest lower row of its pair that has no outcome: settled ones between the two (a retry
+    /// may open what is around them) are no reason to go first.
+    pub waits_for: Option<RowNumber>,
 }
 
 /// Leases of a chunk that is not complete.

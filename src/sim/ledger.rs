@@ -244,7 +244,15 @@ impl LedgerModel {
         let open = |row: RowNumber| !self.outcomes.contains_key(&row);
         let waiting = job.followers.iter().filter(|follower| open(follower.row));
         for follower in waiting.copied() {
-            image.followers.push(FollowerImage { follower });
+            let previous = |row: RowNumber| {
+                let of = job.followers.iter().find(|other| other.row == row);
+                of.and_then(|other| other.previous_pair)
+            };
+            let mut pair = std::iter::successors(follower.previous_pair, |row| previous(*row));
+            image.followers.push(FollowerImage {
+                follower,
+                waits_for: pair.find(|row| open(*row)),
+            });
             let leader = follower.leader;
             let group = job.followers.iter().filter(|other| other.leader == leader);
             for row in group.map(|other| other.row).chain([leader]) {

@@ -266,6 +266,25 @@ fn retry_takes_the_rows_that_are_meant() {
 }
 
 #[test]
+fn part_of_the_rows_of_one_membership_can_be_tried_again() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let row = "a@example.com,acme,wizard\n";
+    let header = "email,org_external_id,role_slugs\n";
+    work.write("users.csv", format!("{header}{}", row.repeat(4)));
+    let summary = import(&work, &server, "--create-orgs --chunk-size 1", 1);
+    assert_eq!(counts_agree(&work, "it", &summary)["failed"], 4);
+    // Rows 2 and 3 stay as they are between the two; the last one waits for the first all the same.
+    for picked in ["--row 1 --row 4", "--row 1 --row 3", "--row 2 --row 4"] {
+        let line = format!("retry it {picked} --json");
+        let summary = work.run(&line).expect(1).json();
+        assert_eq!(counts_agree(&work, "it", &summary)["failed"], 4, "{picked}");
+    }
+    let world = server.world();
+    assert_eq!((world.users.len(), world.memberships.len()), (1, 0));
+}
+
+#[test]
 fn what_the_file_decides_is_not_tried_again() {
     let work = Work::new();
     let server = work.sandbox("");

@@ -264,11 +264,24 @@ impl Model {
         }
     }
 
+    fn open_pair(&self, pair: Option<RowNumber>) -> Option<RowNumber> {
+        let row = pair?;
+        if self.is_open(row.0) {
+            return pair;
+        }
+        let of = self.job.followers.iter().find(|other| other.row == row)?;
+        self.open_pair(of.previous_pair)
+    }
+
     fn add_groups(&self, image: &mut JobImage) {
         for follower in self.job.followers.iter().copied() {
             let open = self.is_open(follower.row.0);
             if open {
-                image.followers.push(FollowerImage { follower });
+                let waits_for = self.open_pair(follower.previous_pair);
+                image.followers.push(FollowerImage {
+                    follower,
+                    waits_for,
+                });
             }
             let leader = follower.leader;
             if !open && !Self::is_open_again(image, leader) {

@@ -342,3 +342,32 @@ fn a_user_that_a_follower_made_is_the_open_leaders_user() {
         assert_eq!(carry[&RowNumber(row)].user, Some(user(2)), "row {row}");
     }
 }
+
+#[test]
+fn a_row_waits_for_the_open_one_of_its_pair_whatever_settled_between() {
+    let mut new = job(9, 3);
+    new.followers = vec![
+        follower(2, 1, Some(1)),
+        follower(5, 1, Some(2)),
+        follower(8, 1, Some(5)),
+    ];
+    let desk = Desk::new(&new);
+    let mut ledger = desk.open();
+    let no_member = |row| RowOutcome {
+        user: Some(user(1)),
+        ..half_failed(row)
+    };
+    let settled = Change::Settle([1, 2, 5, 8].map(no_member).to_vec());
+    ledger.commit(&[lease(1, 0, 100), settled]).unwrap();
+    let pick = RetryPick {
+        rows: numbers(&[1, 8]),
+        ..RetryPick::default()
+    };
+    assert_eq!(ledger.retry(&pick).unwrap().failed, 2);
+    let image = ledger.load().unwrap();
+    let [waiting] = image.followers.as_slice() else {
+        panic!("{:?}", image.followers)
+    };
+    assert_eq!(waiting.follower.row, RowNumber(8));
+    assert_eq!(waiting.waits_for, Some(RowNumber(1)));
+}
