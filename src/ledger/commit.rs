@@ -325,7 +325,7 @@ impl<'a> Work<'a> {
     }
 
     fn org_intent(&self, key: &OrgKey, at: ServerMs) -> Result<(), Fault> {
-        if let Some(state) = find_org(self.conn, key)? {
+        if let Some(state @ OrgState::Ready { .. }) = find_org(self.conn, key)? {
             let detail = format!("creating organization {key} is intended, but it is {state:?}");
             return Err(Fault::Invariant("I9", detail));
         }
@@ -341,9 +341,12 @@ impl<'a> Work<'a> {
     }
 
     fn org(&mut self, key: &OrgKey, record: &OrgRecord) -> Result<(), Fault> {
+        let tally = &mut self.known.totals.organizations;
         match find_org(self.conn, key)? {
             Some(state) if state == record.state => return Ok(()),
-            Some(state) => {
+            // It was not there, or could not be made, at the time.
+            Some(OrgState::Failed { .. }) => tally.failed = tally.failed.saturating_sub(1),
+            Some(state @ OrgState::Ready { .. }) => {
                 let detail = format!(
                     "organization {key} is {state:?} and cannot become {:?}",
                     record.state
@@ -353,7 +356,6 @@ impl<'a> Work<'a> {
             None => {}
         }
         write_org(self.conn, key, &record.state)?;
-        let tally = &mut self.known.totals.organizations;
         *match &record.state {
             OrgState::Ready { origin, .. } if origin.is_made() => &mut tally.created,
             OrgState::Ready { .. } => &mut tally.found,
@@ -442,7 +444,8 @@ fn write_org(conn: &Connection, key: &OrgKey, state: &OrgState) -> Result<(), Fa
         OrgState::Ready { id, origin } => conn
             .prepare_cached(
                 "INSERT INTO org (kind, key, id, origin) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET id = excluded.id, origin = excluded.origin",
+                 ON CONFLICT DO UPDATE SET id = excluded.id, origin = excluded.origin,
+                     code = NULL, message = NULL, http_status = NULL, parked = NULL",
             )?
             .execute((kind, key, id, origin.code()))?,
         OrgState::Failed {

@@ -69,7 +69,8 @@ pub enum Change {
         /// The target's time.
         at: ServerMs,
     },
-    /// What became of an organization. Write-once: another id for a known key is an error.
+    /// What became of an organization. One that is there is write-once: another id for a known key
+    /// is an error. One that failed may be found, or made, later.
     Org {
         /// Which.
         key: OrgKey,

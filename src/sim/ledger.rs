@@ -109,15 +109,16 @@ impl LedgerModel {
                 Change::Settle(outcomes) => self.settle(job, outcomes)?,
                 Change::OrgIntent { key, at } => {
                     let org = self.orgs.entry(key.clone()).or_default();
-                    if let Some(state) = &org.state {
+                    if let Some(state @ OrgState::Ready { .. }) = &org.state {
                         return Err(format!("I9: {key} is intended, but it is {state:?}"));
                     }
                     org.intent.get_or_insert(*at);
                 }
                 Change::Org { key, record } => {
                     let org = self.orgs.entry(key.clone()).or_default();
-                    if let Some(state) = org.state.as_ref().filter(|state| **state != record.state)
-                    {
+                    let ready = |state: &&OrgState| matches!(state, OrgState::Ready { .. });
+                    let known = org.state.as_ref().filter(ready);
+                    if let Some(state) = known.filter(|state| **state != record.state) {
                         return Err(format!("I8: {key} is {state:?}, not {:?}", record.state));
                     }
                     org.state = Some(record.state.clone());

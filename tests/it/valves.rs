@@ -128,11 +128,18 @@ fn too_many_failures_pause_with_the_cause_and_leave_the_rest() {
     let counts = counts_agree(&work, "it", &summary);
     assert!(counts["pending"] > 0, "{counts:?}");
     let kept = work.run("resume it --json").expect(75);
-    kept.says(&["keeping --max-failures 5%"]);
+    let kept = kept.says(&["keeping --max-failures 5%"]).json();
+    // That it was missing says nothing about now.
+    let missing = serde_json::json!({"name": "Missing", "external_id": "missing"});
+    server.make("/organizations", &missing);
+    let failed = kept["rows"]["failed"].as_u64().unwrap();
     let lifted = "resume it --max-failures none --json";
     let summary = work.run(lifted).expect(1).json();
     let counts = counts_agree(&work, "it", &summary);
-    assert_eq!((counts["created"], counts["failed"]), (750, 750));
+    let expected = (1500 - failed, failed);
+    assert_eq!((counts["created"], counts["failed"]), expected);
+    assert_eq!(summary["organizations"]["found"], 1);
+    assert_eq!(summary["organizations"]["failed"], 0);
 }
 
 /// Rows that are wrong in the file fail at once, good ones wait for the rate limit.
