@@ -560,8 +560,9 @@ fn uniqueness(world: &World) -> Judged {
     ensure(counts == distinct, "I4", || "something exists twice".into())
 }
 
-/// I10: no window of a declared limit is over. A start of a coordinator or a probe may put one
-/// request more into a window than pacing knows of; the margin of pacing is there for them.
+/// I10: no window of a declared limit is over, across restarts. A probe may put one request more
+/// into a window than pacing knows of (the pipe may hold it up, and it has no slot to miss); the
+/// margin of pacing is there for it.
 fn rate(world: &World) -> Judged {
     let limits = &world.plan.limits;
     let is_write = |class| class == RequestClass::Write;

@@ -60,7 +60,6 @@ impl World {
             seed: self.rng.next_u64(),
             wall: self.wall(),
         };
-        self.extras.push(self.now);
         self.coordinator = Some(Coordinator {
             core: Core::new(config, image, self.now),
             queue: VecDeque::new(),
