@@ -81,6 +81,8 @@ pub struct Weather {
     pub batch: f64,
     /// How much later readers see what writers made.
     pub lag: Duration,
+    /// How far what dates a new object is behind what says `Date`.
+    pub behind: Duration,
     /// Who signs up when: a row's email, with its first name or without.
     pub sign_ups: Vec<(Mono, RowNumber, bool)>,
     /// When the machine sleeps, and for how long.
@@ -112,6 +114,7 @@ impl Weather {
             signal: 0.0,
             batch: 0.0,
             lag: Duration::ZERO,
+            behind: Duration::ZERO,
             sign_ups: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps: false,
@@ -156,6 +159,7 @@ impl Weather {
         let lag_ms = pick(0.4, &[200.0, 1_000.0, 2_400.0]);
         let mut naps = pick(0.15, &[1.0, 3.0]);
         let wall_jumps = pick(0.5, &[1.0]) > 0.0;
+        let behind_ms = pick(0.3, &[300.0, 1_200.0, 4_000.0]);
         let calm_s = [5, 20, 60][rng.below(3)];
         let mut weather = Self {
             crash,
@@ -172,6 +176,7 @@ impl Weather {
             batch,
             // Backoffs are scaled, and with them the lag they are made for.
             lag: Duration::from_secs_f64(lag_ms / 1000.0 * time_scale),
+            behind: Duration::from_secs_f64(behind_ms / 1000.0),
             sign_ups: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps,
@@ -199,6 +204,7 @@ impl Weather {
         let calm = Self::calm();
         *self = Self {
             lag: self.lag,
+            behind: self.behind,
             batch: self.batch,
             wall_jumps: self.wall_jumps,
             ..calm

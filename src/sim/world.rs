@@ -172,7 +172,11 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan, weather: Weather, seed: u64, script: Script) -> Self {
         let ledger = LedgerModel::new(&plan);
-        let server = Server::new(&plan.old_orgs, &plan.old_users, weather.lag);
+        let server = Server::new(
+            &plan.old_orgs,
+            &plan.old_users,
+            (weather.lag, weather.behind),
+        );
         let mut world = Self {
             server,
             ledger,

@@ -777,7 +777,7 @@ impl Core {
         self.pause_all(self.pacer.paused_until().max(now));
     }
 
-    /// Returns the target's time: its first `Date` plus monotonic time.
+    /// Returns the target's time: its first `Date` plus monotonic time, or less if a later one is.
     fn server_now(&self, now: Mono) -> ServerMs {
         let (at, base) = self.server_base;
         base.after(now.since(at))

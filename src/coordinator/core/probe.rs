@@ -4,7 +4,7 @@ use super::stop::Stage;
 use super::{Core, Effect, Phase};
 use crate::coordinator::config::EndReason;
 use crate::model::event::RunEvent;
-use crate::model::{Mono, WorkerId};
+use crate::model::{Mono, ServerMs, WorkerId};
 use crate::protocol::{ProbeResult, ToWorker};
 use crate::target::{RequestClass, StopReason};
 use std::time::Duration;
@@ -280,10 +280,7 @@ impl Core {
                 self.tell_alive(false);
             }
             ProbeResult::Ok { date } => {
-                let connecting = matches!(self.stage, Stage::Connecting { .. });
-                if let Some(date) = date.filter(|_| connecting) {
-                    self.server_base = (now, date);
-                }
+                self.set_server_clock(now, date);
                 self.probes.sentinels.clear();
                 self.probes.denials += u32::from(why == ProbeWhy::Unauthorized);
                 if self.probes.denials >= DENIALS_MAX {
@@ -307,6 +304,23 @@ impl Core {
             }
             ProbeResult::Connect(words) => self.on_no_connection(now, why, words),
             ProbeResult::Trouble(words) => self.on_trouble(now, &words),
+        }
+    }
+
+    /// The first `Date` of a run is the target's time; a later one that lags behind it moves it
+    /// back: what a lease dates too early is only judged with more care, what it dates too late
+    /// would be taken for somebody else's (I5, I7).
+    fn set_server_clock(&mut self, now: Mono, date: Option<ServerMs>) {
+        let connecting = matches!(self.stage, Stage::Connecting { .. });
+        match date {
+            Some(date) if connecting || date < self.server_now(now) => {
+                self.server_base = (now, date);
+            }
+            None if connecting => tracing::warn!(
+                "the target does not say what time it is (no Date): this machine's clock has to do, \
+                 and if it is ahead, users whose answer is lost are taken for somebody else's"
+            ),
+            Some(_) | None => {}
         }
     }
 
