@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 /// The server's clock at the virtual clock's zero, in milliseconds.
 pub const EPOCH_MS: i64 = 1_790_000_000_000;
 /// What was there before is this old.
-const OLD_MS: i64 = EPOCH_MS - 86_400_000;
+pub const OLD_MS: i64 = EPOCH_MS - 86_400_000;
 
 /// Who made something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
