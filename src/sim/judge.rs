@@ -294,10 +294,14 @@ impl<'a> Judge<'a> {
             return self.ensure(false, "I5", "it names no organization");
         };
         let exists = self.world.server.orgs.iter().any(|org| names(key, org));
+        // When, is looked at when the row is settled.
+        let mut orgs = self.world.server.orgs.iter();
+        let appeared =
+            orgs.any(|org| names(key, org) && org.by == By::Other && org.created_ms > OLD_MS);
         let refused = key.as_str().starts_with(REFUSED_ORG);
         let may_create = self.world.plan.create_orgs && matches!(key, OrgKey::External(_));
         let right = match self.code() {
-            "organization_not_found" => !exists && !may_create,
+            "organization_not_found" => (!exists || appeared) && !may_create,
             "invalid_request_parameters" => !exists && refused,
             _ => false,
         };

@@ -185,6 +185,29 @@ impl Server {
         true
     }
 
+    /// Somebody else makes an organization that rows of the file name.
+    pub fn open_org(&mut self, now: Mono, external_id: &str) -> bool {
+        if self.orgs.iter().any(|org| org.external_id == external_id) {
+            return false;
+        }
+        let org = Org {
+            id: self.id("org"),
+            external_id: external_id.to_owned(),
+            name: external_id.to_owned(),
+            by: By::Other,
+            created_ms: self.dated(now),
+            seen_from: now.after(self.lag),
+        };
+        self.orgs.push(org);
+        true
+    }
+
+    /// Returns whether whoever looks from `since` on finds the organization.
+    pub fn shows_org(&self, external_id: &str, since: Mono) -> bool {
+        let mut orgs = self.orgs.iter();
+        orgs.any(|org| org.external_id == external_id && org.seen_from <= since)
+    }
+
     /// Returns the time that something made now is dated with.
     fn dated(&self, now: Mono) -> i64 {
         ms(now) - i64::try_from(self.behind.as_millis()).unwrap()

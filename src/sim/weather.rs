@@ -85,6 +85,8 @@ pub struct Weather {
     pub behind: Duration,
     /// Who signs up when: a row's email, with its first name or without.
     pub sign_ups: Vec<(Mono, RowNumber, bool)>,
+    /// When somebody makes which of the missing organizations, in plays that may not make them.
+    pub openings: Vec<(Mono, u32)>,
     /// When the machine sleeps, and for how long.
     pub sleeps: Vec<(Mono, Duration)>,
     /// The local wall clock is wrong, and jumps between runs.
@@ -116,6 +118,7 @@ impl Weather {
             lag: Duration::ZERO,
             behind: Duration::ZERO,
             sign_ups: Vec::new(),
+            openings: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps: false,
             calm_at: Mono(0),
@@ -178,6 +181,7 @@ impl Weather {
             lag: Duration::from_secs_f64(lag_ms / 1000.0 * time_scale),
             behind: Duration::from_secs_f64(behind_ms / 1000.0),
             sign_ups: Vec::new(),
+            openings: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps,
             calm_at: Mono((calm_s + 1) * SECOND),
@@ -190,6 +194,12 @@ impl Weather {
         while naps > 0.0 {
             naps -= 1.0;
             weather.sleeps.push(nap(&mut rng, calm_s));
+        }
+        for org in 1..=3 {
+            let at = Mono(SECOND / 10 + rng.next_u64() % (2 * calm_s * SECOND));
+            if rng.unit() < 0.5 {
+                weather.openings.push((at, org));
+            }
         }
         for row in 1..=rows {
             if rng.unit() < sign_ups_share {

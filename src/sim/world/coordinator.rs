@@ -16,6 +16,7 @@ impl World {
     pub(super) fn start(&mut self) {
         self.start_planned = false;
         self.epoch += 1;
+        self.started_at = self.server.clock(self.now);
         self.figures.coordinators += 1;
         let image = self.ledger.image(&self.plan.job);
         if let Some(ledger) = &mut self.script.mirror {
