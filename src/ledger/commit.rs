@@ -257,7 +257,7 @@ impl<'a> Work<'a> {
             let settled =
                 rows::find(self.conn, row)?.ok_or_else(|| missing(row, "is not settled"))?;
             membership_id = membership_of(&settled);
-            pair = self.previous_pair(row)?.filter(|lower| *lower < row);
+            pair = previous_pair(self.conn, row)?.filter(|lower| *lower < row);
         }
         // After a retry a higher row may have made the membership that this one is for.
         let mut pair = self.next_pair(ask.row)?;
@@ -270,14 +270,6 @@ impl<'a> Work<'a> {
             user,
             membership_id,
         })
-    }
-
-    fn previous_pair(&self, row: RowNumber) -> Result<Option<RowNumber>, Fault> {
-        let mut read = self
-            .conn
-            .prepare_cached("SELECT previous_pair FROM follower WHERE row = ?1")?;
-        let found: Option<Option<u32>> = read.query_row([row.0], |row| row.get(0)).optional()?;
-        Ok(found.flatten().map(RowNumber))
     }
 
     /// Returns the next higher row with the same user and organization.
@@ -333,7 +325,7 @@ impl<'a> Work<'a> {
     }
 
     fn org_intent(&self, key: &OrgKey, at: ServerMs) -> Result<(), Fault> {
-        if let Some(state) = find_org(self.conn, key)? {
+        if let Some(state @ OrgState::Ready { .. }) = find_org(self.conn, key)? {
             let detail = format!("creating organization {key} is intended, but it is {state:?}");
             return Err(Fault::Invariant("I9", detail));
         }
@@ -349,9 +341,12 @@ impl<'a> Work<'a> {
     }
 
     fn org(&mut self, key: &OrgKey, record: &OrgRecord) -> Result<(), Fault> {
+        let tally = &mut self.known.totals.organizations;
         match find_org(self.conn, key)? {
             Some(state) if state == record.state => return Ok(()),
-            Some(state) => {
+            // It was not there, or could not be made, at the time.
+            Some(OrgState::Failed { .. }) => tally.failed = tally.failed.saturating_sub(1),
+            Some(state @ OrgState::Ready { .. }) => {
                 let detail = format!(
                     "organization {key} is {state:?} and cannot become {:?}",
                     record.state
@@ -361,7 +356,6 @@ impl<'a> Work<'a> {
             None => {}
         }
         write_org(self.conn, key, &record.state)?;
-        let tally = &mut self.known.totals.organizations;
         *match &record.state {
             OrgState::Ready { origin, .. } if origin.is_made() => &mut tally.created,
             OrgState::Ready { .. } => &mut tally.found,
@@ -369,6 +363,13 @@ impl<'a> Work<'a> {
         } += 1;
         Ok(())
     }
+}
+
+/// Returns the next lower row with the same user and organization, settled or not.
+pub(super) fn previous_pair(conn: &Connection, row: RowNumber) -> Result<Option<RowNumber>, Fault> {
+    let mut read = conn.prepare_cached("SELECT previous_pair FROM follower WHERE row = ?1")?;
+    let found: Option<Option<u32>> = read.query_row([row.0], |row| row.get(0)).optional()?;
+    Ok(found.flatten().map(RowNumber))
 }
 
 /// The same outcome again is the echo of a commit whose answer was lost; another one is a bug.
@@ -443,7 +444,8 @@ fn write_org(conn: &Connection, key: &OrgKey, state: &OrgState) -> Result<(), Fa
         OrgState::Ready { id, origin } => conn
             .prepare_cached(
                 "INSERT INTO org (kind, key, id, origin) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET id = excluded.id, origin = excluded.origin",
+                 ON CONFLICT DO UPDATE SET id = excluded.id, origin = excluded.origin,
+                     code = NULL, message = NULL, http_status = NULL, parked = NULL",
             )?
             .execute((kind, key, id, origin.code()))?,
         OrgState::Failed {

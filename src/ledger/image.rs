@@ -17,7 +17,7 @@ pub(super) fn load(conn: &Connection, known: &Known) -> Result<JobImage, Fault> 
     let chunks = chunks(conn)?;
     let leases = leases(conn, known, &chunks)?;
     let remaining = remaining(conn, &chunks, &leases)?;
-    let followers = followers(conn, &chunks, &remaining)?;
+    let followers = followers(conn, known, &chunks, &remaining)?;
     let leaders = open_leaders(conn, &chunks, &remaining)?;
     let fates = fates(conn, known, &chunks, (&followers, &leaders))?;
     let carry = carry(conn, &followers, &leaders)?;
@@ -60,6 +60,12 @@ impl Counted {
     fn range(&self) -> std::ops::Range<u32> {
         self.spec.first_row.0..self.spec.first_row.0.saturating_add(self.spec.rows)
     }
+}
+
+fn is_complete(chunks: &[Counted], id: ChunkId) -> bool {
+    let at = usize::try_from(id.0).ok();
+    at.and_then(|at| chunks.get(at))
+        .is_some_and(Counted::is_complete)
 }
 
 fn chunks(conn: &Connection) -> Result<Vec<Counted>, Fault> {
@@ -168,9 +174,17 @@ fn remaining(
 /// outcomes.
 fn followers(
     conn: &Connection,
+    known: &Known,
     chunks: &[Counted],
     remaining: &BTreeMap<ChunkId, Vec<RowNumber>>,
 ) -> Result<Vec<FollowerImage>, Fault> {
+    let chunk_of = |row| known.chunk_of(row).filter(|id| !is_complete(chunks, *id));
+    let is_open = |row: RowNumber| {
+        chunk_of(row).is_some_and(|id| {
+            let open = remaining.get(&id);
+            open.is_none_or(|rows| rows.binary_search(&row).is_ok())
+        })
+    };
     let mut read = conn.prepare_cached(
         "SELECT row, leader, previous_pair FROM follower WHERE row >= ?1 AND row < ?2 ORDER BY row",
     )?;
@@ -186,11 +200,28 @@ fn followers(
                 previous_pair: row.get::<_, Option<u32>>(2)?.map(RowNumber),
             };
             if open.is_none_or(|rows| rows.binary_search(&follower.row).is_ok()) {
-                followers.push(FollowerImage { follower });
+                let waits_for = open_pair(conn, follower.previous_pair, &is_open)?;
+                followers.push(FollowerImage {
+                    follower,
+                    waits_for,
+                });
             }
         }
     }
     Ok(followers)
+}
+
+/// Returns the highest row without an outcome among `pair` and the lower rows of the same pair. What
+/// is settled costs a query, and no two open rows walk over the same ones.
+fn open_pair(
+    conn: &Connection,
+    mut pair: Option<RowNumber>,
+    is_open: &impl Fn(RowNumber) -> bool,
+) -> Result<Option<RowNumber>, Fault> {
+    while let Some(row) = pair.filter(|row| !is_open(*row)) {
+        pair = commit::previous_pair(conn, row)?.filter(|lower| *lower < row);
+    }
+    Ok(pair)
 }
 
 /// Leaders that were leased or settled before and have no outcome: a retry opened them, or a crash
@@ -330,7 +361,7 @@ fn carry(
         };
         carry.insert(RowNumber(row.get(0)?), facts);
     }
-    for FollowerImage { follower } in followers {
+    for FollowerImage { follower, .. } in followers {
         let made = carry
             .get(&follower.row)
             .and_then(|facts| facts.user.clone());

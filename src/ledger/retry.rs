@@ -7,7 +7,7 @@ use super::image;
 use super::rows::OUTCOME_COLUMNS;
 use super::store::CONFLICT_IN_FILE;
 use crate::model::{RowNumber, RowState};
-use rusqlite::{Connection, Transaction};
+use rusqlite::Transaction;
 
 /// What a retry opened again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,6 @@ pub struct Reopened {
     pub failed: u64,
     /// Rows that were parked.
     pub parked: u64,
-    /// Organizations that had failed and are forgotten.
-    pub organizations: u64,
     /// The generation that is open now: the old one when nothing was to open.
     pub generation: u32,
 }
@@ -76,7 +74,6 @@ pub(super) fn retry(
     let mut reopened = Reopened {
         failed: count(failed),
         parked: count(parked),
-        organizations: 0,
         generation: known.generation,
     };
     if reopened.failed + reopened.parked == 0 {
@@ -86,9 +83,6 @@ pub(super) fn retry(
     carry_over(tx, &open)?;
     known.totals.reopen(tx, &open)?;
     set_aside(tx, known.generation, &open)?;
-    reopened.organizations = forget_failed_orgs(tx)?;
-    let failed = &mut known.totals.organizations.failed;
-    *failed = failed.saturating_sub(reopened.organizations);
     known.generation += 1;
     reopened.generation = known.generation;
     tx.execute("UPDATE job SET generation = ?1", [known.generation])?;
@@ -143,15 +137,4 @@ fn set_aside(tx: &Transaction<'_>, generation: u32, open: &str) -> Result<(), Fa
         [],
     )?;
     Ok(())
-}
-
-/// The intent to create one stays: what was made since then may be ours.
-fn forget_failed_orgs(conn: &Connection) -> Result<u64, Fault> {
-    let forgotten = conn.execute(
-        "UPDATE org SET code = NULL, message = NULL, http_status = NULL, parked = NULL
-         WHERE code IS NOT NULL",
-        [],
-    )?;
-    conn.execute("DELETE FROM org WHERE intent_ms IS NULL AND id IS NULL", [])?;
-    Ok(u64::try_from(forgotten).unwrap_or(u64::MAX))
 }

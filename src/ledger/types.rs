@@ -69,7 +69,8 @@ pub enum Change {
         /// The target's time.
         at: ServerMs,
     },
-    /// What became of an organization. Write-once: another id for a known key is an error.
+    /// What became of an organization. One that is there is write-once: another id for a known key
+    /// is an error. One that failed may be found, or made, later.
     Org {
         /// Which.
         key: OrgKey,
@@ -213,6 +214,9 @@ pub struct Carry {
 pub struct FollowerImage {
     /// As indexed.
     pub follower: Follower,
+    /// The highest lower row of its pair that has no outcome: settled ones between the two (a retry
+    /// may open what is around them) are no reason to go first.
+    pub waits_for: Option<RowNumber>,
 }
 
 /// Leases of a chunk that is not complete.

@@ -109,15 +109,16 @@ impl LedgerModel {
                 Change::Settle(outcomes) => self.settle(job, outcomes)?,
                 Change::OrgIntent { key, at } => {
                     let org = self.orgs.entry(key.clone()).or_default();
-                    if let Some(state) = &org.state {
+                    if let Some(state @ OrgState::Ready { .. }) = &org.state {
                         return Err(format!("I9: {key} is intended, but it is {state:?}"));
                     }
                     org.intent.get_or_insert(*at);
                 }
                 Change::Org { key, record } => {
                     let org = self.orgs.entry(key.clone()).or_default();
-                    if let Some(state) = org.state.as_ref().filter(|state| **state != record.state)
-                    {
+                    let ready = |state: &&OrgState| matches!(state, OrgState::Ready { .. });
+                    let known = org.state.as_ref().filter(ready);
+                    if let Some(state) = known.filter(|state| **state != record.state) {
                         return Err(format!("I8: {key} is {state:?}, not {:?}", record.state));
                     }
                     org.state = Some(record.state.clone());
@@ -244,7 +245,15 @@ impl LedgerModel {
         let open = |row: RowNumber| !self.outcomes.contains_key(&row);
         let waiting = job.followers.iter().filter(|follower| open(follower.row));
         for follower in waiting.copied() {
-            image.followers.push(FollowerImage { follower });
+            let previous = |row: RowNumber| {
+                let of = job.followers.iter().find(|other| other.row == row);
+                of.and_then(|other| other.previous_pair)
+            };
+            let mut pair = std::iter::successors(follower.previous_pair, |row| previous(*row));
+            image.followers.push(FollowerImage {
+                follower,
+                waits_for: pair.find(|row| open(*row)),
+            });
             let leader = follower.leader;
             let group = job.followers.iter().filter(|other| other.leader == leader);
             for row in group.map(|other| other.row).chain([leader]) {

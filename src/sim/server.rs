@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 /// The server's clock at the virtual clock's zero, in milliseconds.
 pub const EPOCH_MS: i64 = 1_790_000_000_000;
 /// What was there before is this old.
-const OLD_MS: i64 = EPOCH_MS - 86_400_000;
+pub const OLD_MS: i64 = EPOCH_MS - 86_400_000;
 
 /// Who made something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Server {
     next_id: u32,
     /// Writes that changed something.
     pub writes_applied: u64,
+    /// How far the clock that dates what is made is behind the one of `Date`.
+    behind: Duration,
     /// How much more time passed here than on the importer's machine.
     ahead: Duration,
 }
@@ -103,12 +105,17 @@ pub fn raw(now: Mono, status: u16, retry_after: Option<String>, body: Option<Vec
 }
 
 impl Server {
-    pub fn new(old_orgs: &[String], old_users: &[OldUser], lag: Duration) -> Self {
+    pub fn new(
+        old_orgs: &[String],
+        old_users: &[OldUser],
+        (lag, behind): (Duration, Duration),
+    ) -> Self {
         let mut server = Self {
             users: Vec::new(),
             memberships: Vec::new(),
             orgs: Vec::new(),
             lag,
+            behind,
             next_id: 0,
             writes_applied: 0,
             ahead: Duration::ZERO,
@@ -171,11 +178,39 @@ impl Server {
             last_name: Some("Lee".into()),
             verified,
             by: By::Other,
-            created_ms: ms(now),
+            created_ms: self.dated(now),
             seen_from: now.after(self.lag),
         };
         self.users.push(user);
         true
+    }
+
+    /// Somebody else makes an organization that rows of the file name.
+    pub fn open_org(&mut self, now: Mono, external_id: &str) -> bool {
+        if self.orgs.iter().any(|org| org.external_id == external_id) {
+            return false;
+        }
+        let org = Org {
+            id: self.id("org"),
+            external_id: external_id.to_owned(),
+            name: external_id.to_owned(),
+            by: By::Other,
+            created_ms: self.dated(now),
+            seen_from: now.after(self.lag),
+        };
+        self.orgs.push(org);
+        true
+    }
+
+    /// Returns whether whoever looks from `since` on finds the organization.
+    pub fn shows_org(&self, external_id: &str, since: Mono) -> bool {
+        let mut orgs = self.orgs.iter();
+        orgs.any(|org| org.external_id == external_id && org.seen_from <= since)
+    }
+
+    /// Returns the time that something made now is dated with.
+    fn dated(&self, now: Mono) -> i64 {
+        ms(now) - i64::try_from(self.behind.as_millis()).unwrap()
     }
 
     /// Returns the server's own time: it does not stand still while the importer's machine sleeps.
@@ -291,7 +326,7 @@ impl Server {
             last_name: new.last_name.clone(),
             verified: new.email_verified.unwrap_or(false),
             by: By::Job(row),
-            created_ms: ms(now),
+            created_ms: self.dated(now),
             seen_from: now.after(self.lag),
         };
         let shown = show_user(&user);
@@ -355,7 +390,7 @@ impl Server {
             role,
             by: By::Job(row),
             reactivated_by: None,
-            created_ms: ms(now),
+            created_ms: self.dated(now),
             seen_from: now.after(self.lag),
         };
         let shown = show_membership(&membership);
@@ -378,7 +413,7 @@ impl Server {
             external_id: external_id.to_owned(),
             name: name.to_owned(),
             by: By::Job(None),
-            created_ms: ms(now),
+            created_ms: self.dated(now),
             seen_from: now.after(self.lag),
         };
         let shown = show_org(&org);

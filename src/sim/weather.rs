@@ -81,8 +81,12 @@ pub struct Weather {
     pub batch: f64,
     /// How much later readers see what writers made.
     pub lag: Duration,
+    /// How far what dates a new object is behind what says `Date`.
+    pub behind: Duration,
     /// Who signs up when: a row's email, with its first name or without.
     pub sign_ups: Vec<(Mono, RowNumber, bool)>,
+    /// When somebody makes which of the missing organizations, in plays that may not make them.
+    pub openings: Vec<(Mono, u32)>,
     /// When the machine sleeps, and for how long.
     pub sleeps: Vec<(Mono, Duration)>,
     /// The local wall clock is wrong, and jumps between runs.
@@ -112,7 +116,9 @@ impl Weather {
             signal: 0.0,
             batch: 0.0,
             lag: Duration::ZERO,
+            behind: Duration::ZERO,
             sign_ups: Vec::new(),
+            openings: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps: false,
             calm_at: Mono(0),
@@ -156,6 +162,7 @@ impl Weather {
         let lag_ms = pick(0.4, &[200.0, 1_000.0, 2_400.0]);
         let mut naps = pick(0.15, &[1.0, 3.0]);
         let wall_jumps = pick(0.5, &[1.0]) > 0.0;
+        let behind_ms = pick(0.3, &[300.0, 1_200.0, 4_000.0]);
         let calm_s = [5, 20, 60][rng.below(3)];
         let mut weather = Self {
             crash,
@@ -172,7 +179,9 @@ impl Weather {
             batch,
             // Backoffs are scaled, and with them the lag they are made for.
             lag: Duration::from_secs_f64(lag_ms / 1000.0 * time_scale),
+            behind: Duration::from_secs_f64(behind_ms / 1000.0),
             sign_ups: Vec::new(),
+            openings: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps,
             calm_at: Mono((calm_s + 1) * SECOND),
@@ -185,6 +194,12 @@ impl Weather {
         while naps > 0.0 {
             naps -= 1.0;
             weather.sleeps.push(nap(&mut rng, calm_s));
+        }
+        for org in 1..=3 {
+            let at = Mono(SECOND / 10 + rng.next_u64() % (2 * calm_s * SECOND));
+            if rng.unit() < 0.5 {
+                weather.openings.push((at, org));
+            }
         }
         for row in 1..=rows {
             if rng.unit() < sign_ups_share {
@@ -199,6 +214,7 @@ impl Weather {
         let calm = Self::calm();
         *self = Self {
             lag: self.lag,
+            behind: self.behind,
             batch: self.batch,
             wall_jumps: self.wall_jumps,
             ..calm

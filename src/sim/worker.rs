@@ -390,6 +390,15 @@ impl SimWorker {
     fn take(&mut self, now: Mono, id: u32, todo: Todo, out: &mut Vec<Out>) {
         let state = match todo {
             Todo::AskOrg(key) => {
+                if !self.cache.knows(&key)
+                    && let Some(Task {
+                        machine: Machine::Row { machine, .. },
+                        ..
+                    }) = self.tasks.get_mut(&id)
+                    && let Some(user_first) = machine.user_before_org()
+                {
+                    return self.take(now, id, user_first.into(), out);
+                }
                 let cache = &mut self.cache;
                 let mut asked = None;
                 self.outbox

@@ -54,6 +54,8 @@ enum Ev {
     /// An answer reaches the worker.
     Answer(u64, Reply),
     SignUp(RowNumber, bool),
+    /// Somebody makes a missing organization.
+    Opening(u32),
     /// The machine sleeps: its clock stands still, the world goes on.
     Sleep(Duration),
     /// Something a worker cannot read reaches it.
@@ -158,6 +160,8 @@ pub struct World {
     coming: BTreeMap<(Mono, u64), Ev>,
     coordinator: Option<Coordinator>,
     epoch: u32,
+    /// When the coordinator started, by the server's clock.
+    started_at: Mono,
     /// The newest coordinator that granted something (I12).
     granting_epoch: u32,
     start_planned: bool,
@@ -172,7 +176,11 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan, weather: Weather, seed: u64, script: Script) -> Self {
         let ledger = LedgerModel::new(&plan);
-        let server = Server::new(&plan.old_orgs, &plan.old_users, weather.lag);
+        let server = Server::new(
+            &plan.old_orgs,
+            &plan.old_users,
+            (weather.lag, weather.behind),
+        );
         let mut world = Self {
             server,
             ledger,
@@ -190,6 +198,7 @@ impl World {
             coming: BTreeMap::new(),
             coordinator: None,
             epoch: 0,
+            started_at: Mono(0),
             granting_epoch: 0,
             start_planned: false,
             workers: Vec::new(),
@@ -201,6 +210,16 @@ impl World {
             plan,
             weather,
         };
+        let may_open = !world.plan.create_orgs;
+        for (at, org) in world
+            .weather
+            .openings
+            .clone()
+            .into_iter()
+            .filter(|_| may_open)
+        {
+            world.push(at, Ev::Opening(org));
+        }
         for (at, row, like_it) in world.weather.sign_ups.clone() {
             world.push(at, Ev::SignUp(row, like_it));
         }
@@ -359,6 +378,13 @@ impl World {
             Ev::Sleep(length) => self.sleep(length),
             Ev::Arrive(wire) => self.arrive(wire),
             Ev::Answer(wire, reply) => self.answered(wire, reply),
+            Ev::Opening(org) => {
+                let external_id = format!("new{org}");
+                let clock = self.server.clock(self.now);
+                if self.server.open_org(clock, &external_id) {
+                    self.log(|| format!("somebody makes {external_id}"));
+                }
+            }
             Ev::SignUp(row, like_it) => {
                 let planned = self.plan.row(row);
                 let email = planned.email_norm.clone();

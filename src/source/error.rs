@@ -313,6 +313,17 @@ pub enum SourceError {
         /// Where they start.
         at: Place,
     },
+    /// With organizations by name: a name alone here, and with an id there.
+    #[error(
+        "row {alone} gives nothing but the name of its organization, and row {keyed} gives the same \
+         name to one with an id"
+    )]
+    NameInTwoWays {
+        /// The lowest row with the name alone.
+        alone: RowNumber,
+        /// The lowest row with the name and an id.
+        keyed: RowNumber,
+    },
     /// More rows than a row number can count.
     #[error("the file holds more than {} rows ({at})", u32::MAX)]
     TooManyRows {
@@ -366,6 +377,7 @@ impl SourceError {
             Self::FieldCount { .. } => "field_count",
             Self::RecordTooLong { .. } => "record_too_long",
             Self::BlankLines { .. } => "blank_lines_too_long",
+            Self::NameInTwoWays { .. } => "org_name_in_two_ways",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::Changed { .. } => "file_changed",
         }
@@ -431,6 +443,10 @@ impl SourceError {
             Self::UnpackedTooLarge { .. } => "unpack it yourself, look at it, and split it",
             Self::Nul { .. } => "remove it; if the file is UTF-16, name it with --encoding",
             Self::BlankLines { .. } => "remove the blank lines",
+            Self::NameInTwoWays { .. } => {
+                "--orgs-by-name cannot tell whether the name means that organization: give the id \
+                 in every row of it, or in none"
+            }
             Self::TooManyRows { .. } => "split the file",
             Self::Changed { .. } => {
                 "put the file back as it was, or import the new one as a new job"
@@ -490,6 +506,7 @@ impl SourceError {
             | Self::JsonNul { .. }
             | Self::Hashes { .. }
             | Self::HashParameters { .. }
+            | Self::NameInTwoWays { .. }
             | Self::BesideNothing { .. } => None,
             Self::Json { line, .. } => Some(Place {
                 line: *line,
@@ -580,6 +597,7 @@ impl SourceError {
             | Self::Hashes { .. }
             | Self::HashParameters { .. }
             | Self::BesideNothing { .. }
+            | Self::NameInTwoWays { .. }
             | Self::Format { .. }
             | Self::HeaderMissing
             | Self::NotText { .. }

@@ -138,6 +138,8 @@ struct Pass<'a> {
     repeats: Repeats,
     org_names: OrgNames,
     left_out: LeftOut,
+    names_alone: OrgNames,
+    names_with_id: OrgNames,
 }
 
 impl<'a> Pass<'a> {
@@ -184,6 +186,8 @@ impl<'a> Pass<'a> {
             repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
             org_names: OrgNames::default(),
             left_out: LeftOut::default(),
+            names_alone: OrgNames::default(),
+            names_with_id: OrgNames::default(),
         })
     }
 
@@ -213,6 +217,16 @@ impl<'a> Pass<'a> {
             if let Some(hash) = named_org(&cells, self.options.hash_key) {
                 self.org_names.note(hash, row);
             }
+        }
+        if self.options.org_mode == OrgMode::ColumnsByName
+            && let Some((hash, has_id)) = org_name(&cells, self.options.hash_key)
+        {
+            let names = if has_id {
+                &mut self.names_with_id
+            } else {
+                &mut self.names_alone
+            };
+            names.note(hash, row);
         }
         self.window.advance(length);
         self.window.set_row(RowNumber(row.0.saturating_add(1)));
@@ -276,6 +290,7 @@ impl<'a> Pass<'a> {
     }
 
     fn finish(self) -> Result<Index, SourceError> {
+        same_name(self.names_alone.finish(), &self.names_with_id.finish())?;
         let (bytes, hash) = self.window.totals();
         // The window's blocks are not needed while rows are read again.
         drop(self.window);
@@ -352,6 +367,35 @@ impl LeftOut {
             "{rows} left out by the profile: {}",
             told.join(", ")
         ))
+    }
+}
+
+/// Returns the hash of the name that a row gives its organization, and whether it gives an id too.
+fn org_name(cells: &Cells<'_>, hash_key: u64) -> Option<(u64, bool)> {
+    let name = cells.some(cells.columns.org_name)?;
+    if cells.some(cells.columns.skip).is_some() {
+        return None;
+    }
+    let hash = org_key_hash(hash_key, &OrgKey::Name(name.trim().to_owned()));
+    match row_org(cells, true)? {
+        OrgKey::Name(_) => Some((hash, false)),
+        OrgKey::Id(_) | OrgKey::External(_) => Some((hash, true)),
+    }
+}
+
+/// Refuses a name that stands alone in one row and beside an id in another: whichever of the two
+/// comes first would find nothing and make one, and there would be two of that name.
+fn same_name(
+    alone: Vec<(u64, RowNumber)>,
+    with_id: &[(u64, RowNumber)],
+) -> Result<(), SourceError> {
+    let pairs = alone.into_iter().filter_map(|(hash, alone)| {
+        let at = with_id.binary_search_by_key(&hash, |entry| entry.0).ok()?;
+        with_id.get(at).map(|(_, keyed)| (alone, *keyed))
+    });
+    match pairs.min() {
+        None => Ok(()),
+        Some((alone, keyed)) => Err(SourceError::NameInTwoWays { alone, keyed }),
     }
 }
 

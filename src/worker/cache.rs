@@ -43,6 +43,11 @@ impl OrgCache {
         }
     }
 
+    /// Returns whether a row that asks for it has its answer at once.
+    pub(crate) fn knows(&self, key: &OrgKey) -> bool {
+        self.known.contains(key)
+    }
+
     /// Looks an organization up for a row.
     pub(crate) fn ask(&mut self, key: &OrgKey, tally: &mut OrgCacheTally) -> Asked {
         if let Some(id) = self.known.get(key) {

@@ -8,6 +8,13 @@ use crate::model::{Evidence, Origin, ServerMs};
 use crate::source::SourceRow;
 use crate::target::Entity;
 
+/// How much older than our lease something of ours may look: `Date` has whole seconds, and where a
+/// target has many machines, the one that dates what it makes need not be the one that answered
+/// first. A machine whose clock is off by more than this is not in service for long. The price:
+/// what somebody else made in the last seconds before a lease, with exactly what the row asks for,
+/// passes for ours if the row's answer was lost.
+pub const CLOCK_MARGIN_MS: i64 = 5_000;
+
 /// A user found by one of the two look-ups, or by both.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found<'a> {
@@ -23,14 +30,16 @@ pub struct Standing {
     /// A create may have been applied without our knowing: the row is suspect or a send of it was
     /// ambiguous.
     pub maybe_ours: bool,
-    /// The row's chunk was first leased then, by the target's clock: nothing older is ours.
+    /// The row's chunk was first leased then, by the target's clock: nothing that is older by more
+    /// than [`CLOCK_MARGIN_MS`] is ours.
     pub t_lo: ServerMs,
 }
 
 impl Standing {
     /// Returns whether what appeared at `created_at` may be ours.
     pub fn covers(self, created_at: Option<ServerMs>) -> bool {
-        self.maybe_ours && created_at.is_some_and(|created_at| created_at >= self.t_lo)
+        let from = self.t_lo.0.saturating_sub(CLOCK_MARGIN_MS);
+        self.maybe_ours && created_at.is_some_and(|created_at| created_at.0 >= from)
     }
 }
 
@@ -135,7 +144,7 @@ mod tests {
     use super::*;
     use crate::worker::steps::fixtures::source_row;
 
-    const T_LO: ServerMs = ServerMs(1_000);
+    const T_LO: ServerMs = ServerMs(1_000 + CLOCK_MARGIN_MS);
 
     fn row(external_id: Option<&str>) -> SourceRow {
         SourceRow {

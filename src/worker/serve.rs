@@ -357,7 +357,13 @@ impl Server {
         let mut action = machine.start();
         loop {
             action = match action {
-                Action::AskOrg(key) => machine.on_org(self.shell.org(&key).await?),
+                Action::AskOrg(key) => {
+                    let known = self.shell.knows_org(&key);
+                    match (!known).then(|| machine.user_before_org()).flatten() {
+                        Some(user_first) => user_first,
+                        None => machine.on_org(self.shell.org(&key).await?),
+                    }
+                }
                 Action::Send(op) => {
                     self.shell.count_retry(unsettled);
                     let verdict = self.shell.call(&op, Some(number), turn).await?;

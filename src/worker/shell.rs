@@ -90,6 +90,11 @@ impl Shell {
         (exchange, verdict)
     }
 
+    /// Returns whether the organization behind `key` is in the cache.
+    pub(super) fn knows_org(&self, key: &OrgKey) -> bool {
+        self.cache.borrow().knows(key)
+    }
+
     /// Returns the organization behind `key`, from the cache or from the coordinator.
     pub(super) async fn org(&self, key: &OrgKey) -> Result<OrgAnswer, TurnedAway> {
         let asked = self.with_cache(|cache, delta| cache.ask(key, &mut delta.org_cache));

@@ -65,6 +65,7 @@ pub struct RowMachine {
     membership_unclear: bool,
     /// The membership was found inactive and is being re-activated.
     reactivating: bool,
+    first_look: FirstLook,
     /// Answers 404 to the membership's create.
     missing: usize,
     attempts: Attempts,
@@ -73,6 +74,21 @@ pub struct RowMachine {
     /// The latest answer that settled nothing.
     last: Rejection,
     waiting_for: WaitingFor,
+}
+
+/// The look for the user before the organization is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstLook {
+    NotYet,
+    UnderWay,
+    Over,
+}
+
+impl FirstLook {
+    /// Ends the look; returns whether it was under way.
+    fn end(&mut self) -> bool {
+        std::mem::replace(self, Self::Over) == Self::UnderWay
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +136,7 @@ impl RowMachine {
             user_unclear: false,
             membership_unclear: false,
             reactivating: false,
+            first_look: FirstLook::NotYet,
             missing: 0,
             attempts: Attempts::default(),
             requests: 0,
@@ -139,6 +156,26 @@ impl RowMachine {
                 self.user_step()
             }
             Some(key) => Action::AskOrg(key.clone()),
+        }
+    }
+
+    /// Instead of waiting for an organization that is not known yet: is this row left alone, because
+    /// its user is there? Then nobody looks the organization up, or makes it, for its sake. None if
+    /// that is out of the question, or answered.
+    pub fn user_before_org(&mut self) -> Option<Action> {
+        let leaves_alone = self.policy.on_existing != ExistingPolicy::Link;
+        let asks = matches!(self.waiting_for, WaitingFor::Org) && !self.context.follower;
+        if !leaves_alone || !asks || self.first_look != FirstLook::NotYet {
+            return None;
+        }
+        self.first_look = FirstLook::Over;
+        match &self.user {
+            Some(user) if user.origin.is_made() => None,
+            Some(_) => Some(self.user_step()),
+            None => {
+                self.first_look = FirstLook::UnderWay;
+                Some(self.look_up_user(Why::First))
+            }
         }
     }
 

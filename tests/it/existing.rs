@@ -308,3 +308,25 @@ fn one_organization_for_all_and_organization_columns_exclude_each_other() {
     assert!(before.work.jobs().is_empty());
     assert_eq!(before.server.count("get_organization"), 0);
 }
+
+#[test]
+fn no_organization_is_made_for_rows_that_are_left_alone() {
+    for (policy, state) in [("skip", "skipped"), ("fail", "failed")] {
+        let work = Work::new();
+        let server = work.sandbox("");
+        let body = json!({"email": "old@example.com"});
+        server.make("/user_management/users", &body);
+        let csv = "email,org_external_id\nold@example.com,nobody\nnew@example.com,new\n";
+        work.write("users.csv", csv);
+        let options = format!("--on-existing {policy} {}", server.target());
+        // Whether it may be made changes nothing for a row that does not need it.
+        for create in ["--create-orgs", ""] {
+            let line = format!("import users.csv --job it{create} --json {create} {options}");
+            let done = work.run(&line);
+            let rows = work.results();
+            assert_eq!(rows[0]["state"], state, "{policy} {create} {done}");
+            let organizations = server.world().organizations;
+            assert_eq!(organizations.len(), 1, "{organizations:?}");
+        }
+    }
+}

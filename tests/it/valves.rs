@@ -128,11 +128,18 @@ fn too_many_failures_pause_with_the_cause_and_leave_the_rest() {
     let counts = counts_agree(&work, "it", &summary);
     assert!(counts["pending"] > 0, "{counts:?}");
     let kept = work.run("resume it --json").expect(75);
-    kept.says(&["keeping --max-failures 5%"]);
+    let kept = kept.says(&["keeping --max-failures 5%"]).json();
+    // That it was missing says nothing about now.
+    let missing = serde_json::json!({"name": "Missing", "external_id": "missing"});
+    server.make("/organizations", &missing);
+    let failed = kept["rows"]["failed"].as_u64().unwrap();
     let lifted = "resume it --max-failures none --json";
     let summary = work.run(lifted).expect(1).json();
     let counts = counts_agree(&work, "it", &summary);
-    assert_eq!((counts["created"], counts["failed"]), (750, 750));
+    let expected = (1500 - failed, failed);
+    assert_eq!((counts["created"], counts["failed"]), expected);
+    assert_eq!(summary["organizations"]["found"], 1);
+    assert_eq!(summary["organizations"]["failed"], 0);
 }
 
 /// Rows that are wrong in the file fail at once, good ones wait for the rate limit.
@@ -263,6 +270,25 @@ fn retry_takes_the_rows_that_are_meant() {
     work.run("retry it --row 1 --row 3 --json").expect(1);
     let users = server.world().users.len();
     assert_eq!(users, 3, "a user that was made is not made again");
+}
+
+#[test]
+fn part_of_the_rows_of_one_membership_can_be_tried_again() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let row = "a@example.com,acme,wizard\n";
+    let header = "email,org_external_id,role_slugs\n";
+    work.write("users.csv", format!("{header}{}", row.repeat(4)));
+    let summary = import(&work, &server, "--create-orgs --chunk-size 1", 1);
+    assert_eq!(counts_agree(&work, "it", &summary)["failed"], 4);
+    // Rows 2 and 3 stay as they are between the two; the last one waits for the first all the same.
+    for picked in ["--row 1 --row 4", "--row 1 --row 3", "--row 2 --row 4"] {
+        let line = format!("retry it {picked} --json");
+        let summary = work.run(&line).expect(1).json();
+        assert_eq!(counts_agree(&work, "it", &summary)["failed"], 4, "{picked}");
+    }
+    let world = server.world();
+    assert_eq!((world.users.len(), world.memberships.len()), (1, 0));
 }
 
 #[test]

@@ -23,7 +23,10 @@ enum Stage {
 struct Entry {
     row: RowNumber,
     leader: RowNumber,
-    previous_pair: Option<RowNumber>,
+    /// As indexed, 0 for none: what the ledger is asked about.
+    previous_pair: u32,
+    /// The highest lower row of its pair that was open at the start, 0 for none.
+    waits_for: u32,
     stage: Stage,
     /// Every lower row of its group failed for its own data: this one makes the user.
     leads: bool,
@@ -55,7 +58,7 @@ pub(super) struct Followers {
     entries: Vec<Entry>,
     /// Positions in `entries`, ascending by (leader, row).
     by_leader: Vec<u32>,
-    /// Positions of those with a pair, ascending by (previous pair, row).
+    /// Positions of those that wait for a row of their pair, ascending by (that row, row).
     by_pair: Vec<u32>,
     groups: BTreeMap<RowNumber, Group>,
 }
@@ -68,10 +71,11 @@ impl Followers {
     ) -> (Self, Released) {
         let mut entries: Vec<Entry> = images
             .iter()
-            .map(|FollowerImage { follower }| Entry {
-                row: follower.row,
-                leader: follower.leader,
-                previous_pair: follower.previous_pair,
+            .map(|image| Entry {
+                row: image.follower.row,
+                leader: image.follower.leader,
+                previous_pair: number(image.follower.previous_pair),
+                waits_for: number(image.waits_for),
                 stage: Stage::Waiting,
                 leads: false,
             })
@@ -92,8 +96,8 @@ impl Followers {
         } = &mut followers;
         let entry = |at: u32| entries.get(at as usize);
         by_leader.sort_unstable_by_key(|at| entry(*at).map(|entry| (entry.leader, entry.row)));
-        by_pair.retain(|at| entry(*at).is_some_and(|entry| entry.previous_pair.is_some()));
-        by_pair.sort_unstable_by_key(|at| entry(*at).map(|entry| (entry.previous_pair, entry.row)));
+        by_pair.retain(|at| entry(*at).is_some_and(|entry| entry.waits_for > 0));
+        by_pair.sort_unstable_by_key(|at| entry(*at).map(|entry| (entry.waits_for, entry.row)));
         let released = followers.replay(fates);
         (followers, released)
     }
@@ -121,7 +125,7 @@ impl Followers {
         Some(FollowerAsk {
             row,
             leader,
-            previous_pair: entry.previous_pair,
+            previous_pair: row_of(entry.previous_pair),
         })
     }
 
@@ -229,9 +233,9 @@ impl Followers {
     }
 
     fn free_pairs_of(&mut self, row: RowNumber, released: &mut Released) {
-        let key = |at: &u32| self.at(*at).and_then(|entry| entry.previous_pair);
-        let from = self.by_pair.partition_point(|at| key(at) < Some(row));
-        let to = self.by_pair.partition_point(|at| key(at) <= Some(row));
+        let key = |at: &u32| self.at(*at).map(|entry| entry.waits_for);
+        let from = self.by_pair.partition_point(|at| key(at) < Some(row.0));
+        let to = self.by_pair.partition_point(|at| key(at) <= Some(row.0));
         for at in self.by_pair.get(from..to).unwrap_or_default().to_vec() {
             self.free_if_eligible(at, released);
         }
@@ -241,10 +245,7 @@ impl Followers {
         let Some(entry) = self.at(at).filter(|entry| entry.stage == Stage::Waiting) else {
             return;
         };
-        if entry
-            .previous_pair
-            .is_some_and(|lower| !self.is_settled(entry.leader, lower))
-        {
+        if row_of(entry.waits_for).is_some_and(|lower| !self.is_settled(entry.leader, lower)) {
             return;
         }
         if let Some(entry) = self.at_mut(at) {
@@ -297,21 +298,48 @@ impl Followers {
     }
 }
 
+/// Rows count from 1, so that 0 can stand for none: half the size of an `Option`, millions of times.
+fn number(row: Option<RowNumber>) -> u32 {
+    row.map_or(0, |row| row.0)
+}
+
+fn row_of(number: u32) -> Option<RowNumber> {
+    (number > 0).then_some(RowNumber(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Follower;
 
-    /// Rows as (row, leader, previous pair); 0 means none.
+    /// Rows as (row, leader, previous pair); 0 means none. Of a pair, what is neither open nor has
+    /// settled below is left out of `rows`, and what has is in `fates`.
     fn load(rows: &[(u32, u32, u32)], fates: &[(u32, u32, Fate)]) -> (Followers, Released) {
+        let settled = |row: u32| fates.iter().any(|(other, ..)| *other == row);
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(row, leader, pair)| {
+                let waits_for = if settled(*pair) { 0 } else { *pair };
+                (*row, *leader, *pair, waits_for)
+            })
+            .collect();
+        load_waiting(&rows, fates)
+    }
+
+    /// Rows as (row, leader, previous pair, the open row of its pair that it waits for).
+    fn load_waiting(
+        rows: &[(u32, u32, u32, u32)],
+        fates: &[(u32, u32, Fate)],
+    ) -> (Followers, Released) {
         let images: Vec<FollowerImage> = rows
             .iter()
-            .map(|(row, leader, pair)| FollowerImage {
+            .map(|(row, leader, pair, waits_for)| FollowerImage {
                 follower: Follower {
                     row: RowNumber(*row),
                     leader: RowNumber(*leader),
-                    previous_pair: (*pair > 0).then_some(RowNumber(*pair)),
+                    previous_pair: row_of(*pair),
                 },
+                waits_for: row_of(*waits_for),
             })
             .collect();
         let fates = fates
@@ -410,6 +438,24 @@ mod tests {
         assert!(followers.is_held(RowNumber(3)), "its pair is open");
         let (followers, _) = load(&[], &[(1, 1, Fate::User)]);
         assert!(followers.ask(RowNumber(1)).is_none(), "itself");
+    }
+
+    #[test]
+    fn a_row_waits_for_an_open_one_of_its_pair_past_settled_ones() {
+        let settled = [(2, 1, Fate::User)];
+        let (mut followers, start) = load_waiting(&[(3, 1, 2, 1)], &settled);
+        assert_eq!(start, Released::default(), "row 1 is open again");
+        assert!(followers.is_held(RowNumber(3)));
+        let ask = followers.ask(RowNumber(1)).unwrap();
+        assert_eq!(ask.leader, RowNumber(2), "row 1 goes first");
+        assert_eq!(freed(&followers.on_settled(RowNumber(1), Fate::User)), [3]);
+        let ask = followers.ask(RowNumber(3)).unwrap();
+        assert_eq!(ask.previous_pair, Some(RowNumber(2)), "and all below");
+        // The same between followers.
+        let settled = [(1, 1, Fate::User), (3, 1, Fate::User)];
+        let (mut followers, start) = load_waiting(&[(2, 1, 1, 0), (4, 1, 3, 2)], &settled);
+        assert_eq!(freed(&start), [2]);
+        assert_eq!(freed(&followers.on_settled(RowNumber(2), Fate::User)), [4]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::protocol::{FromWorker, NameAt, ToWorker};
 use crate::source::index::org_key_hash;
 use crew::{Crew, Nudge, Phase, Succession};
 use meter::Meter;
-use orgs::{OrgStep, Orgs};
+use orgs::{FAILURE_STANDS, OrgStep, Orgs};
 use probe::{ProbeWhy, Probes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -376,7 +376,7 @@ impl Core {
             FromWorker::Unauthorized => self.suspend_for(now, ProbeWhy::Unauthorized),
             FromWorker::Halt(reason) => self.on_halt(now, reason),
             FromWorker::AskOrg(key) => {
-                let step = self.orgs.on_ask(worker, &key);
+                let step = self.orgs.on_ask(now, worker, &key);
                 self.take_org_step(now, &key, step);
             }
             FromWorker::OrgDone { key, verdict } => {
@@ -572,23 +572,38 @@ impl Core {
     }
 
     fn on_org_recorded(&mut self, now: Mono, key: &OrgKey, state: OrgState) {
-        let (result, made) = match &state {
+        let before = self.orgs.recorded(key);
+        if before != Some(&state) {
+            let failed_before = before.is_some();
+            self.count_org(key, &state, failed_before);
+        }
+        let stands = FAILURE_STANDS.mul_f64(self.config.time_scale);
+        for step in self.orgs.on_recorded(key, state, now.after(stands)) {
+            self.take_org_step(now, key, Some(step));
+        }
+    }
+
+    /// Counts an organization as what it is now: before, it was nothing or had failed.
+    fn count_org(&mut self, key: &OrgKey, state: &OrgState, failed_before: bool) {
+        let tally = &mut self.organizations;
+        tally.failed = tally.failed.saturating_sub(u64::from(failed_before));
+        let (result, made) = match state {
             OrgState::Ready {
                 id,
                 origin: Origin::Made(_),
             } => {
-                self.organizations.created += 1;
+                tally.created += 1;
                 (Ok(id.clone()), true)
             }
             OrgState::Ready {
                 id,
                 origin: Origin::Before,
             } => {
-                self.organizations.found += 1;
+                tally.found += 1;
                 (Ok(id.clone()), false)
             }
             OrgState::Failed { code, .. } => {
-                self.organizations.failed += 1;
+                tally.failed += 1;
                 (Err(code.clone()), false)
             }
         };
@@ -597,9 +612,6 @@ impl Core {
             result,
             made,
         });
-        for step in self.orgs.on_recorded(key, state) {
-            self.take_org_step(now, key, Some(step));
-        }
     }
 
     /// Returns where the name of an organization stands: in the lowest row that gives one.
@@ -765,7 +777,7 @@ impl Core {
         self.pause_all(self.pacer.paused_until().max(now));
     }
 
-    /// Returns the target's time: its first `Date` plus monotonic time.
+    /// Returns the target's time: its first `Date` plus monotonic time, or less if a later one is.
     fn server_now(&self, now: Mono) -> ServerMs {
         let (at, base) = self.server_base;
         base.after(now.since(at))

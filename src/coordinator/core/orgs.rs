@@ -1,14 +1,20 @@
 //! One flight per organization: whoever asks first looks it up, everybody else waits.
 //!
 //! unknown → looking up → absent → intent (durable) → creating → ready (durable) → answered.
-//! The map is write-once (a different id for a known key is an error of the ledger). A resolver
-//! that dies hands the key to another waiting worker, and the intent stays: what it sent may have
-//! been applied (I9).
+//! What is ready is write-once (a different id for a known key is an error of the ledger). That
+//! there is none, or that nobody could tell, is true for a while only: later rows, and those of
+//! another run, have it looked up again (I5). A resolver that dies hands the key to another waiting
+//! worker, and the intent stays: what it sent may have been applied (I9).
 
 use crate::ledger::{OrgImage, OrgState};
-use crate::model::{OrgKey, ServerMs, WorkerId, plant};
+use crate::model::{Mono, OrgKey, ServerMs, WorkerId, plant};
 use crate::protocol::{OrgAnswer, OrgVerdict};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a failure is told to whoever asks before the target is asked again: one look-up in this
+/// time costs nothing, and whoever makes the missing organization does not wait long.
+pub(super) const FAILURE_STANDS: Duration = Duration::from_secs(30);
 
 /// What has to happen next for an organization.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +53,20 @@ struct Org {
     waiters: BTreeSet<WorkerId>,
     intent: Option<ServerMs>,
     state: Option<OrgState>,
+    /// Until then a failure is told as it is. Of another run's nothing is known.
+    stands_until: Option<Mono>,
+}
+
+impl Org {
+    /// Returns what is told without asking the target.
+    fn known(&self, now: Mono) -> Option<&OrgState> {
+        let state = self.state.as_ref()?;
+        let stands = match state {
+            OrgState::Ready { .. } => true,
+            OrgState::Failed { .. } => self.stands_until.is_some_and(|until| now < until),
+        };
+        (stands && self.flight == Flight::None).then_some(state)
+    }
 }
 
 /// Every organization met so far.
@@ -96,6 +116,7 @@ impl Orgs {
                 waiters: BTreeSet::new(),
                 intent,
                 state,
+                stands_until: None,
             };
             orgs.known.insert(key, org);
         }
@@ -113,7 +134,7 @@ impl Orgs {
     }
 
     /// A worker wants to know.
-    pub(super) fn on_ask(&mut self, worker: WorkerId, key: &OrgKey) -> Option<OrgStep> {
+    pub(super) fn on_ask(&mut self, now: Mono, worker: WorkerId, key: &OrgKey) -> Option<OrgStep> {
         // The target's own id cannot be given to a new organization.
         let intent = self.every_intent.filter(|_| !matches!(key, OrgKey::Id(_)));
         let org = self.known.entry(key.clone()).or_insert_with(|| Org {
@@ -121,8 +142,9 @@ impl Orgs {
             waiters: BTreeSet::new(),
             intent,
             state: None,
+            stands_until: None,
         });
-        if let Some(state) = org.state.as_ref().filter(|_| org.flight == Flight::None) {
+        if let Some(state) = org.known(now) {
             return Some(OrgStep::Answer(worker, answer_of(state)));
         }
         org.waiters.insert(worker);
@@ -189,8 +211,18 @@ impl Orgs {
         })
     }
 
-    /// The result is durable: everybody who waits is told.
-    pub(super) fn on_recorded(&mut self, key: &OrgKey, state: OrgState) -> Vec<OrgStep> {
+    /// Returns what was recorded of an organization last, however long ago.
+    pub(super) fn recorded(&self, key: &OrgKey) -> Option<&OrgState> {
+        self.known.get(key)?.state.as_ref()
+    }
+
+    /// The result is durable: everybody who waits is told. A failure is told until `stands_until`.
+    pub(super) fn on_recorded(
+        &mut self,
+        key: &OrgKey,
+        state: OrgState,
+        stands_until: Mono,
+    ) -> Vec<OrgStep> {
         let Some(org) = self.known.get_mut(key) else {
             return Vec::new();
         };
@@ -199,6 +231,7 @@ impl Orgs {
         }
         let answer = answer_of(&state);
         org.state = Some(state);
+        org.stands_until = Some(stands_until);
         org.flight = Flight::None;
         let waiters = std::mem::take(&mut org.waiters);
         waiters
@@ -272,6 +305,8 @@ mod tests {
     use super::*;
     use crate::model::{Evidence, Origin};
 
+    const NOW: Mono = Mono(1);
+    const LATER: Mono = Mono(9);
     const W1: WorkerId = WorkerId(1);
     const W2: WorkerId = WorkerId(2);
 
@@ -293,8 +328,8 @@ mod tests {
     #[test]
     fn one_looks_up_and_creates_while_the_others_wait() {
         let mut orgs = Orgs::load(BTreeMap::new(), true);
-        assert_eq!(orgs.on_ask(W1, &key()), Some(OrgStep::LookUp(W1)));
-        assert_eq!(orgs.on_ask(W2, &key()), None);
+        assert_eq!(orgs.on_ask(NOW, W1, &key()), Some(OrgStep::LookUp(W1)));
+        assert_eq!(orgs.on_ask(NOW, W2, &key()), None);
         assert_eq!(
             orgs.on_done(W2, &key(), OrgVerdict::Absent),
             None,
@@ -320,18 +355,22 @@ mod tests {
             },
         );
         assert_eq!(done, Some(OrgStep::Record(ready())));
-        assert_eq!(orgs.on_ask(WorkerId(3), &key()), None, "not durable yet");
-        let answers = orgs.on_recorded(&key(), ready());
+        assert_eq!(
+            orgs.on_ask(NOW, WorkerId(3), &key()),
+            None,
+            "not durable yet"
+        );
+        let answers = orgs.on_recorded(&key(), ready(), LATER);
         assert_eq!(answers, [told(W1), told(W2), told(WorkerId(3))]);
-        assert_eq!(orgs.on_ask(W2, &key()), Some(told(W2)));
+        assert_eq!(orgs.on_ask(NOW, W2, &key()), Some(told(W2)));
         assert_eq!(orgs.hints(0, 10).0.len(), 1);
     }
 
     #[test]
     fn a_dead_resolver_hands_over_and_its_intent_is_remembered() {
         let mut orgs = Orgs::load(BTreeMap::new(), true);
-        orgs.on_ask(W1, &key());
-        orgs.on_ask(W2, &key());
+        orgs.on_ask(NOW, W1, &key());
+        orgs.on_ask(NOW, W2, &key());
         orgs.on_done(W1, &key(), OrgVerdict::Absent);
         orgs.on_intended(&key(), ServerMs(5));
         let create = OrgStep::Create {
@@ -354,7 +393,7 @@ mod tests {
     #[test]
     fn a_resolver_that_dies_while_its_intent_is_committed_leaves_a_suspect_creation() {
         let mut orgs = Orgs::load(BTreeMap::new(), true);
-        orgs.on_ask(W1, &key());
+        orgs.on_ask(NOW, W1, &key());
         orgs.on_done(W1, &key(), OrgVerdict::Absent);
         assert_eq!(orgs.on_worker_gone(W1), []);
         assert_eq!(orgs.on_intended(&key(), ServerMs(5)), None);
@@ -363,22 +402,53 @@ mod tests {
             intent: ServerMs(5),
             suspect: true,
         };
-        assert_eq!(orgs.on_ask(W2, &key()), Some(create));
+        assert_eq!(orgs.on_ask(NOW, W2, &key()), Some(create));
     }
 
     #[test]
-    fn a_missing_organization_that_may_not_be_created_fails_for_good() {
+    fn a_missing_organization_that_may_not_be_created_fails_for_a_while() {
         let mut orgs = Orgs::load(BTreeMap::new(), false);
-        orgs.on_ask(W1, &key());
+        orgs.on_ask(NOW, W1, &key());
         let step = orgs.on_done(W1, &key(), OrgVerdict::Absent);
         let Some(OrgStep::Record(state @ OrgState::Failed { .. })) = step else {
             panic!("{step:?}")
         };
-        assert_eq!(orgs.on_recorded(&key(), state).len(), 1);
+        assert_eq!(orgs.on_recorded(&key(), state, LATER).len(), 1);
         assert!(matches!(
-            orgs.on_ask(W2, &key()),
+            orgs.on_ask(NOW, W2, &key()),
             Some(OrgStep::Answer(_, OrgAnswer::Failed { parked: false, .. }))
         ));
+        assert_eq!(
+            orgs.on_ask(LATER, W2, &key()),
+            Some(OrgStep::LookUp(W2)),
+            "it may have been made since"
+        );
+    }
+
+    #[test]
+    fn what_failed_in_another_run_is_looked_up_again_and_its_intent_is_kept() {
+        for (intent, parked) in [(None, false), (None, true), (Some(ServerMs(5)), true)] {
+            let state = Some(OrgState::Failed {
+                code: "server_error".into(),
+                message: String::new(),
+                http_status: Some(500),
+                parked,
+            });
+            let image = BTreeMap::from([(key(), OrgImage { intent, state })]);
+            let mut orgs = Orgs::load(image, true);
+            let step = orgs.on_ask(NOW, W1, &key());
+            match intent {
+                None => assert_eq!(step, Some(OrgStep::LookUp(W1))),
+                Some(intent) => {
+                    let create = OrgStep::Create {
+                        worker: W1,
+                        intent,
+                        suspect: true,
+                    };
+                    assert_eq!(step, Some(create));
+                }
+            }
+        }
     }
 
     #[test]
@@ -390,12 +460,12 @@ mod tests {
             intent: ServerMs(5),
             suspect: true,
         };
-        assert_eq!(orgs.on_ask(W1, &key()), Some(create));
+        assert_eq!(orgs.on_ask(NOW, W1, &key()), Some(create));
         let id = OrgKey::Id("org_7".into());
-        assert_eq!(orgs.on_ask(W1, &id), Some(OrgStep::LookUp(W1)));
+        assert_eq!(orgs.on_ask(NOW, W1, &id), Some(OrgStep::LookUp(W1)));
         let mut orgs = Orgs::load(BTreeMap::new(), false).all_intended(lost);
         assert_eq!(
-            orgs.on_ask(W1, &key()),
+            orgs.on_ask(NOW, W1, &key()),
             Some(OrgStep::LookUp(W1)),
             "a job that may not create them never did"
         );
@@ -405,7 +475,7 @@ mod tests {
     fn an_id_is_never_created() {
         let id = OrgKey::Id("org_7".into());
         let mut orgs = Orgs::load(BTreeMap::new(), true);
-        orgs.on_ask(W1, &id);
+        orgs.on_ask(NOW, W1, &id);
         let step = orgs.on_done(W1, &id, OrgVerdict::Absent);
         assert!(matches!(
             step,

@@ -4,7 +4,7 @@ use super::stop::Stage;
 use super::{Core, Effect, Phase};
 use crate::coordinator::config::EndReason;
 use crate::model::event::RunEvent;
-use crate::model::{Mono, WorkerId};
+use crate::model::{Mono, ServerMs, WorkerId};
 use crate::protocol::{ProbeResult, ToWorker};
 use crate::target::{RequestClass, StopReason};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(super) struct Probes {
     /// Times in a row that a 401 was followed by a probe that went well.
     denials: u32,
     last: u32,
+    /// What was taken of the budgets for the probe that is due: from when until when it may go.
+    slot: Option<(Mono, Mono)>,
     due: Option<(Mono, ProbeWhy)>,
     under_way: Option<UnderWay>,
 }
@@ -209,7 +211,7 @@ impl Core {
         let Some(worker) = self.crew.in_phase(Phase::Ready).first().copied() else {
             return;
         };
-        let Some((_, why)) = self.probes.due.take() else {
+        let Some(why) = self.probe_in_its_slot(now) else {
             return;
         };
         self.probes.last += 1;
@@ -222,7 +224,8 @@ impl Core {
             until,
         });
         let sentinels = self.probes.sentinels.clone();
-        for _ in 0..=sentinels.len() {
+        // They go out together: the slots of all lie before, and those of all but one behind.
+        for _ in &sentinels {
             self.pacer.charge(RequestClass::Read, now);
         }
         self.send(
@@ -232,6 +235,23 @@ impl Core {
                 sentinels,
             },
         );
+    }
+
+    /// Takes the probe that is due, once its slot has come; until then, or when it is too late for
+    /// that slot, it is due at the next one. A probe is a request like others (I10).
+    fn probe_in_its_slot(&mut self, now: Mono) -> Option<ProbeWhy> {
+        let reads = 1 + self.probes.sentinels.len();
+        let slot = self.probes.slot.take().filter(|(_, until)| now <= *until);
+        let (from, until) =
+            slot.unwrap_or_else(|| self.pacer.reserve(RequestClass::Read, reads, now));
+        if from <= now {
+            return self.probes.due.take().map(|(_, why)| why);
+        }
+        self.probes.slot = Some((from, until));
+        if let Some((at, _)) = &mut self.probes.due {
+            *at = from;
+        }
+        None
     }
 
     pub(super) fn on_probed(
@@ -260,10 +280,7 @@ impl Core {
                 self.tell_alive(false);
             }
             ProbeResult::Ok { date } => {
-                let connecting = matches!(self.stage, Stage::Connecting { .. });
-                if let Some(date) = date.filter(|_| connecting) {
-                    self.server_base = (now, date);
-                }
+                self.set_server_clock(now, date);
                 self.probes.sentinels.clear();
                 self.probes.denials += u32::from(why == ProbeWhy::Unauthorized);
                 if self.probes.denials >= DENIALS_MAX {
@@ -287,6 +304,23 @@ impl Core {
             }
             ProbeResult::Connect(words) => self.on_no_connection(now, why, words),
             ProbeResult::Trouble(words) => self.on_trouble(now, &words),
+        }
+    }
+
+    /// The first `Date` of a run is the target's time; a later one that lags behind it moves it
+    /// back: what a lease dates too early is only judged with more care, what it dates too late
+    /// would be taken for somebody else's (I5, I7).
+    fn set_server_clock(&mut self, now: Mono, date: Option<ServerMs>) {
+        let connecting = matches!(self.stage, Stage::Connecting { .. });
+        match date {
+            Some(date) if connecting || date < self.server_now(now) => {
+                self.server_base = (now, date);
+            }
+            None if connecting => tracing::warn!(
+                "the target does not say what time it is (no Date): this machine's clock has to do, \
+                 and if it is ahead, users whose answer is lost are taken for somebody else's"
+            ),
+            Some(_) | None => {}
         }
     }
 

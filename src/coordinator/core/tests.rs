@@ -28,6 +28,7 @@ fn image(rows: u32, chunk_rows: u32, followers: &[(u32, u32)]) -> JobImage {
             leader: RowNumber(*leader),
             previous_pair: None,
         },
+        waits_for: None,
     });
     JobImage {
         chunks: chunks.collect(),

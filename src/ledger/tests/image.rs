@@ -419,7 +419,7 @@ fn an_organization_is_written_once_and_counted_by_who_made_it() {
     ledger.commit(&org("a", &ready("org_1", MADE))).unwrap();
     for bad in [
         org("a", &ready("org_9", MADE)),
-        org("c", &ready("org_3", MADE)),
+        org("a", &refused),
         [intent("b", 9)],
     ] {
         assert!(matches!(
@@ -450,4 +450,19 @@ fn an_organization_is_written_once_and_counted_by_who_made_it() {
         }
     );
     ledger.verify_totals().unwrap();
+
+    // One that failed may be there now.
+    ledger.commit(&[intent("c", 11)]).unwrap();
+    let c = &ledger.load().unwrap().orgs[&key("c")];
+    assert!(matches!(c.state, Some(OrgState::Failed { .. })), "{c:?}");
+    ledger.commit(&org("c", &ready("org_3", MADE))).unwrap();
+    ledger.verify_totals().unwrap();
+    let image = desk.open().load().unwrap();
+    let c = OrgImage {
+        intent: Some(ServerMs(11)),
+        state: Some(ready("org_3", MADE).state),
+    };
+    assert_eq!(image.orgs[&key("c")], c);
+    let organizations = image.organizations;
+    assert_eq!((organizations.created, organizations.failed), (2, 0));
 }

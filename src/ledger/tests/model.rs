@@ -169,12 +169,6 @@ impl Model {
                 carry.user = outcome.user;
             }
         }
-        for org in self.orgs.values_mut() {
-            if matches!(org.state, Some(OrgState::Failed { .. })) {
-                org.state = None;
-            }
-        }
-        self.orgs.retain(|_, org| *org != OrgImage::default());
         self.generation += 1;
     }
 
@@ -264,11 +258,24 @@ impl Model {
         }
     }
 
+    fn open_pair(&self, pair: Option<RowNumber>) -> Option<RowNumber> {
+        let row = pair?;
+        if self.is_open(row.0) {
+            return pair;
+        }
+        let of = self.job.followers.iter().find(|other| other.row == row)?;
+        self.open_pair(of.previous_pair)
+    }
+
     fn add_groups(&self, image: &mut JobImage) {
         for follower in self.job.followers.iter().copied() {
             let open = self.is_open(follower.row.0);
             if open {
-                image.followers.push(FollowerImage { follower });
+                let waits_for = self.open_pair(follower.previous_pair);
+                image.followers.push(FollowerImage {
+                    follower,
+                    waits_for,
+                });
             }
             let leader = follower.leader;
             if !open && !Self::is_open_again(image, leader) {
@@ -370,7 +377,8 @@ impl Pair {
             record,
         }]);
         let org = self.model.orgs.entry(key).or_default();
-        let is_fine = org.state.is_none() || org.state == Some(state.clone());
+        let is_ready = matches!(org.state, Some(OrgState::Ready { .. }));
+        let is_fine = !is_ready || org.state == Some(state.clone());
         assert_eq!(done.is_ok(), is_fine, "{done:?}");
         if is_fine {
             org.state = Some(state);
@@ -388,7 +396,7 @@ impl Pair {
             .model
             .orgs
             .get(&key)
-            .is_none_or(|org| org.state.is_none());
+            .is_none_or(|org| !matches!(org.state, Some(OrgState::Ready { .. })));
         assert_eq!(done.is_ok(), is_fine, "{done:?}");
         if is_fine {
             self.model

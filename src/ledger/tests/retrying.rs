@@ -159,58 +159,51 @@ fn what_the_file_decides_stays_decided() {
 }
 
 #[test]
-fn failed_organizations_are_forgotten_but_never_an_intent() {
+fn a_failed_organization_stays_counted_until_it_is_there() {
     let desk = Desk::new(&job(10, 5));
     let mut ledger = desk.open();
     let key = |name: &str| OrgKey::External(name.into());
-    let refused = |name: &str| Change::Org {
+    let org = |name: &str, state: OrgState| Change::Org {
         key: key(name),
-        record: OrgRecord {
-            state: OrgState::Failed {
-                code: "x".into(),
-                message: "x".into(),
-                http_status: Some(422),
-                parked: false,
-            },
-        },
+        record: OrgRecord { state },
+    };
+    let refused = OrgState::Failed {
+        code: "x".into(),
+        message: "x".into(),
+        http_status: Some(422),
+        parked: false,
     };
     let intent = Change::OrgIntent {
         key: key("a"),
         at: ServerMs(5),
     };
-    let row = Change::Settle(vec![failed(1, Step::Organization, "x")]);
+    let rows = [1, 2].map(|row| failed(row, Step::Organization, "x"));
     ledger
-        .commit(&[intent, refused("a"), refused("b"), row])
+        .commit(&[
+            intent,
+            org("a", refused.clone()),
+            org("b", refused.clone()),
+            Change::Settle(rows.to_vec()),
+        ])
         .unwrap();
-    assert_eq!(
-        ledger.retry(&RetryPick::default()).unwrap().organizations,
-        2
-    );
-    let image = ledger.load().unwrap();
-    assert_eq!(image.organizations.failed, 0);
-    let orgs: Vec<_> = image.orgs.into_iter().collect();
-    assert_eq!(
-        orgs,
-        [(
-            key("a"),
-            OrgImage {
-                intent: Some(ServerMs(5)),
-                state: None
-            }
-        )]
-    );
-    ledger.verify_totals().unwrap();
-    let ready = OrgState::Ready {
-        id: "org_1".into(),
-        origin: MADE,
+    let pick = RetryPick {
+        rows: numbers(&[2]),
+        ..RetryPick::default()
     };
-    ledger
-        .commit(&[Change::Org {
-            key: key("a"),
-            record: OrgRecord { state: ready },
-        }])
-        .unwrap();
+    assert_eq!(ledger.retry(&pick).unwrap().failed, 1);
+    let image = ledger.load().unwrap();
+    assert_eq!((image.rows.failed, image.organizations.failed), (1, 2));
+    assert_eq!(image.orgs[&key("a")].intent, Some(ServerMs(5)));
     ledger.verify_totals().unwrap();
+
+    let ready = OrgState::Ready {
+        id: "org_b".into(),
+        origin: Origin::Before,
+    };
+    ledger.commit(&[org("b", ready)]).unwrap();
+    ledger.verify_totals().unwrap();
+    let organizations = ledger.load().unwrap().organizations;
+    assert_eq!((organizations.found, organizations.failed), (1, 1));
 }
 
 #[test]
@@ -341,4 +334,33 @@ fn a_user_that_a_follower_made_is_the_open_leaders_user() {
     for row in [1, 2] {
         assert_eq!(carry[&RowNumber(row)].user, Some(user(2)), "row {row}");
     }
+}
+
+#[test]
+fn a_row_waits_for_the_open_one_of_its_pair_whatever_settled_between() {
+    let mut new = job(9, 3);
+    new.followers = vec![
+        follower(2, 1, Some(1)),
+        follower(5, 1, Some(2)),
+        follower(8, 1, Some(5)),
+    ];
+    let desk = Desk::new(&new);
+    let mut ledger = desk.open();
+    let no_member = |row| RowOutcome {
+        user: Some(user(1)),
+        ..half_failed(row)
+    };
+    let settled = Change::Settle([1, 2, 5, 8].map(no_member).to_vec());
+    ledger.commit(&[lease(1, 0, 100), settled]).unwrap();
+    let pick = RetryPick {
+        rows: numbers(&[1, 8]),
+        ..RetryPick::default()
+    };
+    assert_eq!(ledger.retry(&pick).unwrap().failed, 2);
+    let image = ledger.load().unwrap();
+    let [waiting] = image.followers.as_slice() else {
+        panic!("{:?}", image.followers)
+    };
+    assert_eq!(waiting.follower.row, RowNumber(8));
+    assert_eq!(waiting.waits_for, Some(RowNumber(1)));
 }

@@ -16,6 +16,7 @@ impl World {
     pub(super) fn start(&mut self) {
         self.start_planned = false;
         self.epoch += 1;
+        self.started_at = self.server.clock(self.now);
         self.figures.coordinators += 1;
         let image = self.ledger.image(&self.plan.job);
         if let Some(ledger) = &mut self.script.mirror {
@@ -60,7 +61,6 @@ impl World {
             seed: self.rng.next_u64(),
             wall: self.wall(),
         };
-        self.extras.push(self.now);
         self.coordinator = Some(Coordinator {
             core: Core::new(config, image, self.now),
             queue: VecDeque::new(),

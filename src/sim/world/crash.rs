@@ -4,8 +4,8 @@ use super::{Ev, MS, Strike, US, World};
 use crate::coordinator::StopSignal;
 use crate::coordinator::core::Event;
 use crate::ledger::{Change, CommitReply, LedgerError};
-use crate::model::Mono;
 use crate::model::plant;
+use crate::model::{Mono, OrgKey};
 use std::sync::Arc;
 
 /// Requests that may share one transaction.
@@ -182,6 +182,29 @@ impl World {
         }
     }
 
+    /// I5: what was missing for another run is no reason for a row of this one.
+    fn check_missing(&mut self, changes: &[Change]) {
+        let outcomes = changes.iter().filter_map(|change| match change {
+            Change::Settle(outcomes) => Some(outcomes),
+            _ => None,
+        });
+        let missed = outcomes.flatten().filter_map(|outcome| {
+            let code = &outcome.error.as_ref()?.code;
+            let row = self.plan.row(outcome.row).parsed.as_ref().ok()?;
+            let OrgKey::External(id) = row.org.as_ref()? else {
+                return None;
+            };
+            let there = self.server.shows_org(id, self.started_at);
+            (code == "organization_not_found" && there).then_some((outcome.row, id.clone()))
+        });
+        let missed: Vec<_> = missed.collect();
+        for (row, id) in missed {
+            self.check(false, "I5", || {
+                format!("row {row} fails for {id}, which was there before this run")
+            });
+        }
+    }
+
     pub(super) fn make_durable(&mut self, changes: &[Change]) -> CommitReply {
         // Written, and synced some time later.
         if plant::is(2) && (self.synced.is_none() || self.rng.next_u64().is_multiple_of(4)) {
@@ -193,6 +216,7 @@ impl World {
                 format!("the ledger refuses: {done:?}")
             });
         }
+        self.check_missing(changes);
         match self.ledger.apply(&self.plan.job, changes) {
             Ok(reply) => reply,
             Err(broken) => {

@@ -306,6 +306,36 @@ fn the_lowest_row_with_a_name_names_an_organization() {
 }
 
 #[test]
+fn a_name_alone_and_with_an_id_is_refused_where_names_are_keys() {
+    let head = "email,org_id,org_external_id,org_name\n\
+        a@b.c,,,Other\n\
+        b@b.c,,acme,Acme\n";
+    for (rows, expected) in [
+        ("c@b.c,,, Acme \nd@b.c,,,Acme\n", Some((3, 2))),
+        ("c@b.c,org_1,,Zeta\nd@b.c,,,Zeta\n", Some((4, 3))),
+        ("c@b.c,,,Acme Two\n", None),
+        ("c@b.c,org_1,,Acme\n", None),
+        ("c@b.c,,acme,\n", None),
+    ] {
+        let text = format!("{head}{rows}");
+        for by_name in [true, false] {
+            let mut options = options(2);
+            if by_name {
+                options.org_mode = OrgMode::ColumnsByName;
+            }
+            let found = match build(file_of(text.as_bytes()).path(), &options, &mut |_| {}) {
+                Err(SourceError::NameInTwoWays { alone, keyed }) => Some((alone.0, keyed.0)),
+                done => {
+                    done.unwrap();
+                    None
+                }
+            };
+            assert_eq!(found, expected.filter(|_| by_name), "{rows}");
+        }
+    }
+}
+
+#[test]
 fn names_stay_few_while_rows_are_many() {
     let mut names = OrgNames::default();
     for row in (1..=100_000).rev() {

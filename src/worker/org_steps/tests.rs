@@ -1,9 +1,10 @@
 //! The organization machine against scripts.
 
 use super::*;
+use crate::worker::reconcile::CLOCK_MARGIN_MS;
 use proptest::prelude::*;
 
-const INTENT: ServerMs = ServerMs(1_000);
+const INTENT: ServerMs = ServerMs(1_000 + CLOCK_MARGIN_MS);
 
 fn external() -> OrgKey {
     OrgKey::External("acme".to_owned())

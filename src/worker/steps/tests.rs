@@ -6,7 +6,9 @@ use crate::model::MembershipState;
 use crate::model::ServerMs;
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::target::{Entity, NotApplied};
+use crate::worker::reconcile::CLOCK_MARGIN_MS;
 
+/// What was made from here on may be ours: as much before the lease as clocks may differ.
 const T_LO: i64 = 1_000;
 
 const LINK: RowPolicy = RowPolicy {
@@ -25,7 +27,7 @@ fn row(external_id: Option<&str>, org: bool) -> SourceRow {
 
 fn context() -> RowContext {
     RowContext {
-        t_lo: ServerMs(T_LO),
+        t_lo: ServerMs(T_LO + CLOCK_MARGIN_MS),
         ..RowContext::default()
     }
 }
@@ -232,6 +234,78 @@ fn a_row_whose_organization_failed_sends_nothing() {
         assert_eq!(in_short(&outcome), expected);
         assert_eq!((outcome.attempts, outcome.org_id.clone()), (0, None));
     }
+}
+
+/// A row with an organization that nobody knows yet, whose user is to be left alone.
+fn careful(context: RowContext, on_existing: ExistingPolicy) -> (RowMachine, Option<Action>) {
+    let policy = RowPolicy {
+        on_existing,
+        ..LINK
+    };
+    let mut machine = RowMachine::new(row(None, true), context, policy);
+    assert!(matches!(machine.start(), Action::AskOrg(_)));
+    let first = machine.user_before_org();
+    (machine, first)
+}
+
+#[test]
+fn a_row_that_is_left_alone_asks_for_no_organization() {
+    for (policy, expected) in [
+        (ExistingPolicy::Skip, "skipped user_exists user_1:before"),
+        (
+            ExistingPolicy::Fail,
+            "failed user user_exists user_1:before",
+        ),
+    ] {
+        let (mut machine, first) = careful(context(), policy);
+        let Some(Action::Send(op)) = first else {
+            panic!("the user is not looked up: {first:?}");
+        };
+        assert!(matches!(op, Op::FindUserByEmail(_)), "{op:?}");
+        let Action::Settle(outcome) = machine.on_verdict(user("user_1", None, 5_000), 1) else {
+            panic!("not settled");
+        };
+        assert_eq!(
+            (in_short(&outcome).as_str(), outcome.attempts),
+            (expected, 1)
+        );
+        // What is known of another generation needs no look.
+        let (_, first) = careful(with_user(Origin::Before), policy);
+        assert!(matches!(first, Some(Action::Settle(_))), "{first:?}");
+    }
+}
+
+#[test]
+fn a_row_whose_user_is_not_there_waits_for_its_organization() {
+    let (mut machine, first) = careful(context(), ExistingPolicy::Skip);
+    assert!(matches!(first, Some(Action::Send(_))));
+    assert!(matches!(machine.on_verdict(ABSENT, 1), Action::AskOrg(_)));
+    assert!(machine.user_before_org().is_none(), "asked once");
+    let id = "org_1".to_owned();
+    let Action::Send(op) = machine.on_org(OrgAnswer::Ready { id }) else {
+        panic!("nothing is sent");
+    };
+    assert!(matches!(op, Op::CreateUser(_)));
+
+    // One that this job made is ours, organization or not.
+    let (mut machine, _) = careful(suspect(), ExistingPolicy::Skip);
+    let found = machine.on_verdict(user("user_1", None, T_LO), 1);
+    assert!(matches!(found, Action::AskOrg(_)), "{found:?}");
+    let id = "org_1".to_owned();
+    let Action::Send(op) = machine.on_org(OrgAnswer::Ready { id }) else {
+        panic!("nothing is sent");
+    };
+    assert!(matches!(op, Op::FindMembership { .. }), "{op:?}");
+
+    for context in [
+        follower(Origin::Before),
+        with_user(Origin::Made(Evidence::Answered)),
+    ] {
+        let (_, first) = careful(context, ExistingPolicy::Skip);
+        assert!(first.is_none());
+    }
+    let (_, first) = careful(context(), ExistingPolicy::Link);
+    assert!(first.is_none(), "whoever is there joins it");
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl RowMachine {
         }
     }
 
-    fn look_up_user(&mut self, why: Why) -> Action {
+    pub(super) fn look_up_user(&mut self, why: Why) -> Action {
         let by = self.first_by();
         self.send(Ask::FindUser { by, why })
     }
@@ -146,6 +146,9 @@ impl RowMachine {
     }
 
     fn on_nothing(&mut self, why: Why) -> Action {
+        if self.first_look.end() {
+            return self.start();
+        }
         if let Some((wait, why)) = why.look_again() {
             let by = self.first_by();
             return self.send_after(wait, Ask::FindUser { by, why });
@@ -177,7 +180,9 @@ impl RowMachine {
 
     fn user_known(&mut self, id: String, origin: Origin) -> Action {
         self.user = Some(UserOutcome { id, origin });
+        let looking_first = self.first_look.end();
         match origin {
+            Origin::Made(_) if looking_first => self.start(),
             Origin::Made(Evidence::Dated) if plant::is(13) => self.settle_well(None),
             Origin::Made(_) => self.membership_step(),
             Origin::Before => self.apply_policy(),
