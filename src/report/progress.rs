@@ -3,9 +3,9 @@
 use super::events::EventLine;
 use super::screen::Screen;
 use super::words;
-use crate::model::Mono;
 use crate::model::clock::wall_ms;
 use crate::model::event::{Progress, RunEvent, WorkerGauge};
+use crate::model::{AutoRate, Mono};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -219,6 +219,7 @@ impl Bars {
             | RunEvent::Leased { .. }
             | RunEvent::Settled(_)
             | RunEvent::Organization { .. }
+            | RunEvent::Rate { .. }
             | RunEvent::Call { .. } => {}
         }
     }
@@ -292,6 +293,7 @@ impl Lines {
             | RunEvent::Connected
             | RunEvent::WorkerReady { .. }
             | RunEvent::WorkerGone { .. }
+            | RunEvent::Rate { .. }
             | RunEvent::OutageBegan { .. }
             | RunEvent::OutageEnded
             | RunEvent::Draining { .. } => true,
@@ -341,7 +343,11 @@ fn progress_line(progress: &Progress) -> String {
     };
     let writes = words::rate(progress.writes_per_s);
     let writes = match progress.writes_allowed_per_s {
-        Some(allowed) => format!("{writes} of {} writes/s", words::rate(allowed)),
+        Some(allowed) => format!(
+            "{writes} of {} writes/s{}",
+            words::rate(allowed),
+            backed_off(progress.auto, allowed)
+        ),
         None => format!("{writes} writes/s"),
     };
     let mut line = format!(
@@ -357,6 +363,16 @@ fn progress_line(progress: &Progress) -> String {
         }
     }
     line
+}
+
+/// Says that less than the limit is used since a 429, and how much.
+fn backed_off(auto: Option<AutoRate>, allowed: f64) -> String {
+    let current = auto.map(|auto| auto.current);
+    current
+        .filter(|current| *current < allowed)
+        .map_or_else(String::new, |current| {
+            format!(", backed off to {}", words::rate(current))
+        })
 }
 
 fn worker_line(slot: u32, pid: u32, gauge: &WorkerGauge) -> String {
@@ -422,6 +438,23 @@ mod tests {
             "12,345 of 20,000 rows (61.7 %) · ETA 5m19s · 24.0 rows/s · 49.5 of 50.0 writes/s · \
              300 failed · 45 parked"
         );
+    }
+
+    #[test]
+    fn the_line_says_when_the_rate_is_backed_off_and_not_when_it_is_not() {
+        let mut progress = progress();
+        let auto = |current| {
+            Some(AutoRate {
+                current,
+                lowest: 24.5,
+            })
+        };
+        progress.auto = auto(35.0);
+        let line = progress_line(&progress);
+        let told = "· 49.5 of 50.0 writes/s, backed off to 35.0 · 300 failed";
+        assert!(line.contains(told), "{line}");
+        progress.auto = auto(50.0);
+        assert!(!progress_line(&progress).contains("backed off"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod judge;
 mod outputs;
 mod profiles;
 mod proxy;
+mod rates;
 mod rows;
 mod secrets;
 mod security;
