@@ -4,7 +4,7 @@ use super::args::{CheckArgs, IdentityArgs};
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
-use super::opening::ReadingAsk;
+use super::opening::{self, ReadingAsk};
 use super::output::Output;
 use super::resolve;
 use crate::model::rng::entropy;
@@ -69,6 +69,9 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         .into_iter()
         .flat_map(|converted| converted.told);
     summary.notes.splice(0..0, told);
+    if index.rows == 0 {
+        summary.notes.push(opening::NO_ROWS.to_owned());
+    }
     show(ctx, args, &summary)?;
     Ok(if report.failing > 0 {
         Exit::RowsFailed

@@ -119,6 +119,9 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     for warning in &indexed.index.warnings {
         ctx.say(&format!("warning: {warning}"));
     }
+    if indexed.index.rows == 0 {
+        ctx.say(opening::NO_ROWS);
+    }
     if !indexed.index.differing.is_empty() {
         let rows = words::counted(indexed.index.differing.len() as u64, "row");
         ctx.say(&format!(
