@@ -84,10 +84,11 @@ impl Drawn {
             .drain(..)
             .map(|line| line.chars().count().div_ceil(size.columns).max(1));
         let rows: usize = rows.sum();
-        match rows {
+        // Row by row: what is cleared to its end from the first row on, a terminal may keep as
+        // something that scrolled away.
+        match rows.min(size.rows) {
             0 => String::new(),
-            1 => "\r\u{1b}[J".to_owned(),
-            rows => format!("\r\u{1b}[{}A\u{1b}[J", (rows - 1).min(size.rows - 1)),
+            rows => format!("\r\u{1b}[2K{}", "\u{1b}[A\u{1b}[2K".repeat(rows - 1)),
         }
     }
 
@@ -158,6 +159,10 @@ mod tests {
         lengths.iter().map(|length| "x".repeat(*length)).collect()
     }
 
+    fn rows_of(erase: &str) -> usize {
+        erase.matches("\u{1b}[2K").count()
+    }
+
     #[test]
     fn a_line_stays_off_the_last_column_and_no_more_are_drawn_than_fit() {
         let mut drawn = Drawn::default();
@@ -171,12 +176,12 @@ mod tests {
         let mut drawn = Drawn::default();
         drawn.put(size(24, 120), &lines(&[100, 90, 30]));
         // 100 and 90 columns are three rows of 40 each, 30 one.
-        assert_eq!(drawn.erase(size(24, 40)), "\r\u{1b}[6A\u{1b}[J");
+        assert_eq!(rows_of(&drawn.erase(size(24, 40))), 7);
         assert_eq!(drawn.erase(size(24, 40)), "", "nothing is left");
         drawn.put(size(24, 40), &lines(&[30, 30]));
-        assert_eq!(drawn.erase(size(24, 200)), "\r\u{1b}[1A\u{1b}[J");
+        assert_eq!(rows_of(&drawn.erase(size(24, 200))), 2);
         drawn.put(size(24, 40), &lines(&[30]));
-        assert_eq!(drawn.erase(size(24, 40)), "\r\u{1b}[J");
+        assert_eq!(drawn.erase(size(24, 40)), "\r\u{1b}[2K");
     }
 
     #[test]

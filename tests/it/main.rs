@@ -13,6 +13,7 @@
 
 mod access;
 mod check;
+mod corpus;
 mod crash;
 mod dialects;
 mod documents;
