@@ -335,9 +335,10 @@ pub struct TuningArgs {
     #[arg(long, value_name = "N", default_value_t = 10_000,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub org_cache: u32,
-    /// Writes allowed per time, e.g. 500/10s; `workos` for its three published limits; `none`
+    /// Writes allowed per time, e.g. 500/10s; `workos` for its three published limits; `none`;
+    /// `auto` or `auto:500/10s` for as much of them as is free: less after a 429, then more again
     /// [default: workos for target workos (80 % of it with a live key), none for the sandbox]
-    #[arg(long, value_name = "N/D|workos|none")]
+    #[arg(long, value_name = "N/D|workos|auto|none")]
     pub rate: Option<RateArg>,
     /// Reads allowed per time, or `none`
     #[arg(long, value_name = "N/D|none")]

@@ -71,6 +71,9 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     let mut summary = summary(ctx, &path, &index, &report);
     let told = told_of(&opened, index.columns.delimiter, &input, &ask.ask);
     summary.notes.splice(0..0, told);
+    if index.rows == 0 {
+        summary.notes.push(opening::NO_ROWS.to_owned());
+    }
     show(ctx, args, &summary)?;
     Ok(if report.failing > 0 {
         Exit::RowsFailed

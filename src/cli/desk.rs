@@ -269,6 +269,7 @@ fn nothing_done() -> RunSnapshot {
         recent_ms: [0.0; 2],
         writes_per_s: None,
         rate_used: None,
+        auto_rate: None,
         workers: 0,
         restarts: 0,
         settled: 0,

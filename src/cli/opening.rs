@@ -48,6 +48,11 @@ impl ReadingAsk {
     }
 }
 
+/// What people are told about a file that names its columns and nobody.
+pub const NO_ROWS: &str = "the file names its columns and has no rows below them: there is nothing \
+    to import; if people should be in it, look at how it was exported, and whether a filter left \
+    everybody out";
+
 /// Returns where the rows of a job are read from.
 pub fn rows_path(record: &JobRecord, folder: &Path) -> PathBuf {
     match record.reading.spool {

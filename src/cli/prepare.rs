@@ -122,6 +122,9 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     if let Some(left_out) = &indexed.index.left_out {
         ctx.say(&format!("note: {left_out}"));
     }
+    if indexed.index.rows == 0 {
+        ctx.say(opening::NO_ROWS);
+    }
     if !indexed.index.differing.is_empty() {
         let rows = words::counted(indexed.index.differing.len() as u64, "row");
         ctx.say(&format!(

@@ -19,6 +19,8 @@ pub enum RateArg {
     Unlimited,
     /// This many writes.
     Writes(RateLimit),
+    /// The published limits, or this many writes, and less after 429s below them.
+    Auto(Option<RateLimit>),
 }
 
 impl fmt::Display for RateArg {
@@ -27,6 +29,8 @@ impl fmt::Display for RateArg {
             Self::Workos => f.write_str("workos"),
             Self::Unlimited => f.write_str("none"),
             Self::Writes(limit) => limit.fmt(f),
+            Self::Auto(None) => f.write_str("auto"),
+            Self::Auto(Some(limit)) => write!(f, "auto:{limit}"),
         }
     }
 }
@@ -35,13 +39,20 @@ impl FromStr for RateArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let explain = |error: RateParseError| {
+            format!("{error}; or `workos`, or `none`, or `auto`, or `auto:500/10s`")
+        };
         match text {
             "workos" => Ok(Self::Workos),
             "none" => Ok(Self::Unlimited),
-            _ => text
-                .parse()
-                .map(Self::Writes)
-                .map_err(|error: RateParseError| format!("{error}; or `workos`, or `none`")),
+            "auto" => Ok(Self::Auto(None)),
+            _ => match text.strip_prefix("auto:") {
+                Some(limit) => {
+                    let limit = limit.parse().map_err(explain)?;
+                    Ok(Self::Auto(Some(limit)))
+                }
+                None => text.parse().map(Self::Writes).map_err(explain),
+            },
         }
     }
 }
@@ -156,6 +167,8 @@ pub struct RateAsk {
 pub struct Rates {
     /// To be kept by this run.
     pub limits: RateLimits,
+    /// Whether less than them is used after 429s below them.
+    pub auto: bool,
     /// Sentences.
     pub notes: Vec<String>,
 }
@@ -168,7 +181,12 @@ pub fn decide(ask: &RateAsk) -> Rates {
         None => {}
         Some(RateArg::Workos) => limits = RateLimits::WORKOS,
         Some(RateArg::Unlimited) => limits = RateLimits::default(),
-        Some(RateArg::Writes(writes)) => {
+        Some(RateArg::Auto(None)) => {
+            if ask.target == TargetKind::Sandbox {
+                limits = RateLimits::WORKOS;
+            }
+        }
+        Some(RateArg::Writes(writes) | RateArg::Auto(Some(writes))) => {
             limits.writes = Some(writes);
             limits.reads = raised(limits.reads, ask.reads, writes, "read", &mut notes);
             limits.total = raised(limits.total, ask.total, writes, "total", &mut notes);
@@ -180,7 +198,11 @@ pub fn decide(ask: &RateAsk) -> Rates {
     if let Some(total) = ask.total {
         limits.total = total.limit();
     }
-    Rates { limits, notes }
+    Rates {
+        limits,
+        auto: matches!(ask.rate, Some(RateArg::Auto(_))),
+        notes,
+    }
 }
 
 fn default_limits(ask: &RateAsk, notes: &mut Vec<String>) -> RateLimits {
@@ -190,7 +212,7 @@ fn default_limits(ask: &RateAsk, notes: &mut Vec<String>) -> RateLimits {
     if !ask.live_key {
         return RateLimits::WORKOS;
     }
-    if ask.rate.is_none() {
+    if matches!(ask.rate, None | Some(RateArg::Auto(None))) {
         notes.push(format!(
             "live key: keeping to {LIVE_PERCENT} % of the published limits, because people signing \
              in share them; --rate workos uses all of it"
@@ -293,6 +315,17 @@ mod tests {
             (Workos, Some("100/1s"), false, "100/1s 1000/10s 6000/60s", 0),
             (Workos, Some("200/1s"), false, "200/1s 400/1s 400/1s", 2),
             (Workos, Some("90/1s"), true, "90/1s 180/1s 180/1s", 2),
+            (Workos, Some("auto"), false, "500/10s 1000/10s 6000/60s", 0),
+            (Workos, Some("auto"), true, "400/10s 800/10s 4800/60s", 1),
+            (
+                Workos,
+                Some("auto:20/1s"),
+                true,
+                "20/1s 800/10s 4800/60s",
+                0,
+            ),
+            (Sandbox, Some("auto"), false, "500/10s 1000/10s 6000/60s", 0),
+            (Sandbox, Some("auto:500/10s"), false, "500/10s none none", 0),
         ];
         for (target, rate, live_key, expected, notes) in table {
             let decided = decide(&RateAsk {
@@ -305,6 +338,8 @@ mod tests {
                 "{target} {rate:?} live {live_key}"
             );
             assert_eq!(decided.notes.len(), notes, "{:?}", decided.notes);
+            let auto = rate.is_some_and(|rate| rate.starts_with("auto"));
+            assert_eq!(decided.auto, auto, "{rate:?}");
         }
     }
 
@@ -328,5 +363,9 @@ mod tests {
             "{error}"
         );
         assert!("workos".parse::<LimitArg>().is_err());
+        assert!("auto:fast".parse::<RateArg>().is_err());
+        for text in ["auto", "auto:500/10s"] {
+            assert_eq!(text.parse::<RateArg>().unwrap().to_string(), text);
+        }
     }
 }

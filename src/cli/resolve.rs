@@ -408,7 +408,11 @@ pub fn tuning(
     let default_workers = u32::try_from(cores.min(WORKERS_DEFAULT_MAX)).unwrap_or(1);
     let patient = !env.stderr_tty && !env.ci;
     let default_outage = if patient { 24 * HOUR } else { HOUR };
-    let Rates { limits, notes } = rates::decide(&RateAsk {
+    let Rates {
+        limits,
+        auto,
+        notes,
+    } = rates::decide(&RateAsk {
         rate: args.rate,
         reads: args.read_rate,
         total: args.total_rate,
@@ -420,6 +424,7 @@ pub fn tuning(
         concurrency: args.concurrency,
         org_cache: args.org_cache,
         limits,
+        auto_rate: auto,
         max_outage: args.max_outage.unwrap_or(default_outage),
         max_failures: match args.max_failures {
             Some(arg) => arg.limit(),

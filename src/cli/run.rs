@@ -233,8 +233,10 @@ fn start_sandbox(job: &Job, args: &TuningArgs) -> CliResult<Option<SandboxChild>
     }
     let limits = match args.rate {
         // A rehearsal in real time: the server keeps the limits too.
-        Some(RateArg::Workos) => RateLimits::WORKOS,
-        Some(RateArg::Unlimited | RateArg::Writes(_)) | None => RateLimits::default(),
+        Some(RateArg::Workos | RateArg::Auto(None)) => RateLimits::WORKOS,
+        Some(RateArg::Unlimited | RateArg::Writes(_) | RateArg::Auto(Some(_))) | None => {
+            RateLimits::default()
+        }
     };
     let child = SandboxChild::start(&SandboxOptions {
         program: resolve::program()?,

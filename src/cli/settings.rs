@@ -96,6 +96,11 @@ mod tests {
             "{notes:?}"
         );
 
+        let auto = of(&args("--rate auto:500/10s"));
+        let (same, notes) = effective(&args(""), &auto).unwrap();
+        assert_eq!(of(&same), auto);
+        assert!(notes[0].contains("--rate auto:500/10s"), "{notes:?}");
+
         let (other, notes) = effective(&args("--rate workos --limit 0"), &kept).unwrap();
         assert_eq!(other.rate, Some(RateArg::Workos));
         assert_eq!((other.read_rate, other.limit), (None, None));

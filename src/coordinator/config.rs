@@ -19,6 +19,8 @@ pub struct Tuning {
     pub org_cache: u32,
     /// The limits to keep; pacing stays 1 % under each.
     pub limits: RateLimits,
+    /// Whether less than the limits is used after 429s below them (`--rate auto`).
+    pub auto_rate: bool,
     /// How long the target may be out before the run pauses with exit 75.
     pub max_outage: Duration,
     /// More failures than this pause the run with exit 75.

@@ -86,6 +86,7 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         workers: config.tuning.workers,
         concurrency: config.tuning.concurrency,
         limits: config.tuning.limits,
+        auto_rate: config.tuning.auto_rate,
         create_orgs: config.options.create_orgs,
         dry_run: config.dry_run,
         any_environment: config.any_environment,

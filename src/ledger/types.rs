@@ -3,9 +3,9 @@
 use super::settings::Settings;
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
-    ChunkId, ChunkSpec, ExternalIdConflict, Follower, JobOptions, LeaseId, MembershipTally, OrgKey,
-    OrgTally, Origin, Reading, RequestTally, RowNumber, RowOutcome, RowTally, ServerMs,
-    UserOutcome, WorkerId,
+    AutoRate, ChunkId, ChunkSpec, ExternalIdConflict, Follower, JobOptions, LeaseId,
+    MembershipTally, OrgKey, OrgTally, Origin, Reading, RequestTally, RowNumber, RowOutcome,
+    RowTally, ServerMs, UserOutcome, WorkerId,
 };
 use crate::source::Columns;
 use serde::{Deserialize, Serialize};
@@ -340,6 +340,9 @@ pub struct RunSnapshot {
     pub writes_per_s: Option<f64>,
     /// Writes sent ÷ (declared limit × seconds from first to last write).
     pub rate_used: Option<f64>,
+    /// With `--rate auto`: the writes per second allowed now, and the fewest so far.
+    #[serde(default)]
+    pub auto_rate: Option<AutoRate>,
     /// Workers asked for.
     pub workers: u32,
     /// Workers restarted.

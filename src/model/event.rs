@@ -5,8 +5,8 @@
 
 use super::tally::OrgCacheTally;
 use super::{
-    ChunkId, MembershipTally, OrgKey, OrgTally, RequestTally, RowNumber, RowOutcome, RowTally,
-    WorkerId,
+    AutoRate, ChunkId, MembershipTally, OrgKey, OrgTally, RateShift, RequestTally, RowNumber,
+    RowOutcome, RowTally, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub struct Progress {
     pub writes_per_s: f64,
     /// The allowed writes per second, if limited.
     pub writes_allowed_per_s: Option<f64>,
+    /// With `--rate auto`: what is allowed now, and the least so far.
+    pub auto: Option<AutoRate>,
     /// Rows settled per second over the last few seconds.
     pub rows_per_s: f64,
     /// Workers restarted.
@@ -142,6 +144,15 @@ pub enum RunEvent {
     Throttled {
         /// For how long, in milliseconds.
         wait_ms: u64,
+    },
+    /// The rate of a class changed, with `--rate auto`.
+    Rate {
+        /// `writes` or `reads`.
+        class: &'static str,
+        /// Requests per second that are allowed now.
+        per_s: f64,
+        /// Why.
+        reason: RateShift,
     },
     /// The target fails or cannot be reached: nothing is sent but probes.
     OutageBegan {

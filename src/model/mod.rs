@@ -36,7 +36,7 @@ pub use outcome::{
     Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowOutcome, RowState, Step,
     UserOutcome,
 };
-pub use rate::{RateLimit, RateLimits};
+pub use rate::{AutoRate, RateLimit, RateLimits, RateShift};
 pub use reading::{Delimiter, Encoding, Packing, Reading, Rename, Spool};
 pub use tally::{MembershipTally, OrgTally, RequestTally, RowTally};
 

@@ -114,6 +114,38 @@ impl RateLimits {
     };
 }
 
+/// Why the rate of a class changed (`--rate auto`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateShift {
+    /// A 429 came below the declared limit.
+    BackedOff,
+    /// Requests are accepted: a part of the way back is done.
+    Rising,
+    /// The declared limit is used again.
+    Recovered,
+}
+
+impl RateShift {
+    /// Returns the stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BackedOff => "backed_off",
+            Self::Rising => "rising",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+/// What `--rate auto` makes of the writes limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AutoRate {
+    /// Writes per second that are allowed now: the limit, or less since a 429.
+    pub current: f64,
+    /// The fewest writes per second that were allowed so far in this run.
+    pub lowest: f64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,9 @@
 //! is lost; a slot that nobody used dies with its time. After a pause every slot handed out
 //! before is void and every want has to be said again, under the next generation.
 
+use super::auto::Share;
 use super::budget::Budget;
-use crate::model::{Mono, RateLimits, WorkerId, plant};
+use crate::model::{AutoRate, Mono, RateLimit, RateLimits, RateShift, WorkerId, plant};
 use crate::protocol::SlotLease;
 use crate::target::RequestClass;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,6 +37,10 @@ struct Line {
     wants: BTreeMap<WorkerId, u32>,
     turn: VecDeque<WorkerId>,
     next: Option<Mono>,
+    /// The slot that was handed out last.
+    last: Option<Mono>,
+    /// How much of the limit is used, with `--rate auto`.
+    share: Option<Share>,
 }
 
 impl Line {
@@ -53,7 +58,9 @@ impl Line {
     }
 
     fn clear(&mut self) {
-        *self = Self::default();
+        self.wants.clear();
+        self.turn.clear();
+        self.next = None;
     }
 }
 
@@ -80,6 +87,40 @@ impl Pacer {
             generation: 0,
             paused_until: now,
         }
+    }
+
+    /// Makes the pacer of a run that takes less than the limits when a 429 says so.
+    pub fn adaptive(limits: RateLimits, now: Mono) -> Self {
+        let mut pacer = Self::new(limits, now);
+        let share = |own: Option<RateLimit>| {
+            let tightest = own.into_iter().chain(limits.total);
+            let limit = tightest.min_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+            let share = limit.map(|limit| Share::new(limit, now));
+            share.map(|share| match own {
+                Some(own) => share.shown_of(own),
+                None => share,
+            })
+        };
+        pacer.write_line.share = share(limits.writes);
+        pacer.read_line.share = share(limits.reads);
+        pacer
+    }
+
+    /// Takes a 429 of `class`, for which everybody pauses until `until`; returns what it changes.
+    pub fn on_429(&mut self, now: Mono, class: RequestClass, until: Mono) -> Option<RateShift> {
+        let share = self.line(class).share.as_mut()?;
+        share.on_429(now, until)
+    }
+
+    /// Takes `count` answers of `class` that were none; returns what they change.
+    pub fn on_accepted(&mut self, now: Mono, class: RequestClass, count: u32) -> Option<RateShift> {
+        let share = self.line(class).share.as_mut()?;
+        share.on_accepted(now, count)
+    }
+
+    /// Returns the rate of `class` with `--rate auto`.
+    pub fn auto_rate(&self, class: RequestClass) -> Option<AutoRate> {
+        self.line_ref(class).share.as_ref().map(Share::rate)
     }
 
     /// Returns whether requests of `class` need slots at all.
@@ -126,7 +167,7 @@ impl Pacer {
 
     /// Charges the budgets for a request that goes past the gate, pause or not (a probe).
     pub fn charge(&mut self, class: RequestClass, now: Mono) {
-        self.take_at(class, now);
+        self.take(class, now);
     }
 
     /// Takes `count` slots at once for requests that go past the gate together; returns from when
@@ -134,7 +175,7 @@ impl Pacer {
     pub fn reserve(&mut self, class: RequestClass, count: usize, now: Mono) -> (Mono, Mono) {
         let mut at = now;
         for _ in 0..count {
-            at = self.take_at(class, at);
+            at = self.take(class, at);
         }
         let (_, expiry) = self.spacing(class);
         (at, at.after(expiry))
@@ -164,6 +205,13 @@ impl Pacer {
             .min()
     }
 
+    const fn line_ref(&self, class: RequestClass) -> &Line {
+        match class {
+            RequestClass::Write => &self.write_line,
+            RequestClass::Read => &self.read_line,
+        }
+    }
+
     fn line(&mut self, class: RequestClass) -> &mut Line {
         match class {
             RequestClass::Write => &mut self.write_line,
@@ -188,7 +236,9 @@ impl Pacer {
         let mut due = first;
         // Slots of one lease are evenly spaced; a gap (the total was the tighter one) ends it.
         while count < wanted && f64::from(count) < most && self.peek(class, now, expiry) == due {
-            self.line(class).next = None;
+            let line = self.line(class);
+            line.next = None;
+            line.last = Some(due);
             count += 1;
             due = due.after(interval);
         }
@@ -226,19 +276,26 @@ impl Pacer {
         match self.line(class).next {
             Some(slot) if slot.after(expiry) > now => slot,
             _ => {
-                let slot = self.take(class, now);
+                let slot = self.take(class, now.max(self.paused_until));
+                let slot = slot.max(self.not_before(class));
                 self.line(class).next = Some(slot);
                 slot
             }
         }
     }
 
-    /// Takes a slot out of every budget that `class` draws on; the latest time counts.
-    fn take(&mut self, class: RequestClass, now: Mono) -> Mono {
-        self.take_at(class, now.max(self.paused_until))
+    /// Returns when a slot may come for all that the last one of its class says: budgets do not
+    /// know that only a share of them is used, and a share that has just grown back has no history.
+    fn not_before(&self, class: RequestClass) -> Mono {
+        let line = self.line_ref(class);
+        match (&line.share, line.last) {
+            (Some(_), Some(last)) => last.after(self.spacing(class).0),
+            _ => Mono(0),
+        }
     }
 
-    fn take_at(&mut self, class: RequestClass, mut at: Mono) -> Mono {
+    /// Takes a slot out of every budget that `class` draws on; the latest time counts.
+    fn take(&mut self, class: RequestClass, mut at: Mono) -> Mono {
         if let Some(total) = &mut self.total {
             at = total.take(at);
         }
@@ -249,7 +306,8 @@ impl Pacer {
         own.as_mut().map_or(at, |own| own.take(at))
     }
 
-    /// Returns the widest interval and the shortest expiry of the budgets `class` draws on.
+    /// Returns the widest interval and the shortest expiry of the budgets `class` draws on; the
+    /// interval is wider while only a share of them is used.
     fn spacing(&self, class: RequestClass) -> (Duration, Duration) {
         let own = match class {
             RequestClass::Write => &self.writes,
@@ -257,6 +315,13 @@ impl Pacer {
         };
         let budgets = || own.iter().chain(&self.total);
         let interval = budgets().map(Budget::interval).max().unwrap_or_default();
+        let share = self.line_ref(class).share.as_ref();
+        let share = share.map_or(1.0, Share::now);
+        let interval = if share < 1.0 {
+            interval.div_f64(share)
+        } else {
+            interval
+        };
         let expiry = budgets().map(Budget::expiry).min().unwrap_or(HORIZON);
         (interval, expiry)
     }
@@ -265,7 +330,6 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RateLimit;
     use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -341,6 +405,34 @@ mod tests {
         let (writes, _) = saturate(limits, 4, 10);
         assert!(writes.len() > 4900 * 10, "{}", writes.len());
         assert!(most(&writes, SECOND) <= 5000);
+    }
+
+    #[test]
+    fn rare_writes_do_not_hold_reads_up() {
+        let limits = RateLimits {
+            writes: Some(RateLimit::per_seconds(1, 2)),
+            reads: Some(RateLimit::per_seconds(90, 1)),
+            total: Some(RateLimit::per_seconds(100, 1)),
+        };
+        let (writes, reads) = saturate(limits, 3, 20);
+        assert!(writes.len() >= 9, "{}", writes.len());
+        assert!(reads.len() > 85 * 20, "{}", reads.len());
+    }
+
+    #[test]
+    fn writes_below_their_limit_leave_the_rest_of_the_total_to_reads() {
+        for writes_per_s in [5, 10, 30, 40] {
+            let limits = RateLimits {
+                writes: Some(RateLimit::per_seconds(writes_per_s, 1)),
+                reads: Some(RateLimit::per_seconds(100, 1)),
+                total: Some(RateLimit::per_seconds(100, 1)),
+            };
+            let (writes, reads) = saturate(limits, 3, 20);
+            let share = writes.len() as f64 / (f64::from(writes_per_s) * 20.0);
+            assert!(share > 0.95, "{writes_per_s}: {share}");
+            let all = writes.len() + reads.len();
+            assert!(all > 80 * 20, "{writes_per_s}: {all}");
+        }
     }
 
     #[test]

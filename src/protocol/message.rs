@@ -305,6 +305,8 @@ pub enum FromWorker {
     },
     /// A 429.
     Throttled {
+        /// Reads or writes: each has its own rate.
+        class: RequestClass,
         /// What it asked for.
         wait: Option<Duration>,
     },

@@ -103,6 +103,7 @@ mod tests {
             recent_ms: [1.0, 3.0],
             writes_per_s: Some(50.0),
             rate_used: Some(0.99),
+            auto_rate: None,
             workers: 2,
             restarts: 0,
             settled: 12,

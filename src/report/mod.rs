@@ -14,6 +14,7 @@ pub mod advice;
 pub mod events;
 pub mod html;
 pub mod outfile;
+pub mod painter;
 pub mod plan;
 pub mod problems;
 pub mod progress;

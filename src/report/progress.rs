@@ -1,14 +1,13 @@
 //! The progress of a run on stderr: bars on a terminal, a line now and then elsewhere, or JSON.
 
 use super::events::EventLine;
+use super::painter::{self, Painter, Size};
 use super::screen::Screen;
 use super::words;
-use crate::model::Mono;
 use crate::model::clock::wall_ms;
 use crate::model::event::{Progress, RunEvent, WorkerGauge};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::model::{AutoRate, Mono};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Time between plain lines: readable in a log, close enough to watch.
@@ -17,8 +16,12 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 /// Time between JSON progress lines.
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
-/// Redraws per second: calm, and cheap beside the run.
-const DRAWS_PER_S: u8 = 10;
+/// Time between drawings of the bars: calm, and cheap beside the run.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Columns of the bar, and the fewest of a terminal that leave room for one.
+const BAR_COLUMNS: usize = 12;
+const BAR_FROM: usize = 60;
 
 /// How progress is shown.
 #[derive(Debug)]
@@ -37,8 +40,11 @@ pub enum Display {
 #[derive(Debug)]
 pub struct Bars {
     screen: Screen,
-    multi: MultiProgress,
-    rows: ProgressBar,
+    painter: Painter,
+    drawn: Option<Mono>,
+    /// What the bar shows: so much of so much, and words.
+    done: (u64, u64),
+    words: Parts,
     workers: BTreeMap<u32, WorkerLine>,
     /// Why nothing moves, until when.
     note: Option<(Mono, String)>,
@@ -46,10 +52,13 @@ pub struct Bars {
     draining: bool,
 }
 
-#[derive(Debug)]
+/// Parts of a line: those with the highest number go first when there is no room.
+type Parts = Vec<(u8, String)>;
+
+#[derive(Debug, Default)]
 struct WorkerLine {
-    bar: ProgressBar,
     pid: u32,
+    words: Parts,
 }
 
 /// Lines, spaced in time.
@@ -85,15 +94,14 @@ fn due(last: &mut Option<Mono>, now: Mono, every: Duration) -> bool {
 impl Display {
     /// Makes bars, and the screen whose lines move them aside.
     pub fn bars() -> (Screen, Self) {
-        let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_S);
-        let multi = MultiProgress::with_draw_target(target);
-        let screen = Screen::with_bars(multi.clone());
-        let rows = multi.add(ProgressBar::new(0));
-        rows.set_style(style("[{bar:12}] {wide_msg}"));
+        let painter = Painter::default();
+        let screen = Screen::with_bars(painter.clone());
         let bars = Bars {
             screen: screen.clone(),
-            multi,
-            rows,
+            painter,
+            drawn: None,
+            done: (0, 0),
+            words: Vec::new(),
             workers: BTreeMap::new(),
             note: None,
             draining: false,
@@ -122,10 +130,11 @@ impl Display {
     pub fn on_bytes(&mut self, now: Mono, done: u64, total: u64) {
         match self {
             Self::Bars(bars) => {
-                bars.rows.set_length(total);
-                bars.rows.set_position(done);
-                bars.rows
-                    .set_message(format!("reading the file: {}", mib(done, total)));
+                bars.done = (done, total);
+                bars.words = said(format!("reading the file: {}", mib(done, total)));
+                if due(&mut bars.drawn, now, DRAW_EVERY) {
+                    bars.draw();
+                }
             }
             Self::Plain(lines) => {
                 // The first line comes after a while: most files are read before it is due.
@@ -153,11 +162,7 @@ impl Display {
     /// Takes the bars away; what was said stays.
     pub fn finish(&mut self) {
         if let Self::Bars(bars) = self {
-            for line in bars.workers.values() {
-                line.bar.finish_and_clear();
-            }
-            bars.rows.finish_and_clear();
-            let _terminal_gone = bars.multi.clear();
+            bars.painter.clear();
         }
     }
 }
@@ -170,26 +175,22 @@ impl Bars {
                 settled,
                 workers,
             } => {
-                self.rows.set_length(u64::from(*rows));
-                self.rows.set_position(*settled);
-                self.rows.set_message("starting workers");
-                // Lines in order of the slots, whoever is ready first.
+                self.done = (*settled, u64::from(*rows));
+                self.words = said("starting workers".to_owned());
                 for slot in 0..*workers {
-                    self.worker(slot)
-                        .bar
-                        .set_message(format!("worker {slot}  starting"));
+                    self.worker(slot).words = said("starting".to_owned());
                 }
+                self.draw();
             }
             RunEvent::Progress(progress) => self.show(now, progress),
             RunEvent::WorkerReady { slot, pid, .. } => {
                 let line = self.worker(*slot);
                 line.pid = *pid;
-                line.bar
-                    .set_message(format!("worker {slot}  pid {pid}  ready"));
+                line.words = said(format!("pid {pid} · ready"));
             }
             RunEvent::Worker { slot, gauge } => {
                 let line = self.worker(*slot);
-                line.bar.set_message(worker_line(*slot, line.pid, gauge));
+                line.words = worker_parts(line.pid, gauge);
             }
             RunEvent::WorkerGone {
                 slot,
@@ -198,9 +199,8 @@ impl Bars {
                 expected,
                 ..
             } => {
-                let line = self.worker(*slot);
                 let end = if *expected { "done" } else { how };
-                line.bar.set_message(format!("worker {slot}  {end}"));
+                self.worker(*slot).words = said(end.to_owned());
                 if !expected && !self.draining {
                     self.screen.say(&worker_gone(*slot, how, *suspects));
                 }
@@ -219,32 +219,55 @@ impl Bars {
             | RunEvent::Leased { .. }
             | RunEvent::Settled(_)
             | RunEvent::Organization { .. }
+            | RunEvent::Rate { .. }
             | RunEvent::Call { .. } => {}
         }
     }
 
     fn show(&mut self, now: Mono, progress: &Progress) {
-        self.rows.set_length(progress.rows.total);
-        self.rows.set_position(progress.rows.settled());
+        self.done = (progress.rows.settled(), progress.rows.total);
+        self.words = progress_parts(progress);
         if self.note.as_ref().is_some_and(|(until, _)| *until <= now) {
             self.note = None;
         }
-        let mut line = progress_line(progress);
-        if let Some((_, note)) = &self.note {
-            line.push_str(" · ");
-            line.push_str(note);
+        self.words
+            .extend(self.note.as_ref().map(|(_, note)| (1, note.clone())));
+        self.draw();
+    }
+
+    fn draw(&self) {
+        if let Some(size) = Painter::size() {
+            self.painter.draw(size, &self.lines(size));
         }
-        self.rows.set_message(line);
+    }
+
+    fn lines(&self, size: Size) -> Vec<String> {
+        // The painter leaves two columns free.
+        let room = size.columns.saturating_sub(2);
+        let (done, total) = self.done;
+        let bar = if size.columns < BAR_FROM {
+            String::new()
+        } else {
+            format!("[{}] ", painter::bar(done, total, BAR_COLUMNS))
+        };
+        let left = room.saturating_sub(bar.chars().count());
+        let mut lines = vec![format!("{bar}{}", painter::fitted(&self.words, left))];
+        for (slot, worker) in &self.workers {
+            let name = format!("  worker {slot}  ");
+            let left = room.saturating_sub(name.chars().count());
+            lines.push(format!("{name}{}", painter::fitted(&worker.words, left)));
+        }
+        lines
     }
 
     fn worker(&mut self, slot: u32) -> &mut WorkerLine {
-        let multi = &self.multi;
-        self.workers.entry(slot).or_insert_with(|| {
-            let bar = multi.add(ProgressBar::new(0));
-            bar.set_style(style("  {wide_msg}"));
-            WorkerLine { bar, pid: 0 }
-        })
+        self.workers.entry(slot).or_default()
     }
+}
+
+/// A line of one part.
+fn said(words: String) -> Parts {
+    vec![(0, words)]
 }
 
 impl Lines {
@@ -292,6 +315,7 @@ impl Lines {
             | RunEvent::Connected
             | RunEvent::WorkerReady { .. }
             | RunEvent::WorkerGone { .. }
+            | RunEvent::Rate { .. }
             | RunEvent::OutageBegan { .. }
             | RunEvent::OutageEnded
             | RunEvent::Draining { .. } => true,
@@ -332,6 +356,11 @@ fn notice(event: &RunEvent) -> Option<String> {
 }
 
 fn progress_line(progress: &Progress) -> String {
+    let parts = progress_parts(progress);
+    painter::joined(parts.iter().map(|(_, part)| part.as_str()))
+}
+
+fn progress_parts(progress: &Progress) -> Parts {
     let rows = &progress.rows;
     let settled = rows.settled();
     let percent = if rows.total == 0 {
@@ -341,33 +370,48 @@ fn progress_line(progress: &Progress) -> String {
     };
     let writes = words::rate(progress.writes_per_s);
     let writes = match progress.writes_allowed_per_s {
-        Some(allowed) => format!("{writes} of {} writes/s", words::rate(allowed)),
+        Some(allowed) => format!(
+            "{writes} of {} writes/s{}",
+            words::rate(allowed),
+            backed_off(progress.auto, allowed)
+        ),
         None => format!("{writes} writes/s"),
     };
-    let mut line = format!(
-        "{} of {} rows ({percent:.1} %) · ETA {} · {} rows/s · {writes}",
-        words::count(settled),
-        words::count(rows.total),
-        words::eta(rows.pending, progress.rows_per_s),
-        words::rate(progress.rows_per_s),
-    );
+    let [done, total] = [settled, rows.total].map(words::count);
+    let eta = words::eta(rows.pending, progress.rows_per_s);
+    let mut parts = vec![
+        (0, format!("{done} of {total} rows ({percent:.1} %)")),
+        (2, format!("ETA {eta}")),
+        (4, format!("{} rows/s", words::rate(progress.rows_per_s))),
+        (3, writes),
+    ];
     for (n, word) in [(rows.failed, "failed"), (rows.parked, "parked")] {
         if n > 0 {
-            let _infallible = write!(line, " · {} {word}", words::count(n));
+            parts.push((1, format!("{} {word}", words::count(n))));
         }
     }
-    line
+    parts
 }
 
-fn worker_line(slot: u32, pid: u32, gauge: &WorkerGauge) -> String {
-    format!(
-        "worker {slot}  pid {pid}  {} rows done · {} active · {} queued · {} in flight · {} waiting",
-        words::count(gauge.done),
-        gauge.active,
-        gauge.queued,
-        gauge.in_flight,
-        gauge.waiting,
-    )
+/// Says that less than the limit is used since a 429, and how much.
+fn backed_off(auto: Option<AutoRate>, allowed: f64) -> String {
+    let current = auto.map(|auto| auto.current);
+    current
+        .filter(|current| *current < allowed)
+        .map_or_else(String::new, |current| {
+            format!(", backed off to {}", words::rate(current))
+        })
+}
+
+fn worker_parts(pid: u32, gauge: &WorkerGauge) -> Parts {
+    vec![
+        (5, format!("pid {pid}")),
+        (0, format!("{} rows done", words::count(gauge.done))),
+        (2, format!("{} active", gauge.active)),
+        (4, format!("{} queued", gauge.queued)),
+        (1, format!("{} in flight", gauge.in_flight)),
+        (3, format!("{} waiting", gauge.waiting)),
+    ]
 }
 
 fn worker_gone(slot: u32, how: &str, suspects: u32) -> String {
@@ -386,11 +430,6 @@ fn mib(done: u64, total: u64) -> String {
         words::count(done >> 20),
         words::count(total >> 20)
     )
-}
-
-/// Makes a bar style; the templates are ours and constant, and a default bar is no harm.
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 #[cfg(test)]
@@ -425,6 +464,23 @@ mod tests {
     }
 
     #[test]
+    fn the_line_says_when_the_rate_is_backed_off_and_not_when_it_is_not() {
+        let mut progress = progress();
+        let auto = |current| {
+            Some(AutoRate {
+                current,
+                lowest: 24.5,
+            })
+        };
+        progress.auto = auto(35.0);
+        let line = progress_line(&progress);
+        let told = "· 49.5 of 50.0 writes/s, backed off to 35.0 · 300 failed";
+        assert!(line.contains(told), "{line}");
+        progress.auto = auto(50.0);
+        assert!(!progress_line(&progress).contains("backed off"));
+    }
+
+    #[test]
     fn the_line_without_a_limit_or_rows_is_calm() {
         assert_eq!(
             progress_line(&Progress::default()),
@@ -443,9 +499,55 @@ mod tests {
     }
 
     #[test]
-    fn every_template_is_valid() {
-        for template in ["[{bar:20}] {wide_msg}", "  {wide_msg}"] {
-            assert!(ProgressStyle::with_template(template).is_ok());
+    fn bars_fit_a_terminal_of_any_width() {
+        let (_, mut display) = Display::bars();
+        let gauge = WorkerGauge {
+            active: 64,
+            queued: 250,
+            in_flight: 64,
+            waiting: 64,
+            done: 123_456,
+        };
+        let started = RunEvent::Started {
+            rows: 20_000,
+            settled: 0,
+            workers: 1,
+        };
+        display.on_event(Mono(0), &started);
+        display.on_event(Mono(1), &RunEvent::Worker { slot: 0, gauge });
+        display.on_event(Mono(2), &RunEvent::Throttled { wait_ms: 3_000 });
+        display.on_event(Mono(3), &RunEvent::Progress(Box::new(progress())));
+        let Display::Bars(bars) = display else {
+            panic!("these are bars");
+        };
+        for columns in 1..250 {
+            let lines = bars.lines(Size { rows: 24, columns });
+            assert_eq!(lines.len(), 2);
+            let most = columns.max(16);
+            assert!(
+                lines.iter().all(|line| line.chars().count() <= most),
+                "{lines:?}"
+            );
+        }
+        let at = |columns| bars.lines(Size { rows: 24, columns }).join("\n");
+        assert_eq!(
+            at(80),
+            "[███████░░░░░] 12,345 of 20,000 rows (61.7 %) · 300 failed · 45 parked\n  \
+             worker 0  123,456 rows done · 64 active · 64 in flight · 64 waiting"
+        );
+        assert_eq!(
+            at(40),
+            "12,345 of 20,000 rows (61.7 %)\n  worker 0  123,456 rows done"
+        );
+        let wide = at(200);
+        for words in [
+            "ETA 5m19s",
+            "of 50.0 writes/s",
+            "wait 3.0s",
+            "pid 0",
+            "250 queued",
+        ] {
+            assert!(wide.contains(words), "{wide}");
         }
     }
 
@@ -466,12 +568,9 @@ mod tests {
         let Display::Bars(bars) = &display else {
             panic!("bars were asked for");
         };
-        assert_eq!(bars.rows.position(), 12_345);
-        assert!(
-            bars.rows.message().ends_with("wait 3.0s"),
-            "{}",
-            bars.rows.message()
-        );
+        assert_eq!(bars.done, (12_345, 20_000));
+        let (_, last) = bars.words.last().unwrap();
+        assert!(last.ends_with("wait 3.0s"), "{last}");
         display.finish();
     }
 }

@@ -1,14 +1,14 @@
 //! The two standard streams: words on stderr, data on stdout.
 
+use super::painter::Painter;
 use crate::model::escape::is_unsafe;
-use indicatif::MultiProgress;
 use serde::Serialize;
 use std::io::{self, Write as _};
 
 /// stderr, shared by everything that has something to say while bars may be drawn.
 #[derive(Clone, Debug, Default)]
 pub struct Screen {
-    bars: Option<MultiProgress>,
+    bars: Option<Painter>,
 }
 
 impl Screen {
@@ -18,7 +18,7 @@ impl Screen {
     }
 
     /// Makes a screen whose lines move aside the bars of `bars`.
-    pub fn with_bars(bars: MultiProgress) -> Self {
+    pub fn with_bars(bars: Painter) -> Self {
         Self { bars: Some(bars) }
     }
 
@@ -32,7 +32,7 @@ impl Screen {
                 .and_then(|()| stderr.flush());
         };
         match &self.bars {
-            Some(bars) => bars.suspend(print),
+            Some(bars) => bars.aside(print),
             None => print(),
         }
     }

@@ -135,6 +135,10 @@ pub struct Rate {
     pub writes_per_s: Option<f64>,
     /// Writes sent ÷ (limit × seconds from first to last write).
     pub used: Option<f64>,
+    /// Allowed per second when the run ended, or now; only with `--rate auto`.
+    pub current: Option<f64>,
+    /// The fewest per second that were allowed; only with `--rate auto`.
+    pub lowest: Option<f64>,
 }
 
 /// Worker subprocesses.
@@ -172,6 +176,8 @@ impl Summary {
             rate: Rate {
                 writes_per_s: snapshot.writes_per_s.map(milli),
                 used: snapshot.rate_used.map(milli),
+                current: snapshot.auto_rate.map(|auto| milli(auto.current)),
+                lowest: snapshot.auto_rate.map(|auto| milli(auto.lowest)),
             },
             workers: Workers {
                 count: snapshot.workers,
@@ -267,9 +273,13 @@ impl Summary {
 
     fn rate_line(&self, out: &mut String) {
         if let (Some(allowed), Some(used)) = (self.rate.writes_per_s, self.rate.used) {
+            let lowest = self.rate.lowest.filter(|lowest| *lowest < allowed);
+            let lowest = lowest.map_or_else(String::new, |lowest| {
+                format!(", backed off to {} at the lowest", words::rate(lowest))
+            });
             let _infallible = writeln!(
                 out,
-                "  {:<14} {:>12} writes/s allowed, {:.1} % used",
+                "  {:<14} {:>12} writes/s allowed, {:.1} % used{lowest}",
                 "rate",
                 words::rate(allowed),
                 used * 100.0
@@ -363,6 +373,7 @@ fn milli(number: f64) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::model::AutoRate;
     use serde_json::json;
 
     pub(crate) fn snapshot() -> RunSnapshot {
@@ -380,6 +391,7 @@ pub(crate) mod tests {
             recent_ms: [0.0; 2],
             writes_per_s: Some(50.0),
             rate_used: Some(0.98),
+            auto_rate: None,
             workers: 2,
             restarts: 0,
             settled: 3,
@@ -421,7 +433,7 @@ pub(crate) mod tests {
                          "ambiguous": 0},
             "org_cache": {"hits": 0, "misses": 0, "merged": 0, "evicted": 0},
             "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0},
-            "rate": {"writes_per_s": 50.0, "used": 0.98},
+            "rate": {"writes_per_s": 50.0, "used": 0.98, "current": null, "lowest": null},
             "workers": {"count": 2, "restarts": 0},
             "elapsed_s": 2.0, "rows_per_s": 1.5, "failures": {},
         });
@@ -446,7 +458,25 @@ pub(crate) mod tests {
         assert_eq!(value["job"], Value::Null);
         assert_eq!(value["resume"], Value::Null);
         assert_eq!(value["dry_run"], true);
-        assert_eq!(value["rate"], json!({"writes_per_s": null, "used": null}));
+        let nothing = json!({"writes_per_s": null, "used": null, "current": null, "lowest": null});
+        assert_eq!(value["rate"], nothing);
+    }
+
+    #[test]
+    fn a_rate_that_was_backed_off_is_told() {
+        let mut snapshot = snapshot();
+        snapshot.auto_rate = Some(AutoRate {
+            current: 50.0,
+            lowest: 24.5,
+        });
+        let summary = Summary::new(facts(&snapshot));
+        let value = serde_json::to_value(&summary).unwrap();
+        assert_eq!(
+            value["rate"],
+            json!({"writes_per_s": 50.0, "used": 0.98, "current": 50.0, "lowest": 24.5})
+        );
+        let told = "50.0 writes/s allowed, 98.0 % used, backed off to 24.5 at the lowest\n";
+        assert!(summary.table().contains(told), "{}", summary.table());
     }
 
     fn group(code: &str, rows: u64, message: &str) -> FailureGroup {

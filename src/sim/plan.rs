@@ -49,6 +49,8 @@ pub struct Plan {
     pub concurrency: u32,
     pub org_cache: u32,
     pub limits: RateLimits,
+    /// Whether less than the limits is used after 429s.
+    pub auto_rate: bool,
     pub time_scale: f64,
     pub max_outage: Duration,
     /// External ids of organizations that were there before; `org_id`s are made of them.
@@ -377,6 +379,8 @@ impl Plan {
             concurrency: maker.between(1, 4),
             org_cache: maker.between(1, 4),
             limits,
+            // Drawn apart: a seed plays the same file as before there was such an option.
+            auto_rate: Rng::new(seed ^ 0x6175_746f).unit() < 0.4,
             time_scale: [1.0, 1.0, 0.2][maker.rng.below(3)],
             max_outage: Duration::from_secs(u64::from(maker.between(20, 120))),
             old_orgs,
@@ -421,6 +425,7 @@ impl Plan {
         plan.workers = 2;
         plan.concurrency = 2;
         plan.limits = RateLimits::default();
+        plan.auto_rate = false;
         plan.time_scale = 1.0;
         plan.old_users.clear();
         plan

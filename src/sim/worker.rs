@@ -560,7 +560,8 @@ impl SimWorker {
             Verdict::Ambiguous(_) => self.outbox.health(class, false),
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
                 self.hold(now, wait.unwrap_or(HOLD_MAX).max(HOLD_MIN));
-                self.outbox.say(FromWorker::Throttled { wait: *wait });
+                let wait = *wait;
+                self.outbox.say(FromWorker::Throttled { class, wait });
             }
             Verdict::NotApplied(NotApplied::Unauthorized) => {
                 self.hold(now, HOLD_MAX);

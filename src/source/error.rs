@@ -397,7 +397,11 @@ impl SourceError {
             Self::Spool(_) => "make room on the disk of the jobs' folder",
             Self::NotAFile { .. } => "name a CSV file on a local disk",
             Self::Format { .. } => "save it as CSV, packed with gzip or zstd if it must be packed",
-            Self::HeaderMissing | Self::HeaderIsData { .. } => {
+            Self::HeaderMissing => {
+                "if people should be in it, it was not exported as a whole: do that again; the first \
+                 line holds the column names, for example email,first_name,last_name"
+            }
+            Self::HeaderIsData { .. } => {
                 "write the column names in the first line, for example email,first_name,last_name"
             }
             Self::ColumnTwice { .. } => {

@@ -13,6 +13,16 @@ pub enum RequestClass {
     Read,
 }
 
+impl RequestClass {
+    /// Returns the stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "writes",
+            Self::Read => "reads",
+        }
+    }
+}
+
 /// One request, free of HTTP.
 #[derive(Clone, Debug)]
 pub enum Op {

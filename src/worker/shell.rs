@@ -286,7 +286,8 @@ impl Shell {
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
                 // Stop at once; the coordinator's pause follows and says for how long.
                 self.hold(wait.unwrap_or(HOLD_MAX).max(HOLD_MIN));
-                self.outbox.say(FromWorker::Throttled { wait: *wait });
+                let wait = *wait;
+                self.outbox.say(FromWorker::Throttled { class, wait });
             }
             Verdict::NotApplied(NotApplied::Unauthorized) => {
                 self.hold(HOLD_MAX);

@@ -125,3 +125,27 @@ fn a_job_from_stdin_is_recovered_from_its_copy() {
     let results = work.run("results").expect(0).stdout;
     assert!(results.contains("recovered"), "{results}");
 }
+
+#[test]
+fn a_file_without_rows_is_told_of_and_one_without_anything_is_refused() {
+    let work = Work::new();
+    work.write("rows.csv", "email,first_name\r\n");
+    work.write("nothing.csv", "");
+    work.write("blank.csv", "\u{feff}\n\n");
+    for command in ["check", "import --dry-run", "import --job it"] {
+        work.run(&format!("{command} rows.csv"))
+            .expect(0)
+            .says(&["no rows below them", "how it was exported"]);
+        for name in ["nothing.csv", "blank.csv"] {
+            work.run(&format!("{command} {name}"))
+                .expect(65)
+                .says(&["the file is empty", "not exported as a whole"]);
+        }
+    }
+    let summary = work.run("status it --json").expect(0).json();
+    assert_eq!(summary["state"], "completed");
+    assert_eq!(summary["rows"]["total"], 0);
+    let page = work.run("report it").expect(0).stdout;
+    assert!(!page.contains("NaN") && !page.contains(">inf"), "{page}");
+    assert_eq!(work.run("results it").expect(0).stdout.lines().count(), 1);
+}

@@ -14,22 +14,36 @@ pub fn get(url: &str, path: &str) -> String {
 
 /// Sends an object with some key and returns the object of a successful answer.
 pub fn send(url: &str, method: &str, path: &str, body: &Value) -> Value {
+    serde_json::from_str(&exchange(url, &request(method, path, body))).unwrap()
+}
+
+/// Sends an object with some key and returns the status.
+pub fn status(url: &str, method: &str, path: &str, body: &Value) -> u16 {
+    let answer = raw(url, &request(method, path, body));
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn request(method: &str, path: &str, body: &Value) -> String {
     let body = body.to_string();
-    let request = format!(
+    format!(
         "{method} {path} HTTP/1.0\r\nAuthorization: Bearer sk_test_somebody\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    );
-    serde_json::from_str(&exchange(url, &request)).unwrap()
+    )
 }
 
 /// HTTP/1.0: the answer ends with the connection, so no framing has to be read.
-fn exchange(url: &str, request: &str) -> String {
+fn raw(url: &str, request: &str) -> String {
     let address = url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn exchange(url: &str, request: &str) -> String {
+    let answer = raw(url, request);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.split(' ').nth(1).unwrap().starts_with('2'),

@@ -13,6 +13,7 @@
 
 mod access;
 mod check;
+mod corpus;
 mod crash;
 mod dialects;
 mod documents;
@@ -31,6 +32,7 @@ mod judge;
 mod outputs;
 mod profiles;
 mod proxy;
+mod rates;
 mod rows;
 mod secrets;
 mod security;

@@ -20,7 +20,7 @@ const STATES: [&str; 9] = [
 ];
 
 /// Fails unless the ledger, `status`, `results` and `report` tell the same, and it is the file.
-fn counts_agree(work: &Work, job: &str, summary: &Value) -> BTreeMap<String, u64> {
+pub fn counts_agree(work: &Work, job: &str, summary: &Value) -> BTreeMap<String, u64> {
     let told = |object: &Value, state: &str| object["rows"][state].as_u64().unwrap();
     let status = work.run(&format!("status {job} --json")).expect(0).json();
     let csv = work.run(&format!("results {job}")).expect(0).stdout;

@@ -120,6 +120,7 @@ impl Meter {
             recent_ms: [recent(0.50), recent(0.99)],
             writes_per_s: self.writes_allowed(),
             rate_used: self.rate_used(),
+            auto_rate: None,
             workers,
             restarts,
             settled: self.settled,

@@ -25,6 +25,7 @@ use crate::model::{
 use crate::pace::{Breaker, Pacer, Throttle};
 use crate::protocol::{FromWorker, NameAt, ToWorker};
 use crate::source::index::org_key_hash;
+use crate::target::RequestClass;
 use crew::{Crew, Nudge, Phase, Succession};
 use meter::Meter;
 use orgs::{FAILURE_STANDS, OrgStep, Orgs};
@@ -160,6 +161,8 @@ pub struct CoreConfig {
     pub concurrency: u32,
     /// The limits to keep.
     pub limits: RateLimits,
+    /// Whether less than them is used after 429s.
+    pub auto_rate: bool,
     /// Whether a missing organization is created.
     pub create_orgs: bool,
     /// Everything but the socket: there is nothing to connect to.
@@ -231,7 +234,11 @@ impl Core {
             crew: Crew::new(config.workers, now, config.time_scale),
             work,
             orgs: Orgs::load(image.orgs, config.create_orgs).all_intended(image.every_org_intent),
-            pacer: Pacer::new(config.limits, now),
+            pacer: if config.auto_rate {
+                Pacer::adaptive(config.limits, now)
+            } else {
+                Pacer::new(config.limits, now)
+            },
             throttle: Throttle::default(),
             breaker: Breaker::new(config.time_scale),
             probes: Probes::new(if config.any_environment {
@@ -313,8 +320,11 @@ impl Core {
 
     /// Returns this run's counters.
     pub fn snapshot(&self, now: Mono, state: RunState) -> crate::ledger::RunSnapshot {
-        self.meter
-            .snapshot(now, state, self.config.workers, self.crew.restarts())
+        let mut snapshot =
+            self.meter
+                .snapshot(now, state, self.config.workers, self.crew.restarts());
+        snapshot.auto_rate = self.pacer.auto_rate(RequestClass::Write);
+        snapshot
     }
 
     fn on_time(&mut self, now: Mono) {
@@ -372,7 +382,7 @@ impl Core {
                 self.pacer.want(worker, class, generation, count);
             }
             FromWorker::Health { class, ok, bad } => self.on_health(now, class, ok, bad),
-            FromWorker::Throttled { wait } => self.on_throttled(now, wait),
+            FromWorker::Throttled { class, wait } => self.on_throttled(now, class, wait),
             FromWorker::Unauthorized => self.suspend_for(now, ProbeWhy::Unauthorized),
             FromWorker::Halt(reason) => self.on_halt(now, reason),
             FromWorker::AskOrg(key) => {
@@ -759,6 +769,7 @@ impl Core {
             settled: self.meter.settled,
             writes_per_s,
             writes_allowed_per_s: self.meter.writes_allowed(),
+            auto: self.pacer.auto_rate(RequestClass::Write),
             rows_per_s,
             restarts: self.crew.restarts(),
         };

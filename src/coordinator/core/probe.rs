@@ -4,7 +4,7 @@ use super::stop::Stage;
 use super::{Core, Effect, Phase};
 use crate::coordinator::config::EndReason;
 use crate::model::event::RunEvent;
-use crate::model::{Mono, ServerMs, WorkerId};
+use crate::model::{Mono, RateShift, ServerMs, WorkerId};
 use crate::protocol::{ProbeResult, ToWorker};
 use crate::target::{RequestClass, StopReason};
 use std::time::Duration;
@@ -143,8 +143,11 @@ impl Core {
         }
     }
 
-    pub(super) fn on_throttled(&mut self, now: Mono, wait: Option<Duration>) {
-        let Some(until) = self.throttle.on_429(now, wait, &mut self.rng) else {
+    pub(super) fn on_throttled(&mut self, now: Mono, class: RequestClass, wait: Option<Duration>) {
+        let pause = self.throttle.on_429(now, wait, &mut self.rng);
+        let shift = self.pacer.on_429(now, class, self.throttle.until());
+        self.tell_rate(class, shift);
+        let Some(until) = pause else {
             return;
         };
         if self.breaker.is_open() || self.probes.holds_back() {
@@ -156,9 +159,21 @@ impl Core {
         self.pause_all(until);
     }
 
+    fn tell_rate(&mut self, class: RequestClass, shift: Option<RateShift>) {
+        if let (Some(reason), Some(rate)) = (shift, self.pacer.auto_rate(class)) {
+            self.emit(RunEvent::Rate {
+                class: class.as_str(),
+                per_s: rate.current,
+                reason,
+            });
+        }
+    }
+
     pub(super) fn on_health(&mut self, now: Mono, class: RequestClass, ok: u32, bad: u32) {
         if ok > 0 {
             self.throttle.on_success();
+            let shift = self.pacer.on_accepted(now, class, ok);
+            self.tell_rate(class, shift);
         }
         if ok > 0 && class == RequestClass::Write {
             self.probes.denials = 0;

@@ -4,7 +4,7 @@ use super::*;
 use crate::ledger::{FollowerFacts, FollowerImage};
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Evidence, Follower, LeaseId, MembershipOutcome, MembershipState,
-    UserOutcome,
+    RateShift, UserOutcome,
 };
 use crate::protocol::{Grant, OrgAnswer, OrgVerdict, ProbeResult};
 use crate::target::StopReason;
@@ -44,6 +44,7 @@ fn config(workers: u32) -> CoreConfig {
         workers,
         concurrency: 4,
         limits: RateLimits::default(),
+        auto_rate: false,
         create_orgs: true,
         dry_run: false,
         any_environment: false,
@@ -580,7 +581,8 @@ fn a_sleep_ends_no_pause() {
         play.step();
     }
     let wait = Duration::from_mins(10);
-    play.core.on_throttled(play.now, Some(wait));
+    play.core
+        .on_throttled(play.now, RequestClass::Write, Some(wait));
     let until = play.core.pacer.paused_until();
     let mut effects = Vec::new();
     play.core.on_event(
@@ -589,6 +591,38 @@ fn a_sleep_ends_no_pause() {
         &mut effects,
     );
     assert_eq!(play.core.pacer.paused_until(), until);
+}
+
+#[test]
+fn with_auto_a_429_lowers_the_rate_of_its_class_once_and_tells() {
+    let config = CoreConfig {
+        auto_rate: true,
+        limits: RateLimits::WORKOS,
+        ..config(1)
+    };
+    let mut play = Play::of(config, image(31, 5, &[]), 1);
+    while play.leased.is_empty() {
+        play.step();
+    }
+    let wait = Some(Duration::from_secs(1));
+    for class in [RequestClass::Write, RequestClass::Write, RequestClass::Read] {
+        play.core.on_throttled(play.now, class, wait);
+    }
+    let told: Vec<_> = play
+        .core
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Emit(RunEvent::Rate { class, reason, .. }) => Some((*class, *reason)),
+            _ => None,
+        })
+        .collect();
+    let down = RateShift::BackedOff;
+    assert_eq!(told, [("writes", down), ("reads", down)]);
+    let auto = play.core.snapshot(play.now, RunState::Running).auto_rate;
+    let auto = auto.unwrap();
+    assert!((auto.current - 40.0).abs() < 1e-9, "{auto:?}");
+    assert!((auto.lowest - 40.0).abs() < 1e-9, "{auto:?}");
 }
 
 #[test]

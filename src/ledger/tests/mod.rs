@@ -193,6 +193,7 @@ fn snapshot(settled: u64) -> RunSnapshot {
         recent_ms: [1.25, 2.5],
         writes_per_s: Some(50.0),
         rate_used: None,
+        auto_rate: None,
         workers: 4,
         restarts: 0,
         settled,

@@ -45,6 +45,7 @@ const fn name_of(event: &RunEvent) -> &'static str {
         RunEvent::Organization { .. } => "organization",
         RunEvent::Call { .. } => "call",
         RunEvent::Throttled { .. } => "throttled",
+        RunEvent::Rate { .. } => "rate",
         RunEvent::OutageBegan { .. } => "outage_began",
         RunEvent::OutageEnded => "outage_ended",
         RunEvent::Draining { .. } => "draining",
@@ -84,6 +85,11 @@ fn fields<M: SerializeMap>(event: &RunEvent, map: &mut M) -> Result<(), M::Error
         }
         RunEvent::Call { worker, call } => call_fields(worker.0, call, map)?,
         RunEvent::Throttled { wait_ms } => entries!(map, "wait_ms": wait_ms),
+        RunEvent::Rate {
+            class,
+            per_s,
+            reason,
+        } => entries!(map, "class": class, "per_s": per_s, "reason": reason),
         RunEvent::OutageBegan {
             reason,
             probe_in_ms,
@@ -125,6 +131,7 @@ fn progress_fields<M: SerializeMap>(progress: &Progress, map: &mut M) -> Result<
         "rows_per_s": progress.rows_per_s,
         "writes_per_s": progress.writes_per_s,
         "writes_allowed_per_s": progress.writes_allowed_per_s,
+        "writes_current_per_s": progress.auto.map(|auto| auto.current),
         "restarts": progress.restarts,
     );
     Ok(())

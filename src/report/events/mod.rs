@@ -113,6 +113,7 @@ const fn keep(event: &RunEvent) -> Keep {
         | RunEvent::Settled(_)
         | RunEvent::Organization { .. }
         | RunEvent::Throttled { .. }
+        | RunEvent::Rate { .. }
         | RunEvent::OutageBegan { .. }
         | RunEvent::OutageEnded
         | RunEvent::Draining { .. } => Keep::Always,

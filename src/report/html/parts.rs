@@ -327,6 +327,13 @@ fn run_row(run: &RunSeries) -> String {
     let used = last
         .rate_used
         .map_or_else(String::new, |used| format!("{:.1} %", used * 100.0));
+    let allowed = last.writes_per_s.unwrap_or_default();
+    let lowest = last.auto_rate.map(|auto| auto.lowest);
+    let lowest = lowest
+        .filter(|lowest| *lowest < allowed)
+        .map_or_else(String::new, |lowest| {
+            format!(", at the lowest {} writes/s", words::rate(lowest))
+        });
     // A run that never entered its end was killed.
     let ended = match last.state {
         RunState::Running => "killed, or at work",
@@ -335,7 +342,7 @@ fn run_row(run: &RunSeries) -> String {
     format!(
         "<tr><td>{}</td><td>{began}</td><td>{ended}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{p50:.1} ms</td><td class=\"n\">{p99:.1} ms</td><td class=\"n\">{used}</td></tr>",
+         <td class=\"n\">{p50:.1} ms</td><td class=\"n\">{p99:.1} ms</td><td class=\"n\">{used}{lowest}</td></tr>",
         run.run,
         words::duration(Duration::try_from_secs_f64(last.elapsed_s).unwrap_or_default()),
         count(last.settled),

@@ -51,6 +51,7 @@ impl World {
             workers: self.plan.workers,
             concurrency: self.plan.concurrency,
             limits: self.plan.limits,
+            auto_rate: self.plan.auto_rate,
             create_orgs: self.plan.create_orgs,
             dry_run: false,
             any_environment: false,
