@@ -21,6 +21,7 @@ use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, scr
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
 use crate::target::proxy::proxy_for;
+use crate::worker::known::forget;
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -118,6 +119,7 @@ fn run_locked(
         base_url,
         api_key: key,
         rows: opening::rows_path(&job.record, job.folder.path()),
+        known_in: job.folder.path().to_owned(),
     };
     let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
     job.ledger.keep_settings(&settings::of(args))?;
@@ -174,6 +176,7 @@ pub fn rehearse(
         base_url: origin,
         api_key: SecretString::default(),
         rows: rows.to_owned(),
+        known_in: path.parent().unwrap_or(path).to_owned(),
     };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
@@ -240,6 +243,8 @@ struct Way {
     api_key: SecretString,
     /// The file that rows are read from.
     rows: PathBuf,
+    /// Where what a listing finds is kept.
+    known_in: PathBuf,
 }
 
 fn config(
@@ -257,6 +262,7 @@ fn config(
             None => resolve::program()?,
         },
         source: way.rows,
+        known_in: way.known_in,
         columns: record.columns.clone(),
         options: record.options.clone(),
         base_url: way.base_url,
@@ -287,7 +293,10 @@ fn perform(
             log.on_event(event);
         }
     };
+    // A run that was killed may have left one; this one shall leave none.
+    forget(&config.known_in);
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
+    forget(&config.known_in);
     display.finish();
     (end, events.map_or(Ok(0), EventLog::finish))
 }

@@ -1,6 +1,7 @@
 //! What a run is given and what it ends with.
 
 use crate::ledger::RunSnapshot;
+use crate::model::scan::ExistingScan;
 use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally};
 use crate::source::Columns;
 use crate::target::StopReason;
@@ -25,6 +26,8 @@ pub struct Tuning {
     pub max_failures: Option<FailureLimit>,
     /// Only rows up to this one are worked on.
     pub limit: Option<RowNumber>,
+    /// Whether the target's users are listed before the rows are worked on.
+    pub existing_scan: ExistingScan,
 }
 
 /// How many rows of a run may fail or be parked.
@@ -82,6 +85,8 @@ pub struct RunConfig {
     pub program: PathBuf,
     /// The source file, absolute.
     pub source: PathBuf,
+    /// Where what a listing of the target finds is kept during the run: the job's folder.
+    pub known_in: PathBuf,
     /// Which column is which.
     pub columns: Columns,
     /// The job's identity.

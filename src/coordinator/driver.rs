@@ -1,7 +1,7 @@
 //! The only loop that gathers events and performs effects. It decides nothing.
 
 use super::config::{EndReason, RunConfig, RunEnd};
-use super::core::{Core, CoreConfig, Effect, Event, state_of};
+use super::core::{Core, CoreConfig, Effect, Event, SCAN_ROWS_MIN, state_of};
 use super::signals::Signals;
 use crate::ledger::writer::{Request, Writer, WriterError};
 use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
@@ -92,6 +92,8 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         max_outage: config.tuning.max_outage,
         max_failures: config.tuning.max_failures,
         limit: config.tuning.limit,
+        existing_scan: config.tuning.existing_scan,
+        scan_rows_min: SCAN_ROWS_MIN,
         time_scale: config.time_scale,
         seed: config.seed,
         wall: ServerMs(wall_ms()),
@@ -109,6 +111,8 @@ struct Driver<'a> {
     /// Events that performing effects gave rise to.
     own: Vec<Event>,
     paced: (bool, bool),
+    /// Of the hashes of what a listing finds: on no disk, so they mean nothing to anybody later.
+    known_key: [u64; 4],
     /// How long the machine has slept since it was started, as of the last look.
     slept: Duration,
 }
@@ -149,6 +153,7 @@ impl<'a> Driver<'a> {
                 })
                 .ok(),
             own: Vec::new(),
+            known_key: [(); 4].map(|()| entropy()),
             slept: slept(),
             config,
         }
@@ -298,6 +303,8 @@ impl<'a> Driver<'a> {
         WorkerConfig {
             source: self.config.source.clone(),
             columns: self.config.columns.clone(),
+            known_in: self.config.known_in.clone(),
+            known_key: self.known_key,
             base_url: self.config.base_url.clone(),
             org_mode: options.org_mode.clone(),
             on_existing: options.on_existing,

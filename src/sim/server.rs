@@ -2,7 +2,7 @@
 
 use super::plan::{BAD_ROLE, OldUser, REFUSED, REFUSED_ORG, old_org_id};
 use crate::model::{Mono, RowNumber};
-use crate::target::{NewUser, Op, Reply};
+use crate::target::{NewUser, Op, PageOf, Reply};
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -197,7 +197,28 @@ impl Server {
     pub fn handle(&mut self, now: Mono, op: &Op, row: Option<RowNumber>) -> Reply {
         match op {
             // No plan knows an organization by its name alone.
-            Op::Probe | Op::FindOrgByName(_) => http(now, 200, &list(&[])),
+            Op::FindOrgByName(_) => http(now, 200, &list(&[])),
+            Op::Probe => {
+                let seen = self.users.iter().filter(|user| user.seen_from <= now);
+                http(now, 200, &list(&seen.take(1).map(show_user).collect::<Vec<_>>()))
+            }
+            Op::ListUsers { oldest_first, page } => {
+                let seen = self.users.iter().filter(|user| user.seen_from <= now);
+                let mut all: Vec<Value> = seen.map(show_user).collect();
+                if !oldest_first {
+                    all.reverse();
+                }
+                http(now, 200, &part(&all, page))
+            }
+            Op::ListMemberships { org_id, page } => {
+                let all = self.memberships.iter();
+                let seen = all.filter(|it| it.org == *org_id && it.seen_from <= now);
+                http(now, 200, &part(&seen.map(show_membership).collect::<Vec<_>>(), page))
+            }
+            Op::ListOrgs(page) => {
+                let seen = self.orgs.iter().filter(|org| org.seen_from <= now);
+                http(now, 200, &part(&seen.map(show_org).collect::<Vec<_>>(), page))
+            }
             Op::CreateUser(user) => self.create_user(now, user, row),
             Op::CreateMembership {
                 user_id,
@@ -389,6 +410,20 @@ impl Server {
 
 fn list(data: &[Value]) -> Value {
     json!({"object": "list", "data": data, "list_metadata": {"before": null, "after": null}})
+}
+
+/// A page of at most three: small plays turn pages too. A cursor that is gone starts anew, which
+/// no walk may follow for ever.
+fn part(all: &[Value], page: &PageOf) -> Value {
+    let after = page.after.as_deref();
+    let start = after.and_then(|id| all.iter().position(|item| item["id"] == id));
+    let rest = &all[start.map_or(0, |at| at + 1)..];
+    let shown = &rest[..rest.len().min(3).min(page.limit as usize)];
+    let mut answer = list(shown);
+    if shown.len() < rest.len() {
+        answer["list_metadata"]["after"] = shown.last().map_or(Value::Null, |it| it["id"].clone());
+    }
+    answer
 }
 
 fn refusal(code: &str, errors: &[(&str, &str)]) -> Value {

@@ -4,7 +4,7 @@ use super::ledger::LedgerModel;
 use super::plan::Plan;
 use super::server::Server;
 use super::weather::{Trouble, Weather};
-use super::worker::SimWorker;
+use super::worker::{Remembered, SimWorker};
 use crate::coordinator::core::{Core, Event};
 use crate::ledger::{Change, Ledger, LedgerError};
 use crate::model::rng::Rng;
@@ -12,6 +12,7 @@ use crate::model::{LeaseId, Mono, RowNumber, WorkerId};
 use crate::protocol::ToWorker;
 use crate::target::{Op, Reply, RequestClass};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,8 @@ pub struct World {
     granting_epoch: u32,
     start_planned: bool,
     workers: Vec<Option<Box<SimWorker>>>,
+    /// Files of listings, by coordinator and number.
+    known: BTreeMap<(u32, u32), Rc<Remembered>>,
     down: Vec<Pipe>,
     up: Vec<Pipe>,
     wires: BTreeMap<u64, Wire>,
@@ -193,6 +196,7 @@ impl World {
             granting_epoch: 0,
             start_planned: false,
             workers: Vec::new(),
+            known: BTreeMap::new(),
             down: Vec::new(),
             up: Vec::new(),
             wires: BTreeMap::new(),

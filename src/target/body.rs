@@ -1,6 +1,7 @@
 //! Reads answer bodies tolerantly: an object, a string, nothing, HTML from an edge, garbage. Pure.
 
-use super::Entity;
+use super::op::Listed;
+use super::{Entity, ListPage};
 use crate::model::ServerMs;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -138,6 +139,26 @@ pub fn request_id(text: &str) -> Option<String> {
     let text = text.trim();
     let fits = !text.is_empty() && text.len() <= WORD_CHARS_MAX;
     (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_owned())
+}
+
+/// Reads one page of a list; `None` if the answer is none.
+pub fn page(bytes: Option<&[u8]>) -> Option<ListPage> {
+    let body = Body::read(bytes);
+    let text = |item: &Value, field: &str| Some(item.get(field)?.as_str()?.to_owned());
+    let listed = |item: &Value| {
+        Some(Listed {
+            entity: entity(item)?,
+            user_id: text(item, "user_id").filter(|id| is_id(id)),
+            name: text(item, "name"),
+        })
+    };
+    let items = body.items()?.iter().filter_map(listed).collect();
+    let after = body.json()?.pointer("/list_metadata/after");
+    let after = after.and_then(Value::as_str).filter(|id| is_id(id));
+    Some(ListPage {
+        items,
+        after: after.map(str::to_owned),
+    })
 }
 
 /// Reads one entity; `None` without an id of the right shape.

@@ -49,9 +49,13 @@ fn date() -> String {
 
 fn answer(op: &Op) -> (u16, Value) {
     match op {
-        Op::Probe | Op::FindUserByEmail(_) | Op::FindMembership { .. } | Op::FindOrgByName(_) => {
-            (200, json!({"object": "list", "data": []}))
-        }
+        Op::Probe
+        | Op::FindUserByEmail(_)
+        | Op::FindMembership { .. }
+        | Op::FindOrgByName(_)
+        | Op::ListUsers { .. }
+        | Op::ListMemberships { .. }
+        | Op::ListOrgs(_) => (200, json!({"object": "list", "data": []})),
         Op::GetOrg(id) if body::is_id(id) => (200, json!({"id": id})),
         Op::FindUserByExternalId(_)
         | Op::GetUser(_)

@@ -8,7 +8,7 @@
 //! [`classify`](mod@super::classify) for what an answer means.
 
 use super::workos::{self, HttpRequest, Method};
-use super::{Answer, DryClient, Op, TransportError, Verdict, classify};
+use super::{Answer, DryClient, ListPage, Op, TransportError, Verdict, classify};
 use crate::model::{Mono, ServerMs};
 use bytes::Bytes;
 use reqwest::header::{
@@ -142,6 +142,11 @@ impl Exchange {
         }
     }
 
+    /// Returns the page of a list that it answered with, if it did.
+    pub fn page(&self) -> Option<ListPage> {
+        self.reply.page()
+    }
+
     /// Returns the target's request id, if it gave one fit to be shown.
     pub fn request_id(&self) -> Option<String> {
         match &self.reply {
@@ -182,6 +187,16 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Returns the page of a list, if it is one.
+    pub fn page(&self) -> Option<ListPage> {
+        match self {
+            Self::Http { status, body, .. } if (200..300).contains(status) => {
+                super::body::page(body.as_deref())
+            }
+            Self::Http { .. } | Self::Transport(_) => None,
+        }
+    }
+
     /// Lends it to [`classify()`].
     pub fn answer(&self) -> Answer<'_> {
         match self {

@@ -5,7 +5,7 @@
 //! # Never
 //! Opens a socket, reads an answer.
 
-use super::{NewUser, Op};
+use super::{NewUser, Op, PageOf};
 use crate::source::Credential;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
@@ -88,7 +88,31 @@ pub fn request(op: &Op) -> HttpRequest {
             encoded(name)
         )),
         Op::CreateOrg { external_id, name } => post("/organizations", org_body(external_id, name)),
+        Op::ListUsers { oldest_first, page } => {
+            let order = if *oldest_first { "asc" } else { "desc" };
+            listing("/user_management/users?", order, page)
+        }
+        Op::ListMemberships { org_id, page } => listing(
+            &format!(
+                "/user_management/organization_memberships?organization_id={}\
+                 &statuses=active,inactive,pending&",
+                encoded(org_id)
+            ),
+            "asc",
+            page,
+        ),
+        Op::ListOrgs(page) => listing("/organizations?", "asc", page),
     }
+}
+
+/// `asc` keeps a walk whole: what is made meanwhile comes at its end.
+fn listing(start: &str, order: &str, page: &PageOf) -> HttpRequest {
+    let PageOf { after, limit } = page;
+    let after = after.as_ref().map(|id| format!("&after={}", encoded(id)));
+    get(format!(
+        "{start}limit={limit}&order={order}{}",
+        after.unwrap_or_default()
+    ))
 }
 
 /// Returns what must not appear in any text about a row with this credential.

@@ -1,12 +1,14 @@
 //! The life of a worker: take grants, run rows, answer questions, end with its input.
 
+mod scanning;
+
 use super::gate::Turn;
 use super::org_steps::{OrgAction, OrgMachine};
 use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant};
+use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
@@ -67,6 +69,8 @@ struct Server {
     rules: RowRules,
     policy: RowPolicy,
     queue: RefCell<VecDeque<Job>>,
+    /// Chunks that the next listing is about.
+    scan_chunks: RefCell<Vec<ChunkSpec>>,
     /// Rows in a task of their own.
     active: Cell<u32>,
     /// Organization flights in a task of their own.
@@ -217,6 +221,7 @@ impl Server {
             },
             shell: Shell::new(config, client),
             queue: RefCell::default(),
+            scan_chunks: RefCell::default(),
             active: Cell::new(0),
             flights: Cell::new(0),
             done: Cell::new(0),
@@ -236,6 +241,16 @@ impl Server {
             ToWorker::Probe { probe, sentinels } => {
                 self.spawn_flight(async move |server| server.probe(probe, sentinels).await);
             }
+            ToWorker::ScanChunks(chunks) => self.scan_chunks.borrow_mut().extend(chunks),
+            ToWorker::Sample { scan } => {
+                let chunks = self.scan_chunks.take();
+                self.fly_sample(scan, chunks);
+            }
+            ToWorker::Scan { scan, pages_max } => {
+                let chunks = self.scan_chunks.take();
+                self.fly_scan(scan, pages_max, chunks);
+            }
+            ToWorker::Known { scan } => shell.open_known(scan),
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => shell.with_gate(|gate| gate.on_slots(&lease)),
             ToWorker::Pause { generation, until } => {
@@ -352,6 +367,9 @@ impl Server {
             Err(error) => return Ok(RowOutcome::failed(number, Step::Validation, error)),
         };
         let mut machine = RowMachine::new(row, job.context, self.policy);
+        if self.shell.recalls() {
+            machine = machine.recalling();
+        }
         let mut turn = Turn::Fresh;
         let mut unsettled = false;
         let mut action = machine.start();
@@ -365,6 +383,7 @@ impl Server {
                     unsettled = settles_nothing(&verdict);
                     machine.on_verdict(verdict, self.shell.alive(op.class()))
                 }
+                Action::Recall(what) => machine.on_recalled(self.shell.recall(&what).as_ref()),
                 Action::Backoff(wait) => {
                     self.shell.back_off(wait).await;
                     machine.on_timer()
@@ -550,6 +569,7 @@ fn probe_result(exchange: &Exchange, verdict: Verdict) -> ProbeResult {
     match verdict {
         Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
             date: exchange.server_time(),
+            empty: exchange.page().is_some_and(|page| page.items.is_empty()),
         },
         Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
         Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),

@@ -27,6 +27,7 @@ mod files;
 mod harness;
 mod http;
 mod jobs;
+mod listing;
 mod judge;
 mod outputs;
 mod profiles;

@@ -259,8 +259,11 @@ impl Core {
                 self.breaker.pardon();
                 self.tell_alive(false);
             }
-            ProbeResult::Ok { date } => {
+            ProbeResult::Ok { date, empty } => {
                 let connecting = matches!(self.stage, Stage::Connecting { .. });
+                if connecting {
+                    self.scan.on_probed(empty);
+                }
                 if let Some(date) = date.filter(|_| connecting) {
                     self.server_base = (now, date);
                 }
