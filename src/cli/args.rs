@@ -84,6 +84,10 @@ pub struct ImportArgs {
     /// Do everything but send requests; leaves no job behind
     #[arg(long, help_heading = PLACE)]
     pub dry_run: bool,
+    /// With --dry-run: read the target (never write it), so that the plan knows which users,
+    /// memberships and organizations exist already
+    #[arg(long, requires = "dry_run", help_heading = PLACE)]
+    pub check_target: bool,
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,

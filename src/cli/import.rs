@@ -168,7 +168,11 @@ fn dry_run(
     let indexed = prepare::index(ctx, reader, &options)?;
     let report = check::report_of(indexed.rows_path(), indexed.index(), &options)?;
     let count = u64::from(indexed.rows());
-    let admission = run::admit(ctx, &args.tuning, &options, count, true)?;
+    let admission = if args.check_target {
+        run::admit_to_look(ctx, &args.tuning, &options)?
+    } else {
+        run::admit(ctx, &args.tuning, &options, count, true)?
+    };
     let ledger = folder.path().join("ledger");
     let rows = indexed.rows_path().to_owned();
     let new = prepare::new_job("dry-run", options, indexed);

@@ -15,6 +15,7 @@ use crate::ledger::{
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::findings::Findings;
 use crate::report::plan::{Plan, PlanFacts};
 use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
@@ -86,6 +87,32 @@ pub fn admit(
     Ok(Admission { key, tuning })
 }
 
+/// Finds the key of a target that is only read, and decides the limits.
+pub fn admit_to_look(
+    ctx: &Context,
+    args: &TuningArgs,
+    options: &JobOptions,
+) -> CliResult<Admission> {
+    let file = args.api_key_file.as_deref();
+    let key = match (options.target, &options.base_url) {
+        (TargetKind::Sandbox, None) => {
+            let message =
+                "--check-target has nothing to look at: the built-in sandbox starts empty";
+            let error = CliError::usage("nothing_to_check", message);
+            return Err(error.hint("say where users go: --target workos, or --base-url"));
+        }
+        (TargetKind::Sandbox, Some(_)) => key::find_for_sandbox(file, &ctx.env)?,
+        (TargetKind::Workos, _) => key::find(file, &ctx.env)?,
+    };
+    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, options, key::is_live(&key));
+    tuning.max_failures = None;
+    for note in notes {
+        ctx.say(&note);
+    }
+    let key = Some(key);
+    Ok(Admission { key, tuning })
+}
+
 /// Runs a job to its end and says what came of it.
 pub fn run_job(
     ctx: &mut Context,
@@ -120,6 +147,7 @@ fn run_locked(
         api_key: key,
         rows: opening::rows_path(&job.record, job.folder.path()),
         known_in: job.folder.path().to_owned(),
+        looks: true,
     };
     let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
     job.ledger.keep_settings(&settings::of(args))?;
@@ -134,6 +162,10 @@ fn run_locked(
             format!("the job lock cannot be handed on: {error}"),
         )
     })?;
+    let events = Events {
+        log: events,
+        watch: &mut |_| (),
+    };
     let (mut end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
     let exit = exit_of(&end, &written);
     end.snapshot = stored_snapshot(&job.folder, end.snapshot);
@@ -174,22 +206,30 @@ pub fn rehearse(
         .unwrap_or_else(|| NOWHERE.to_owned());
     let to = Way {
         base_url: origin,
-        api_key: SecretString::default(),
+        looks: admission.key.is_some(),
+        api_key: admission.key.unwrap_or_default(),
         rows: rows.to_owned(),
         known_in: path.parent().unwrap_or(path).to_owned(),
     };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
+    let mut found = Findings::default();
+    let mut watch = |event: &RunEvent| found.on_event(event);
+    let events = Events {
+        log: events,
+        watch: &mut watch,
+    };
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
         memberships: &end.memberships,
         organizations: &end.organizations,
+        target: config.check_target.then_some(found),
         limits: config.tuning.limits,
         concurrency: config.tuning.concurrency,
         problems,
-        next: resolve::command_without(&["--dry-run", "--json"]),
+        next: resolve::command_without(&["--dry-run", "--check-target", "--json"]),
     });
     let shown = Shown {
         plan: Some(plan),
@@ -245,6 +285,8 @@ struct Way {
     rows: PathBuf,
     /// Where what a listing finds is kept.
     known_in: PathBuf,
+    /// Whether the target is read.
+    looks: bool,
 }
 
 fn config(
@@ -269,12 +311,19 @@ fn config(
         api_key: way.api_key,
         tuning,
         dry_run,
+        check_target: dry_run && way.looks,
         any_environment: args.yes,
         record_calls: args.events.is_some(),
         time_scale: args.time_scale,
         seed: entropy(),
         started: ctx.started,
     })
+}
+
+/// Who is told what happens, beside the display.
+struct Events<'a> {
+    log: Option<EventLog>,
+    watch: &'a mut dyn FnMut(&RunEvent),
 }
 
 /// The call: everything before it prepares, everything after it reports.
@@ -284,12 +333,13 @@ fn perform(
     image: JobImage,
     ledger: Ledger,
     lock: Option<OwnedFd>,
-    mut events: Option<EventLog>,
+    mut events: Events<'_>,
 ) -> (RunEnd, io::Result<u64>) {
     let display = &mut ctx.display;
     let mut observer = |event: &RunEvent| {
         display.on_event(Mono::now(), event);
-        if let Some(log) = &mut events {
+        (events.watch)(event);
+        if let Some(log) = &mut events.log {
             log.on_event(event);
         }
     };
@@ -298,7 +348,7 @@ fn perform(
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
     forget(&config.known_in);
     display.finish();
-    (end, events.map_or(Ok(0), EventLog::finish))
+    (end, events.log.map_or(Ok(0), EventLog::finish))
 }
 
 /// Returns the exit code: the run's, unless all went well but the events that were asked for.

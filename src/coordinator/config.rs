@@ -99,6 +99,8 @@ pub struct RunConfig {
     pub tuning: Tuning,
     /// Everything but the socket.
     pub dry_run: bool,
+    /// A dry run that reads the target for real, and writes nothing.
+    pub check_target: bool,
     /// Go on although the target knows none of the users this job made.
     pub any_environment: bool,
     /// Whether every call is reported as an event.

@@ -87,7 +87,8 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         concurrency: config.tuning.concurrency,
         limits: config.tuning.limits,
         create_orgs: config.options.create_orgs,
-        dry_run: config.dry_run,
+        // With a target to look at, there is something to connect to and a limit to keep.
+        dry_run: config.dry_run && !config.check_target,
         any_environment: config.any_environment,
         max_outage: config.tuning.max_outage,
         max_failures: config.tuning.max_failures,
@@ -134,10 +135,14 @@ impl<'a> Driver<'a> {
         });
         let now = Mono::now();
         let pacer = Pacer::new(config.tuning.limits, now);
-        // A dry run sends nothing, so nothing has to wait.
-        let paces = |class| !config.dry_run && pacer.paces(class);
+        // What is not sent does not have to wait.
+        let reads = !config.dry_run || config.check_target;
+        let paced = (
+            !config.dry_run && pacer.paces(RequestClass::Write),
+            reads && pacer.paces(RequestClass::Read),
+        );
         Self {
-            paced: (paces(RequestClass::Write), paces(RequestClass::Read)),
+            paced,
             core: Core::new(core_config(config), image, now),
             workers: BTreeMap::new(),
             spawner: Spawner {
@@ -311,6 +316,7 @@ impl<'a> Driver<'a> {
             reactivate: options.reactivate,
             require_membership: options.require_membership,
             dry_run,
+            check_target: self.config.check_target,
             record_calls: self.config.record_calls,
             concurrency: tuning.concurrency,
             prefetch_rows: if dry_run {

@@ -179,6 +179,8 @@ pub struct WorkerConfig {
     pub require_membership: bool,
     /// Everything but the socket.
     pub dry_run: bool,
+    /// A dry run that reads the target for real, and writes nothing.
+    pub check_target: bool,
     /// Whether every call is reported.
     pub record_calls: bool,
     /// Rows in flight.

@@ -383,11 +383,8 @@ impl Plan {
             max_outage: Duration::from_secs(u64::from(maker.between(20, 120))),
             old_orgs,
             old_users,
-            existing_scan: [
-                ExistingScan::Probe,
-                ExistingScan::Auto,
-                ExistingScan::List,
-            ][Rng::new(seed ^ 0x7363_616e).below(3)],
+            existing_scan: [ExistingScan::Probe, ExistingScan::Auto, ExistingScan::List]
+                [Rng::new(seed ^ 0x7363_616e).below(3)],
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Server {
     pub users: Vec<User>,
     pub memberships: Vec<Membership>,
     pub orgs: Vec<Org>,
+    /// Who was there before and was deleted by somebody else, with their memberships.
+    pub gone: (Vec<User>, Vec<Membership>),
     /// How much later than writers readers see something new.
     lag: Duration,
     next_id: u32,
@@ -108,6 +110,7 @@ impl Server {
             users: Vec::new(),
             memberships: Vec::new(),
             orgs: Vec::new(),
+            gone: (Vec::new(), Vec::new()),
             lag,
             next_id: 0,
             writes_applied: 0,
@@ -178,6 +181,32 @@ impl Server {
         true
     }
 
+    /// Somebody deletes a user who was there before the job.
+    pub fn vanish(&mut self, email: &str) -> bool {
+        let is_it = |user: &User| user.email == email && user.created_ms == OLD_MS;
+        let Some(at) = self.users.iter().position(is_it) else {
+            return false;
+        };
+        let user = self.users.remove(at);
+        let all = std::mem::take(&mut self.memberships);
+        let (gone, left) = all.into_iter().partition(|it| it.user == user.id);
+        self.memberships = left;
+        let mut gone: Vec<Membership> = gone;
+        self.gone.1.append(&mut gone);
+        self.gone.0.push(user);
+        true
+    }
+
+    /// Everybody who is or was there.
+    pub fn users_ever(&self) -> impl Iterator<Item = &User> {
+        self.users.iter().chain(&self.gone.0)
+    }
+
+    /// Every membership that is or was there.
+    pub fn memberships_ever(&self) -> impl Iterator<Item = &Membership> {
+        self.memberships.iter().chain(&self.gone.1)
+    }
+
     /// Returns the server's own time: it does not stand still while the importer's machine sleeps.
     pub fn clock(&self, now: Mono) -> Mono {
         now.after(self.ahead)
@@ -200,7 +229,11 @@ impl Server {
             Op::FindOrgByName(_) => http(now, 200, &list(&[])),
             Op::Probe => {
                 let seen = self.users.iter().filter(|user| user.seen_from <= now);
-                http(now, 200, &list(&seen.take(1).map(show_user).collect::<Vec<_>>()))
+                http(
+                    now,
+                    200,
+                    &list(&seen.take(1).map(show_user).collect::<Vec<_>>()),
+                )
             }
             Op::ListUsers { oldest_first, page } => {
                 let seen = self.users.iter().filter(|user| user.seen_from <= now);
@@ -213,11 +246,19 @@ impl Server {
             Op::ListMemberships { org_id, page } => {
                 let all = self.memberships.iter();
                 let seen = all.filter(|it| it.org == *org_id && it.seen_from <= now);
-                http(now, 200, &part(&seen.map(show_membership).collect::<Vec<_>>(), page))
+                http(
+                    now,
+                    200,
+                    &part(&seen.map(show_membership).collect::<Vec<_>>(), page),
+                )
             }
             Op::ListOrgs(page) => {
                 let seen = self.orgs.iter().filter(|org| org.seen_from <= now);
-                http(now, 200, &part(&seen.map(show_org).collect::<Vec<_>>(), page))
+                http(
+                    now,
+                    200,
+                    &part(&seen.map(show_org).collect::<Vec<_>>(), page),
+                )
             }
             Op::CreateUser(user) => self.create_user(now, user, row),
             Op::CreateMembership {

@@ -83,6 +83,8 @@ pub struct Weather {
     pub lag: Duration,
     /// Who signs up when: a row's email, with its first name or without.
     pub sign_ups: Vec<(Mono, RowNumber, bool)>,
+    /// When somebody who was there before is deleted.
+    pub vanish: Vec<(Mono, RowNumber)>,
     /// When the machine sleeps, and for how long.
     pub sleeps: Vec<(Mono, Duration)>,
     /// The local wall clock is wrong, and jumps between runs.
@@ -113,6 +115,7 @@ impl Weather {
             batch: 0.0,
             lag: Duration::ZERO,
             sign_ups: Vec::new(),
+            vanish: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps: false,
             calm_at: Mono(0),
@@ -173,6 +176,7 @@ impl Weather {
             // Backoffs are scaled, and with them the lag they are made for.
             lag: Duration::from_secs_f64(lag_ms / 1000.0 * time_scale),
             sign_ups: Vec::new(),
+            vanish: vanishing(seed, rows),
             sleeps: Vec::new(),
             wall_jumps,
             calm_at: Mono((calm_s + 1) * SECOND),
@@ -224,6 +228,21 @@ impl Weather {
 fn sign_up(rng: &mut Rng, row: RowNumber) -> (Mono, RowNumber, bool) {
     let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
     (at, row, rng.unit() < 0.5)
+}
+
+/// Drawn by itself: every other choice of a seed stays what it was.
+fn vanishing(seed: u64, rows: u32) -> Vec<(Mono, RowNumber)> {
+    let mut rng = Rng::new(seed ^ 0x676f_6e65);
+    if rng.unit() > 0.3 {
+        return Vec::new();
+    }
+    let mut gone = Vec::new();
+    for row in (1..=rows).map(RowNumber) {
+        if rng.unit() < 0.4 {
+            gone.push((Mono(SECOND + rng.next_u64() % (3 * SECOND)), row));
+        }
+    }
+    gone
 }
 
 fn nap(rng: &mut Rng, within_s: u64) -> (Mono, Duration) {

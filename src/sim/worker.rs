@@ -79,9 +79,9 @@ impl Remembered {
                 external_id,
             } => {
                 let mut users = self.users.iter();
-                let by_id = external_id.as_ref().and_then(|id| {
-                    users.find(|user| user.external_id.as_ref() == Some(id))
-                });
+                let by_id = external_id
+                    .as_ref()
+                    .and_then(|id| users.find(|user| user.external_id.as_ref() == Some(id)));
                 by_id.or_else(|| {
                     let norm = |user: &&Entity| user.email.as_ref() == Some(email_norm);
                     self.users.iter().find(norm)
@@ -857,7 +857,8 @@ impl SimWorker {
                             return false;
                         };
                         let course = &mut scanning.course;
-                        walk.on_answer(&verdict, page.as_ref(), alive, course).into()
+                        walk.on_answer(&verdict, page.as_ref(), alive, course)
+                            .into()
                     }
                     Machine::Ask => {
                         if let Some(scanning) = &mut self.scanning {

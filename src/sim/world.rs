@@ -8,6 +8,7 @@ use super::worker::{Remembered, SimWorker};
 use crate::coordinator::core::{Core, Event};
 use crate::ledger::{Change, Ledger, LedgerError};
 use crate::model::rng::Rng;
+use crate::model::scan::ExistingScan;
 use crate::model::{LeaseId, Mono, RowNumber, WorkerId};
 use crate::protocol::ToWorker;
 use crate::target::{Op, Reply, RequestClass};
@@ -55,6 +56,7 @@ enum Ev {
     /// An answer reaches the worker.
     Answer(u64, Reply),
     SignUp(RowNumber, bool),
+    Vanish(RowNumber),
     /// The machine sleeps: its clock stands still, the world goes on.
     Sleep(Duration),
     /// Something a worker cannot read reaches it.
@@ -207,6 +209,11 @@ impl World {
         };
         for (at, row, like_it) in world.weather.sign_ups.clone() {
             world.push(at, Ev::SignUp(row, like_it));
+        }
+        if world.plan.existing_scan != ExistingScan::Probe {
+            for (at, row) in world.weather.vanish.clone() {
+                world.push(at, Ev::Vanish(row));
+            }
         }
         for (at, length) in world.weather.sleeps.clone() {
             world.push(at, Ev::Sleep(length));
@@ -363,6 +370,12 @@ impl World {
             Ev::Sleep(length) => self.sleep(length),
             Ev::Arrive(wire) => self.arrive(wire),
             Ev::Answer(wire, reply) => self.answered(wire, reply),
+            Ev::Vanish(row) => {
+                let email = self.plan.row(row).email_norm.clone();
+                if self.server.vanish(&email) {
+                    self.log(|| format!("somebody deletes {email}"));
+                }
+            }
             Ev::SignUp(row, like_it) => {
                 let planned = self.plan.row(row);
                 let email = planned.email_norm.clone();

@@ -276,6 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn a_page_shows_what_has_an_id_and_where_it_goes_on() {
+        let body = json!({"data": [{"id": "om_1", "user_id": "user_1", "status": "active"},
+            {"id": "../x"}, {"id": "org_1", "name": "Acme", "external_id": "a"}],
+            "list_metadata": {"before": null, "after": "org_1"}});
+        let page = page(Some(body.to_string().as_bytes())).unwrap();
+        assert_eq!(page.items.len(), 2);
+        assert_eq!(page.items[0].user_id.as_deref(), Some("user_1"));
+        assert_eq!(page.items[1].name.as_deref(), Some("Acme"));
+        assert_eq!(page.after.as_deref(), Some("org_1"));
+        for other in ["", "[]", "{}", "{\"data\": 7}", "<html>"] {
+            assert_eq!(super::page(Some(other.as_bytes())), None, "{other}");
+        }
+        assert_eq!(super::page(None), None);
+    }
+
+    #[test]
     fn an_entity_without_a_sane_id_is_none() {
         for id in [
             json!(""),

@@ -270,6 +270,41 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_asked_for_page_by_page_in_an_order_that_holds() {
+        let page = |after: Option<&str>| PageOf {
+            after: after.map(str::to_owned),
+            limit: 100,
+        };
+        let users = |oldest_first, after| {
+            path_of(&Op::ListUsers {
+                oldest_first,
+                page: page(after),
+            })
+        };
+        assert_eq!(
+            users(true, None),
+            "/user_management/users?limit=100&order=asc"
+        );
+        assert_eq!(
+            users(false, Some("user_1")),
+            "/user_management/users?limit=100&order=desc&after=user_1"
+        );
+        assert_eq!(
+            path_of(&Op::ListOrgs(page(Some("org_1")))),
+            "/organizations?limit=100&order=asc&after=org_1"
+        );
+        // Without statuses the inactive ones would be missing.
+        assert_eq!(
+            path_of(&Op::ListMemberships {
+                org_id: "org_1".to_owned(),
+                page: page(None),
+            }),
+            "/user_management/organization_memberships?organization_id=org_1\
+             &statuses=active,inactive,pending&limit=100&order=asc"
+        );
+    }
+
+    #[test]
     fn a_bare_user_sends_its_email_and_nothing_else() {
         let body = body_of(&Op::CreateUser(Box::new(bare("a@x.org"))));
         assert_eq!(body, serde_json::json!({"email": "a@x.org"}));

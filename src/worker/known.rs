@@ -92,11 +92,10 @@ fn record(key: Hash, other: Hash, entity: &Entity) -> Option<Record> {
     let mut out = [0; RECORD_BYTES];
     let (head, tail) = out.split_at_mut(40);
     let created = entity.created_at.map_or(i64::MIN, |at| at.0);
-    for (to, from) in head.iter_mut().zip(
-        key.iter()
-            .chain(&other)
-            .chain(&created.to_be_bytes()),
-    ) {
+    for (to, from) in head
+        .iter_mut()
+        .zip(key.iter().chain(&other).chain(&created.to_be_bytes()))
+    {
         *to = *from;
     }
     let length = [u8::try_from(id.len()).ok()?];
@@ -198,7 +197,10 @@ impl KnownBuilder {
     /// Begins to merge the runs into the file number `number`.
     pub fn merge(mut self, number: u32) -> io::Result<KnownMerge> {
         self.write_run()?;
-        let spill = self.spill.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let spill = self
+            .spill
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         let place = path(&self.folder, number);
         let part = place.with_extension("part");
         let out = OpenOptions::new()
@@ -283,7 +285,10 @@ impl KnownMerge {
     /// Ends the file: from now on it can be opened.
     pub fn finish(mut self) -> io::Result<()> {
         self.close_group()?;
-        let out = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let out = self
+            .out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         out.write_all_at(&header(self.key, self.written), 0)?;
         fs::rename(&self.part, &self.place)
     }
@@ -293,9 +298,11 @@ impl KnownMerge {
             return Ok(());
         };
         if run.buffer.is_empty() {
-            let count = MERGE_RECORDS.min(usize::try_from(run.end - run.at).unwrap_or(MERGE_RECORDS));
+            let count =
+                MERGE_RECORDS.min(usize::try_from(run.end - run.at).unwrap_or(MERGE_RECORDS));
             let mut bytes = vec![0; count * RECORD_BYTES];
-            self.spill.read_exact_at(&mut bytes, run.at * RECORD_BYTES as u64)?;
+            self.spill
+                .read_exact_at(&mut bytes, run.at * RECORD_BYTES as u64)?;
             run.at += count as u64;
             let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
             run.buffer.extend(records.iter().rev());

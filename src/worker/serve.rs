@@ -8,7 +8,9 @@ use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant};
+use crate::model::{
+    ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant,
+};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
@@ -202,12 +204,15 @@ async fn next_message<R: AsyncRead + Unpin>(
 impl Server {
     fn new(hello: HelloToWorker) -> Result<Self, ServeError> {
         let config = hello.config;
-        let client = if config.dry_run {
-            Client::Dry(DryClient)
-        } else {
+        let client = || {
             let key = SecretString::from(hello.api_key);
             let timeouts = Timeouts::STANDARD.scaled(config.time_scale);
-            Client::Http(TargetClient::new(&config.base_url, &key, timeouts)?)
+            TargetClient::new(&config.base_url, &key, timeouts)
+        };
+        let client = match (config.dry_run, config.check_target) {
+            (true, false) => Client::Dry(DryClient),
+            (true, true) => Client::Check(client()?),
+            (false, _) => Client::Http(client()?),
         };
         Ok(Self {
             file: File::open(&config.source).map_err(ServeError::Source)?,
@@ -369,6 +374,9 @@ impl Server {
         let mut machine = RowMachine::new(row, job.context, self.policy);
         if self.shell.recalls() {
             machine = machine.recalling();
+        }
+        if self.shell.config.check_target {
+            machine = machine.looking_first();
         }
         let mut turn = Turn::Fresh;
         let mut unsettled = false;

@@ -286,11 +286,11 @@ impl Shell {
     async fn send(&self, op: &Op) -> Exchange {
         // Counted as it is sent: a run that ends before the answer has sent it all the same.
         let now = Mono::now();
-        if !self.config.dry_run {
+        let client = Rc::clone(&self.client.borrow());
+        if client.sends(op) {
             self.outbox.count(|delta| count_sent(delta, op, now));
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        let client = Rc::clone(&self.client.borrow());
         let exchange = tokio::select! {
             exchange = client.send(op) => exchange,
             () = self.woke.notified() => lost_in_sleep(now),
@@ -301,7 +301,7 @@ impl Shell {
 
     fn note(&self, op: &Op, row: Option<RowNumber>, exchange: &Exchange, verdict: &Verdict) {
         let micros = u32::try_from(exchange.latency().as_micros()).unwrap_or(u32::MAX);
-        let dry = self.config.dry_run;
+        let dry = !self.client.borrow().sends(op);
         self.outbox.count(|delta| {
             // A dry run asks nobody anything.
             if !dry {
@@ -430,6 +430,7 @@ mod tests {
             reactivate: false,
             require_membership: false,
             dry_run: false,
+            check_target: false,
             record_calls: false,
             concurrency: 1,
             prefetch_rows: 1,

@@ -88,6 +88,8 @@ pub struct RowMachine {
     reactivating: bool,
     /// There is a listing that may know its user and its membership.
     recalls: bool,
+    /// Nothing is really made: whether somebody is there is only known by looking.
+    looks_first: bool,
     /// The user is known from the listing alone.
     user_recalled: bool,
     /// Answers 404 to the membership's create.
@@ -147,6 +149,7 @@ impl RowMachine {
             membership_unclear: false,
             reactivating: false,
             recalls: false,
+            looks_first: false,
             user_recalled: false,
             missing: 0,
             attempts: Attempts::default(),
@@ -160,6 +163,13 @@ impl RowMachine {
     #[must_use]
     pub const fn recalling(mut self) -> Self {
         self.recalls = !self.context.suspect;
+        self
+    }
+
+    /// Creations are not sent, so none of them will say that its user is there: look before.
+    #[must_use]
+    pub const fn looking_first(mut self) -> Self {
+        self.looks_first = true;
         self
     }
 

@@ -31,8 +31,8 @@ use crew::{Crew, Nudge, Phase, Succession};
 use meter::Meter;
 use orgs::{OrgStep, Orgs};
 use probe::{ProbeWhy, Probes};
-use scan::Scan;
 pub use scan::ROWS_MIN as SCAN_ROWS_MIN;
+use scan::Scan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -729,9 +729,8 @@ impl Core {
         }
         self.watch_at = now.after(WATCH_EVERY);
         let (work, probes, scan) = (&self.work, &self.probes, &self.scan);
-        let busy = |worker| {
-            work.has_live_leases(worker) || probes.is_with(worker) || scan.is_with(worker)
-        };
+        let busy =
+            |worker| work.has_live_leases(worker) || probes.is_with(worker) || scan.is_with(worker);
         for nudge in self.crew.nudges(now, busy) {
             match nudge {
                 Nudge::Ping(worker) => self.send(worker, ToWorker::Ping { nonce: worker.0 }),

@@ -12,6 +12,7 @@ use crate::model::event::RunEvent;
 use crate::model::scan::{ExistingScan, ScanNews, ScanTally};
 use crate::model::{ChunkSpec, RateLimit, RateLimits};
 use crate::protocol::ToWorker;
+use std::time::Duration;
 
 /// Fewer rows than this are done before a sample says anything.
 pub const ROWS_MIN: u64 = 200;
@@ -49,9 +50,9 @@ pub fn pages_worth(asked: u32, found: u32, pending: u64, limits: &RateLimits) ->
     } else {
         ROW_WRITES + ROW_READS
     };
-    let pages = (there * pages_per_row).floor().min(f64::from(u32::MAX));
-    // In range by the line above.
-    let pages = format!("{pages:.0}").parse().unwrap_or(u32::MAX);
+    // A number of pages, not of seconds: the conversion is the one that cannot go wrong.
+    let pages = Duration::try_from_secs_f64(there * pages_per_row).unwrap_or(Duration::MAX);
+    let pages = u32::try_from(pages.as_secs()).unwrap_or(u32::MAX);
     (pages > 0).then_some(pages)
 }
 

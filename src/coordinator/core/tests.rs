@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::ledger::{FollowerFacts, FollowerImage};
+use crate::model::scan::ScanTally;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Evidence, Follower, LeaseId, MembershipOutcome, MembershipState,
     UserOutcome,
 };
-use crate::model::scan::ScanTally;
 use crate::protocol::{Grant, OrgAnswer, OrgVerdict, ProbeResult};
 use crate::target::StopReason;
 use std::collections::{BTreeSet, VecDeque};
@@ -250,7 +250,11 @@ impl Play {
                 self.say(worker, FromWorker::Scanned { scan, result });
             }
             ToWorker::Known { scan } => {
-                assert_eq!(self.scans.last(), Some(&scan), "the file of another listing");
+                assert_eq!(
+                    self.scans.last(),
+                    Some(&scan),
+                    "the file of another listing"
+                );
                 self.knows.insert(worker);
             }
             _ => {}
@@ -689,7 +693,9 @@ fn nothing_is_listed_for_few_rows_nor_without_a_hit_nor_from_an_empty_target() {
     let none = |play: &Play| play.scans.is_empty() && play.knows.is_empty();
     assert!(none(&scanned(ExistingScan::Probe, 300, |_| ())));
     assert!(none(&scanned(ExistingScan::Auto, 199, |_| ())));
-    assert!(none(&scanned(ExistingScan::Auto, 300, |play| play.sample = (40, 0))));
+    assert!(none(&scanned(ExistingScan::Auto, 300, |play| play
+        .sample =
+        (40, 0))));
     let empty = |play: &mut Play| {
         play.probe = ProbeResult::Ok {
             date: None,

@@ -4,8 +4,8 @@
 //! Written straight into the output: a run without limits has more than a million of these a
 //! minute.
 
-use crate::model::scan::ScanNews;
 use crate::model::event::{CallRecord, Progress, RunEvent, WorkerGauge};
+use crate::model::scan::ScanNews;
 use crate::model::{OrgKey, RowOutcome, Step};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 

@@ -72,12 +72,16 @@ fn what_two_have_is_known_of_neither_and_what_is_seen_twice_is_known_once() {
 fn nobody_is_named_in_it_and_nobody_else_may_read_it() {
     let folder = tempfile::tempdir().unwrap();
     built(folder.path(), |builder| {
-        builder.user(&user(1, "ann@x.org", Some("payroll-77"))).unwrap();
+        builder
+            .user(&user(1, "ann@x.org", Some("payroll-77")))
+            .unwrap();
     });
     let file = path(folder.path(), 3);
     let bytes = fs::read(&file).unwrap();
     for word in ["ann", "x.org", "payroll-77"] {
-        let at = bytes.windows(word.len()).position(|it| it == word.as_bytes());
+        let at = bytes
+            .windows(word.len())
+            .position(|it| it == word.as_bytes());
         assert_eq!(at, None, "{word}");
     }
     let mode = fs::metadata(&file).unwrap().permissions().mode();
@@ -123,7 +127,9 @@ fn several_runs_become_one_file() {
     let known = built(folder.path(), |builder| {
         for n in 0..count {
             let email = format!("{n}@x.org");
-            builder.user(&user(n, &email, Some(&n.to_string()))).unwrap();
+            builder
+                .user(&user(n, &email, Some(&n.to_string())))
+                .unwrap();
         }
         assert!(builder.runs.len() > 1);
     });

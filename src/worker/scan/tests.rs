@@ -12,7 +12,13 @@ fn serve(dates: &[Option<i64>], op: &Op, most: usize) -> ListPage {
         panic!("{op:?}");
     };
     let mut order: Vec<usize> = (0..dates.len()).collect();
-    if matches!(op, Op::ListUsers { oldest_first: false, .. }) {
+    if matches!(
+        op,
+        Op::ListUsers {
+            oldest_first: false,
+            ..
+        }
+    ) {
         order.reverse();
     }
     let start = page.after.as_ref().map_or(0, |id| {
@@ -46,7 +52,12 @@ fn good() -> Verdict {
 }
 
 /// Lets both walks go on in the order of `turns`; returns who was seen.
-fn meet(dates: &[Option<i64>], most: usize, turns: &[bool], course: &mut Course) -> BTreeSet<String> {
+fn meet(
+    dates: &[Option<i64>],
+    most: usize,
+    turns: &[bool],
+    course: &mut Course,
+) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     let mut walks: Vec<(Walk, Option<WalkAction>)> = [true, false]
         .map(|oldest_first| {
@@ -66,7 +77,10 @@ fn meet(dates: &[Option<i64>], most: usize, turns: &[bool], course: &mut Course)
         }
     }
     for (_, action) in walks {
-        assert!(!matches!(action, Some(WalkAction::Send(_))), "a walk does not end");
+        assert!(
+            !matches!(action, Some(WalkAction::Send(_))),
+            "a walk does not end"
+        );
     }
     seen
 }
@@ -155,11 +169,20 @@ fn a_page_that_never_comes_ends_its_walk_and_nothing_else() {
 fn organizations_that_one_row_names_are_not_listed() {
     let mut named = NamedOrgs::default();
     let key = |id: &str| OrgKey::External(id.to_owned());
-    for org in [key("a"), key("b"), key("a"), OrgKey::Id("o".into()), OrgKey::Id("o".into())] {
+    for org in [
+        key("a"),
+        key("b"),
+        key("a"),
+        OrgKey::Id("o".into()),
+        OrgKey::Id("o".into()),
+    ] {
         named.note(&org);
     }
     let (ids, mut sought) = named.worth_listing();
-    assert_eq!((ids, sought.keys()), (vec!["o".to_owned()], &[key("a")][..]));
+    assert_eq!(
+        (ids, sought.keys()),
+        (vec!["o".to_owned()], &[key("a")][..])
+    );
     let org = |id: &str, external: &str| Listed {
         entity: Entity {
             id: id.to_owned(),

@@ -142,7 +142,10 @@ impl Server {
                 }
             };
             let scan = number;
-            server.shell.outbox.say(FromWorker::Scanned { scan, result });
+            server
+                .shell
+                .outbox
+                .say(FromWorker::Scanned { scan, result });
         });
     }
 }
@@ -251,11 +254,7 @@ impl Listing {
     }
 
     /// Walks a list to its end, and keeps what is on it.
-    async fn walk(
-        &self,
-        mut walk: Walk,
-        on_page: &mut dyn FnMut(&ListPage),
-    ) -> Result<(), Failed> {
+    async fn walk(&self, mut walk: Walk, on_page: &mut dyn FnMut(&ListPage)) -> Result<(), Failed> {
         let shell = &self.server.shell;
         let mut action = walk.next(&mut self.course.borrow_mut());
         loop {

@@ -6,7 +6,7 @@ use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
 use crate::model::ServerMs;
-use crate::target::{Entity, NewUser, NotApplied};
+use crate::target::{NewUser, NotApplied};
 use proptest::prelude::*;
 use std::mem;
 
@@ -130,9 +130,9 @@ impl Target {
                 email_norm,
                 external_id,
             } => {
-                let by_id = external_id.as_ref().and_then(|id| {
-                    self.user(|user| user.external_id.as_ref() == Some(id))
-                });
+                let by_id = external_id
+                    .as_ref()
+                    .and_then(|id| self.user(|user| user.external_id.as_ref() == Some(id)));
                 by_id.or_else(|| self.user(|user| user.email.as_ref() == Some(email_norm)))
             }
             Recall::Membership { user_id, .. } => {

@@ -115,12 +115,7 @@ fn nothing_listed_means_nothing() {
 fn a_row_fails_only_by_what_is_read_for_it() {
     let conflict = listed("user_1", Some("8"));
     let answers = vec![Verdict::Absent, Verdict::Ok(conflict.clone())];
-    let (trace, outcome) = play(
-        RowContext::default(),
-        LINK,
-        (Some(conflict), None),
-        answers,
-    );
+    let (trace, outcome) = play(RowContext::default(), LINK, (Some(conflict), None), answers);
     assert_eq!(trace, "find_user_by_external_id find_user_by_email");
     assert_eq!(outcome.error.unwrap().code, "external_id_conflict");
 

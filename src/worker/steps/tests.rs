@@ -5,7 +5,7 @@ use super::*;
 use crate::model::MembershipState;
 use crate::model::ServerMs;
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
-use crate::target::{Entity, NotApplied};
+use crate::target::NotApplied;
 
 const T_LO: i64 = 1_000;
 

@@ -16,6 +16,7 @@ impl RowMachine {
             }
             Some(_) => self.membership_step(),
             None if self.context.suspect => self.look_up_user(Why::First),
+            None if self.looks_first && !self.recalls => self.look_up_user(Why::First),
             None if self.recalls => {
                 let row = &self.row;
                 let what = Recall::User {
@@ -32,7 +33,11 @@ impl RowMachine {
     /// by what is read for it.
     pub(super) fn on_recalled_user(&mut self, found: Option<&Entity>) -> Action {
         let Some(entity) = found else {
-            return self.send(Ask::CreateUser);
+            return if self.looks_first {
+                self.look_up_user(Why::First)
+            } else {
+                self.send(Ask::CreateUser)
+            };
         };
         let external_id = self.row.external_id.as_ref();
         let by_external_id = external_id.is_some() && entity.external_id.as_ref() == external_id;
@@ -49,9 +54,9 @@ impl RowMachine {
                 self.user_recalled = true;
                 self.user_known(id, origin)
             }
-            Finding::Conflict { .. }
-            | Finding::MaybeConcurrentSignup { .. }
-            | Finding::Nothing => self.look_up_user(Why::First),
+            Finding::Conflict { .. } | Finding::MaybeConcurrentSignup { .. } | Finding::Nothing => {
+                self.look_up_user(Why::First)
+            }
         }
     }
 
