@@ -84,6 +84,10 @@ pub struct ImportArgs {
     /// Do everything but send requests; leaves no job behind
     #[arg(long, help_heading = PLACE)]
     pub dry_run: bool,
+    /// With --dry-run: read the target (never write it), so that the plan knows which users,
+    /// memberships and organizations exist already
+    #[arg(long, requires = "dry_run", help_heading = PLACE)]
+    pub check_target: bool,
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -171,6 +175,18 @@ impl From<OverflowArg> for Overflow {
             OverflowArg::DropNewest => Self::DropNewest,
         }
     }
+}
+
+/// How users that exist already become known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExistingScanArg {
+    /// List them if a sample of the rows says that it pays
+    #[default]
+    Auto,
+    /// List them
+    List,
+    /// Every row asks for itself
+    Probe,
 }
 
 /// `resume` and `retry`.
@@ -346,6 +362,10 @@ pub struct TuningArgs {
     /// Requests allowed per time, or `none`
     #[arg(long, value_name = "N/D|none")]
     pub total_rate: Option<LimitArg>,
+    /// Whether the target's users are listed before the rows are worked on, which is cheaper when
+    /// many of them exist already
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ExistingScanArg::Auto)]
+    pub existing_scan: ExistingScanArg,
     /// Failed and parked rows of this run that pause it with exit 75: a number, a share such as
     /// 5% (counted from 200 rows on), or `none`
     /// [default: 5% when the target is not on this machine, else none]

@@ -183,7 +183,11 @@ fn dry_run(
     let indexed = prepare::index(ctx, reader, &options)?;
     let report = check::report_of(indexed.rows_path(), indexed.index(), &options)?;
     let asking = asking(&options, input, indexed.rows(), true);
-    let admission = run::admit(ctx, &args.tuning, asking)?;
+    let admission = if args.check_target {
+        run::admit_to_look(ctx, &args.tuning, asking)?
+    } else {
+        run::admit(ctx, &args.tuning, asking)?
+    };
     let ledger = folder.path().join("ledger");
     let rows = indexed.rows_path().to_owned();
     let new = prepare::new_job("dry-run", options, Settings::default(), indexed);

@@ -5,12 +5,13 @@
     reason = "this module is the door to the environment"
 )]
 
-use super::args::{IdentityArgs, PlaceArgs, ProgressArg, TuningArgs};
+use super::args::{ExistingScanArg, IdentityArgs, PlaceArgs, ProgressArg, TuningArgs};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::rates::{self, RateAsk, Rates};
 use crate::coordinator::{FailureLimit, Tuning};
 use crate::model::escape::shown;
+use crate::model::scan::ExistingScan;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, RowNumber, TargetKind};
 use crate::source::profile::{self, Beside, Parameters, Profile, ProfileChoice};
 use crate::source::rules::org_id_fault;
@@ -397,6 +398,11 @@ fn is_elsewhere(options: &JobOptions) -> bool {
     url.is_some_and(|url| url.is_ok_and(|url| !is_loopback(&url)))
 }
 
+/// Returns whether users go to the automatic sandbox of the job.
+fn is_own_sandbox(options: &JobOptions) -> bool {
+    options.target == TargetKind::Sandbox && options.base_url.is_none()
+}
+
 /// Resolves what may change from run to run, and what to tell people about the limits.
 pub fn tuning(
     args: &TuningArgs,
@@ -431,6 +437,13 @@ pub fn tuning(
             None => is_elsewhere(options).then_some(MAX_FAILURES),
         },
         limit: args.limit.filter(|limit| *limit > 0).map(RowNumber),
+        existing_scan: match args.existing_scan {
+            // Nobody but the job itself makes users there.
+            ExistingScanArg::Auto if is_own_sandbox(options) => ExistingScan::Probe,
+            ExistingScanArg::Auto => ExistingScan::Auto,
+            ExistingScanArg::List => ExistingScan::List,
+            ExistingScanArg::Probe => ExistingScan::Probe,
+        },
     };
     (tuning, notes)
 }

@@ -16,6 +16,7 @@ use crate::model::escape::shown;
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
 use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::report::findings::Findings;
 use crate::report::outfile::same_file;
 use crate::report::plan::{Plan, PlanFacts};
 use crate::report::problems::ProblemGroup;
@@ -23,6 +24,7 @@ use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, scr
 use crate::supervise::sandbox_child::state_path;
 use crate::supervise::{SandboxChild, SandboxOptions};
 use crate::target::proxy::proxy_for;
+use crate::worker::known::forget;
 use secrecy::SecretString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -106,6 +108,34 @@ pub fn admit(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<
     })
 }
 
+/// Finds the key of a target that is only read, and decides the limits.
+pub fn admit_to_look(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<Admission> {
+    let Asking {
+        options, source, ..
+    } = asking;
+    let file = args.api_key_file.as_deref();
+    let key = match (options.target, &options.base_url) {
+        (TargetKind::Sandbox, None) => {
+            let message =
+                "--check-target has nothing to look at: the built-in sandbox starts empty";
+            let error = CliError::usage("nothing_to_check", message);
+            return Err(error.hint("say where users go: --target workos, or --base-url"));
+        }
+        (TargetKind::Sandbox, Some(_)) => key::find_for_sandbox(file, &ctx.env)?,
+        (TargetKind::Workos, _) => key::find(file, &ctx.env)?,
+    };
+    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, options, key::is_live(&key));
+    tuning.max_failures = None;
+    for note in notes {
+        ctx.say(&note);
+    }
+    Ok(Admission {
+        key: Some(key),
+        tuning,
+        events: open_events(args, source)?,
+    })
+}
+
 /// Runs a job to its end and says what came of it.
 pub fn run_job(
     ctx: &mut Context,
@@ -139,6 +169,8 @@ fn run_locked(
         base_url,
         api_key: key,
         rows: opening::rows_path(&job.record, job.folder.path()),
+        known_in: job.folder.path().to_owned(),
+        looks: true,
     };
     let config = config(ctx, args, &job.record, to, admission.tuning, false)?;
     if let Some(proxy) = proxy_for(&config.base_url) {
@@ -152,14 +184,11 @@ fn run_locked(
             format!("the job lock cannot be handed on: {error}"),
         )
     })?;
-    let (mut end, written) = perform(
-        ctx,
-        &config,
-        image,
-        job.ledger,
-        Some(lock),
-        admission.events,
-    );
+    let events = Events {
+        log: admission.events,
+        watch: &mut |_| (),
+    };
+    let (mut end, written) = perform(ctx, &config, image, job.ledger, Some(lock), events);
     let exit = exit_of(&end, &written);
     end.snapshot = stored_snapshot(&job.folder, end.snapshot);
     // The sandbox ends before the job is free: a successor finds its log closed.
@@ -198,21 +227,30 @@ pub fn rehearse(
         .unwrap_or_else(|| NOWHERE.to_owned());
     let to = Way {
         base_url: origin,
-        api_key: SecretString::default(),
+        looks: admission.key.is_some(),
+        api_key: admission.key.unwrap_or_default(),
         rows: rows.to_owned(),
+        known_in: path.parent().unwrap_or(path).to_owned(),
     };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
-    let (end, written) = perform(ctx, &config, image, ledger, None, admission.events);
+    let mut found = Findings::default();
+    let mut watch = |event: &RunEvent| found.on_event(event);
+    let events = Events {
+        log: admission.events,
+        watch: &mut watch,
+    };
+    let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
         memberships: &end.memberships,
         organizations: &end.organizations,
+        target: config.check_target.then_some(found),
         limits: config.tuning.limits,
         concurrency: config.tuning.concurrency,
         problems,
-        next: resolve::command_without(&["--dry-run", "--json"]),
+        next: resolve::command_without(&["--dry-run", "--check-target", "--json"]),
     });
     let shown = Shown {
         plan: Some(plan),
@@ -275,6 +313,10 @@ struct Way {
     api_key: SecretString,
     /// The file that rows are read from.
     rows: PathBuf,
+    /// Where what a listing finds is kept.
+    known_in: PathBuf,
+    /// Whether the target is read.
+    looks: bool,
 }
 
 fn config(
@@ -292,18 +334,26 @@ fn config(
             None => resolve::program()?,
         },
         source: way.rows,
+        known_in: way.known_in,
         columns: record.columns.clone(),
         options: record.options.clone(),
         base_url: way.base_url,
         api_key: way.api_key,
         tuning,
         dry_run,
+        check_target: dry_run && way.looks,
         any_environment: args.yes,
         record_calls: args.events.is_some(),
         time_scale: args.time_scale,
         seed: entropy(),
         started: ctx.started,
     })
+}
+
+/// Who is told what happens, beside the display.
+struct Events<'a> {
+    log: Option<EventLog>,
+    watch: &'a mut dyn FnMut(&RunEvent),
 }
 
 /// The call: everything before it prepares, everything after it reports.
@@ -313,18 +363,22 @@ fn perform(
     image: JobImage,
     ledger: Ledger,
     lock: Option<OwnedFd>,
-    mut events: Option<EventLog>,
+    mut events: Events<'_>,
 ) -> (RunEnd, io::Result<u64>) {
     let display = &mut ctx.display;
     let mut observer = |event: &RunEvent| {
         display.on_event(Mono::now(), event);
-        if let Some(log) = &mut events {
+        (events.watch)(event);
+        if let Some(log) = &mut events.log {
             log.on_event(event);
         }
     };
+    // A run that was killed may have left one; this one shall leave none.
+    forget(&config.known_in);
     let end = coordinator::run(config, image, ledger, lock, &mut observer);
+    forget(&config.known_in);
     display.finish();
-    (end, events.map_or(Ok(0), EventLog::finish))
+    (end, events.log.map_or(Ok(0), EventLog::finish))
 }
 
 /// Returns the exit code: the run's, unless all went well but the events that were asked for.

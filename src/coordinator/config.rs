@@ -1,6 +1,7 @@
 //! What a run is given and what it ends with.
 
 use crate::ledger::RunSnapshot;
+use crate::model::scan::ExistingScan;
 use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally};
 use crate::source::Columns;
 use crate::target::StopReason;
@@ -27,6 +28,8 @@ pub struct Tuning {
     pub max_failures: Option<FailureLimit>,
     /// Only rows up to this one are worked on.
     pub limit: Option<RowNumber>,
+    /// Whether the target's users are listed before the rows are worked on.
+    pub existing_scan: ExistingScan,
 }
 
 /// How many rows of a run may fail or be parked.
@@ -86,6 +89,8 @@ pub struct RunConfig {
     pub program: PathBuf,
     /// The source file, absolute.
     pub source: PathBuf,
+    /// Where what a listing of the target finds is kept during the run: the job's folder.
+    pub known_in: PathBuf,
     /// Which column is which.
     pub columns: Columns,
     /// The job's identity.
@@ -98,6 +103,8 @@ pub struct RunConfig {
     pub tuning: Tuning,
     /// Everything but the socket.
     pub dry_run: bool,
+    /// A dry run that reads the target for real, and writes nothing.
+    pub check_target: bool,
     /// Go on although the target knows none of the users this job made.
     pub any_environment: bool,
     /// Whether every call is reported as an event.

@@ -1,7 +1,7 @@
 //! The only loop that gathers events and performs effects. It decides nothing.
 
 use super::config::{EndReason, RunConfig, RunEnd};
-use super::core::{Core, CoreConfig, Effect, Event, state_of};
+use super::core::{Core, CoreConfig, Effect, Event, SCAN_ROWS_MIN, state_of};
 use super::signals::Signals;
 use crate::ledger::writer::{Request, Writer, WriterError};
 use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
@@ -88,11 +88,14 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         limits: config.tuning.limits,
         auto_rate: config.tuning.auto_rate,
         create_orgs: config.options.create_orgs,
-        dry_run: config.dry_run,
+        // With a target to look at, there is something to connect to and a limit to keep.
+        dry_run: config.dry_run && !config.check_target,
         any_environment: config.any_environment,
         max_outage: config.tuning.max_outage,
         max_failures: config.tuning.max_failures,
         limit: config.tuning.limit,
+        existing_scan: config.tuning.existing_scan,
+        scan_rows_min: SCAN_ROWS_MIN,
         time_scale: config.time_scale,
         seed: config.seed,
         wall: ServerMs(wall_ms()),
@@ -110,6 +113,8 @@ struct Driver<'a> {
     /// Events that performing effects gave rise to.
     own: Vec<Event>,
     paced: (bool, bool),
+    /// Of the hashes of what a listing finds: on no disk, so they mean nothing to anybody later.
+    known_key: [u64; 4],
     /// How long the machine has slept since it was started, as of the last look.
     slept: Duration,
 }
@@ -131,10 +136,14 @@ impl<'a> Driver<'a> {
         });
         let now = Mono::now();
         let pacer = Pacer::new(config.tuning.limits, now);
-        // A dry run sends nothing, so nothing has to wait.
-        let paces = |class| !config.dry_run && pacer.paces(class);
+        // What is not sent does not have to wait.
+        let reads = !config.dry_run || config.check_target;
+        let paced = (
+            !config.dry_run && pacer.paces(RequestClass::Write),
+            reads && pacer.paces(RequestClass::Read),
+        );
         Self {
-            paced: (paces(RequestClass::Write), paces(RequestClass::Read)),
+            paced,
             core: Core::new(core_config(config), image, now),
             workers: BTreeMap::new(),
             spawner: Spawner {
@@ -150,6 +159,7 @@ impl<'a> Driver<'a> {
                 })
                 .ok(),
             own: Vec::new(),
+            known_key: [(); 4].map(|()| entropy()),
             slept: slept(),
             config,
         }
@@ -299,12 +309,15 @@ impl<'a> Driver<'a> {
         WorkerConfig {
             source: self.config.source.clone(),
             columns: self.config.columns.clone(),
+            known_in: self.config.known_in.clone(),
+            known_key: self.known_key,
             base_url: self.config.base_url.clone(),
             org_mode: options.org_mode.clone(),
             on_existing: options.on_existing,
             reactivate: options.reactivate,
             require_membership: options.require_membership,
             dry_run,
+            check_target: self.config.check_target,
             record_calls: self.config.record_calls,
             concurrency: tuning.concurrency,
             prefetch_rows: if dry_run {

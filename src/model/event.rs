@@ -3,6 +3,7 @@
 //! Events are self-contained: ids, counts and times, no references to live state and no personal
 //! data. Reporters consume them; they never feed back into a decision.
 
+use super::scan::ScanNews;
 use super::tally::OrgCacheTally;
 use super::{
     AutoRate, ChunkId, MembershipTally, OrgKey, OrgTally, RateShift, RequestTally, RowNumber,
@@ -84,6 +85,8 @@ pub enum RunEvent {
     },
     /// The target answered the first request.
     Connected,
+    /// Users of the target are looked up or listed before the rows are worked on.
+    Existing(ScanNews),
     /// A worker finished its handshake.
     WorkerReady {
         /// Its slot on the screen, from 0.

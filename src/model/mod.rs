@@ -28,6 +28,7 @@ pub mod plant;
 pub mod rate;
 pub mod reading;
 pub mod rng;
+pub mod scan;
 pub mod tally;
 
 pub use clock::{Mono, ServerMs};

@@ -1,6 +1,7 @@
 //! The messages. Two enums, one per direction; plain data, no references to anybody's state.
 
 use crate::model::event::{CallRecord, WorkerGauge};
+use crate::model::scan::ScanTally;
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
     ChunkSpec, ExistingPolicy, LeaseId, Mono, OrgKey, OrgMode, Origin, RequestTally, RowNumber,
@@ -23,6 +24,27 @@ pub enum ToWorker {
         probe: u32,
         /// Users of this job: read them too, and say so if none of them is there.
         sentinels: Vec<String>,
+    },
+    /// Chunks whose rows the next [`ToWorker::Sample`] or [`ToWorker::Scan`] is about; more may
+    /// follow.
+    ScanChunks(Vec<ChunkSpec>),
+    /// Look up one row of each of those chunks, and tell how many users are there.
+    Sample {
+        /// Echoed in the answer.
+        scan: u32,
+    },
+    /// List the target's users, and the memberships of the organizations that rows of those chunks
+    /// name; keep what is found in the file with that number.
+    Scan {
+        /// Echoed in the answer.
+        scan: u32,
+        /// Stop after so many pages.
+        pages_max: Option<u32>,
+    },
+    /// The file with that number may be used.
+    Known {
+        /// Its number.
+        scan: u32,
     },
     /// These rows are yours; their lease is durable.
     Grant(Box<Grant>),
@@ -84,6 +106,10 @@ impl std::fmt::Debug for ToWorker {
         let name = match self {
             Self::Hello(_) => "Hello",
             Self::Probe { .. } => "Probe",
+            Self::ScanChunks(_) => "ScanChunks",
+            Self::Sample { .. } => "Sample",
+            Self::Scan { .. } => "Scan",
+            Self::Known { .. } => "Known",
             Self::Grant(grant) => return write!(f, "Grant({:?}, {:?})", grant.lease, grant.rows),
             Self::Slots(slots) => return slots.fmt(f),
             Self::Pause { .. } => "Pause",
@@ -137,6 +163,10 @@ pub struct WorkerConfig {
     pub source: PathBuf,
     /// Which column is which.
     pub columns: Columns,
+    /// Where what a listing finds is kept: the job's folder.
+    pub known_in: PathBuf,
+    /// The key of its hashes, drawn anew for every run.
+    pub known_key: [u64; 4],
     /// The API's origin, without a trailing slash.
     pub base_url: String,
     /// Where organizations come from.
@@ -149,6 +179,8 @@ pub struct WorkerConfig {
     pub require_membership: bool,
     /// Everything but the socket.
     pub dry_run: bool,
+    /// A dry run that reads the target for real, and writes nothing.
+    pub check_target: bool,
     /// Whether every call is reported.
     pub record_calls: bool,
     /// Rows in flight.
@@ -281,6 +313,29 @@ pub enum FromWorker {
         /// What came back.
         result: ProbeResult,
     },
+    /// The answer to a [`ToWorker::Sample`].
+    Sampled {
+        /// Echoed.
+        scan: u32,
+        /// Rows that were looked up.
+        asked: u32,
+        /// Rows whose user is there.
+        found: u32,
+    },
+    /// How far a listing is.
+    Scanning {
+        /// Echoed.
+        scan: u32,
+        /// What was found so far.
+        tally: ScanTally,
+    },
+    /// The answer to a [`ToWorker::Scan`]: what was found, or why nothing was.
+    Scanned {
+        /// Echoed.
+        scan: u32,
+        /// What came of it.
+        result: Result<ScanTally, String>,
+    },
     /// Few rows are left to start: one more chunk, please.
     Credit,
     /// What became of rows of live leases.
@@ -360,6 +415,8 @@ pub enum ProbeResult {
     Ok {
         /// Its `Date`.
         date: Option<ServerMs>,
+        /// It has no users at all.
+        empty: bool,
     },
     /// It does not know the key.
     Unauthorized,

@@ -12,6 +12,7 @@
 
 pub mod advice;
 pub mod events;
+pub mod findings;
 pub mod html;
 pub mod outfile;
 pub mod painter;

@@ -1,5 +1,6 @@
 //! The plan: what a dry run says that a real one will take. Pure arithmetic over its counters.
 
+use super::findings::Findings;
 use super::problems::{self, ProblemGroup};
 use super::words;
 use crate::model::{MembershipTally, OrgTally, RateLimit, RateLimits, RowTally};
@@ -23,6 +24,8 @@ pub struct PlanFacts<'a> {
     pub memberships: &'a MembershipTally,
     /// Organizations by what would become of them.
     pub organizations: &'a OrgTally,
+    /// What the target was found to hold, if it was read.
+    pub target: Option<Findings>,
     /// The limits that the real run would keep.
     pub limits: RateLimits,
     /// Rows in flight per worker.
@@ -38,6 +41,9 @@ pub struct PlanFacts<'a> {
 pub struct Plan {
     /// Requests by kind.
     pub calls: Calls,
+    /// What the target holds already, if it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Findings>,
     /// The limits are the target's published ones: the run itself has none.
     pub limits_assumed: bool,
     /// The limit that decides: `writes`, `reads` or `total`.
@@ -70,12 +76,13 @@ pub struct Calls {
 impl Calls {
     fn of(facts: &PlanFacts<'_>) -> Self {
         let orgs = facts.organizations;
+        let there = facts.target.unwrap_or_default();
         Self {
-            create_user: facts.rows.created,
-            create_membership: facts.memberships.created,
+            create_user: facts.rows.created + there.refused(),
+            create_membership: facts.memberships.created + facts.memberships.reactivated,
             create_organization: orgs.created,
             // Every organization is looked up once, and the first request is a look as well.
-            reads: orgs.created + orgs.found + orgs.failed + 1,
+            reads: orgs.created + orgs.found + orgs.failed + 1 + there.reads(),
         }
     }
 
@@ -104,6 +111,7 @@ impl Plan {
         }
         Self {
             calls,
+            target: facts.target,
             limits_assumed,
             limited_by,
             limit_per_s: limit.per_second(),
@@ -123,6 +131,9 @@ impl Plan {
             create_organization,
             reads,
         } = self.calls;
+        for (what, words) in self.target.iter().flat_map(Findings::lines) {
+            line(&mut out, what, &words);
+        }
         let parts = [
             words::counted(create_user, "user"),
             words::counted(create_membership, "membership"),
@@ -233,6 +244,7 @@ mod tests {
             rows: &rows,
             memberships: &memberships,
             organizations: &OrgTally::default(),
+            target: None,
             limits,
             concurrency,
             problems: Vec::new(),

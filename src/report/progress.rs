@@ -6,6 +6,7 @@ use super::screen::Screen;
 use super::words;
 use crate::model::clock::wall_ms;
 use crate::model::event::{Progress, RunEvent, WorkerGauge};
+use crate::model::scan::{ScanNews, ScanTally};
 use crate::model::{AutoRate, Mono};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -215,6 +216,14 @@ impl Bars {
                     self.screen.say(&words);
                 }
             }
+            RunEvent::Existing(ScanNews::Listing(tally)) => {
+                self.note = Some((now.after(NOTE_FOR), scan_line(tally)));
+            }
+            RunEvent::Existing(_) => {
+                if let Some(words) = notice(event) {
+                    self.screen.say(&words);
+                }
+            }
             RunEvent::Connected
             | RunEvent::Leased { .. }
             | RunEvent::Settled(_)
@@ -287,6 +296,11 @@ impl Lines {
                     self.screen.say(&throttled(*wait_ms));
                 }
             }
+            RunEvent::Existing(ScanNews::Listing(tally)) => {
+                if due(&mut self.last_progress, now, PLAIN_EVERY) {
+                    self.screen.say(&scan_line(tally));
+                }
+            }
             RunEvent::WorkerGone {
                 slot,
                 how,
@@ -309,10 +323,13 @@ impl Lines {
 
     fn on_event_json(&mut self, now: Mono, event: &RunEvent) {
         let show = match event {
-            RunEvent::Progress(_) => due(&mut self.last_progress, now, JSON_EVERY),
+            RunEvent::Progress(_) | RunEvent::Existing(ScanNews::Listing(_)) => {
+                due(&mut self.last_progress, now, JSON_EVERY)
+            }
             RunEvent::Throttled { .. } => due(&mut self.last_throttled, now, JSON_EVERY),
             RunEvent::Started { .. }
             | RunEvent::Connected
+            | RunEvent::Existing(_)
             | RunEvent::WorkerReady { .. }
             | RunEvent::WorkerGone { .. }
             | RunEvent::Rate { .. }
@@ -337,6 +354,57 @@ impl Lines {
     }
 }
 
+/// How long a note of progress stands.
+const NOTE_FOR: Duration = Duration::from_secs(2);
+
+fn scan_line(tally: &ScanTally) -> String {
+    format!(
+        "listing the target: {} and {} so far",
+        words::counted(tally.users, "user"),
+        words::counted(tally.memberships, "membership")
+    )
+}
+
+/// What was decided, and what was found.
+fn scan_notice(news: &ScanNews) -> Option<String> {
+    match news {
+        ScanNews::Sampled {
+            asked,
+            found,
+            pages_max,
+        } => {
+            let next = match pages_max {
+                Some(pages) => format!(
+                    "the target's users are listed first (at most {})",
+                    words::counted(u64::from(*pages), "page")
+                ),
+                None => "every row asks for itself".to_owned(),
+            };
+            Some(format!(
+                "{found} of {} exist already: {next}",
+                words::counted(u64::from(*asked), "sampled row")
+            ))
+        }
+        ScanNews::Listed(tally) => {
+            let end = if tally.whole {
+                ""
+            } else {
+                "; there may be more, which rows ask for themselves"
+            };
+            Some(format!(
+                "listed {} and {} in {}{end}",
+                words::counted(tally.users, "user"),
+                words::counted(tally.memberships, "membership"),
+                words::counted(u64::from(tally.pages), "page")
+            ))
+        }
+        ScanNews::Failed(reason) => Some(format!(
+            "the target's users could not be listed ({reason}); every row asks for itself"
+        )),
+        ScanNews::Listing(_) => None,
+    }
+}
+
 /// Returns the words of an event that people are told whatever the display.
 fn notice(event: &RunEvent) -> Option<String> {
     match event {
@@ -350,6 +418,7 @@ fn notice(event: &RunEvent) -> Option<String> {
             ))
         }
         RunEvent::OutageEnded => Some("the target answers again".to_owned()),
+        RunEvent::Existing(news) => scan_notice(news),
         RunEvent::Draining { reason } => Some(format!("{reason}: finishing what is under way")),
         _ => None,
     }

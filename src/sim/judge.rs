@@ -74,17 +74,29 @@ impl<'a> Judge<'a> {
         &self.world.plan.row(self.row).email_norm
     }
 
-    fn user_by_email(&self) -> Option<&'a User> {
-        self.world
-            .server
-            .users
-            .iter()
-            .find(|user| user.email == self.email())
+    /// Whoever has, or had, the row's email.
+    fn holders(&self) -> impl Iterator<Item = &'a User> {
+        let email = self.world.plan.row(self.row).email_norm.as_str();
+        let users = self.world.server.users_ever();
+        users.filter(move |user| user.email == email)
+    }
+
+    /// Somebody else has, or had, it.
+    fn is_others(&self) -> bool {
+        self.holders().any(|user| user.by == By::Other)
     }
 
     fn user(&self) -> Option<&'a User> {
         let id = &self.outcome.user.as_ref()?.id;
-        self.world.server.users.iter().find(|user| user.id == *id)
+        let mut users = self.world.server.users_ever();
+        users.find(|user| user.id == *id)
+    }
+
+    /// Its user was there before, and was deleted meanwhile.
+    fn user_is_gone(&self) -> bool {
+        let id = self.outcome.user.as_ref().map(|user| &user.id);
+        let mut gone = self.world.server.gone.0.iter();
+        gone.any(|user| Some(&user.id) == id)
     }
 
     fn is_follower(&self) -> bool {
@@ -188,10 +200,8 @@ impl<'a> Judge<'a> {
         let Some(told) = &self.outcome.membership else {
             return Ok(());
         };
-        let found = server
-            .memberships
-            .iter()
-            .find(|found| told.id.as_ref() == Some(&found.id));
+        let mut memberships = server.memberships_ever();
+        let found = memberships.find(|found| told.id.as_ref() == Some(&found.id));
         let Some(found) = found else {
             return self.ensure(false, "I6", "no such membership");
         };
@@ -310,24 +320,22 @@ impl<'a> Judge<'a> {
 
     fn failed_at_user(&self) -> Judged {
         self.made_no_user()?;
-        let holder = self.user_by_email();
         if self.code() == "user_exists" {
-            let right = self.world.plan.policy.on_existing == ExistingPolicy::Fail
-                && holder.is_some_and(|user| user.by == By::Other);
+            let right =
+                self.world.plan.policy.on_existing == ExistingPolicy::Fail && self.is_others();
             return self.ensure(right, "I5", "nobody was there before");
         }
         let planned = self.parsed()?;
         let right = match self.code() {
             "external_id_conflict" => {
                 let ours = planned.external_id.as_ref();
-                let by_external = self
+                let mut by_external = self
                     .world
                     .server
-                    .users
-                    .iter()
-                    .find(|user| ours.is_some() && user.external_id.as_ref() == ours);
-                by_external.is_some_and(|user| user.email != self.email())
-                    || holder.is_some_and(|user| {
+                    .users_ever()
+                    .filter(|user| ours.is_some() && user.external_id.as_ref() == ours);
+                by_external.any(|user| user.email != self.email())
+                    || self.holders().any(|user| {
                         ours.is_some()
                             && user.external_id.is_some()
                             && user.external_id.as_ref() != ours
@@ -336,7 +344,8 @@ impl<'a> Judge<'a> {
             "password_strength_error" => planned.last_name.as_deref() == Some(REFUSED),
             _ => false,
         };
-        self.ensure(right, "I5", &format!("no reason to fail: {holder:?}"))
+        let holders: Vec<&User> = self.holders().collect();
+        self.ensure(right, "I5", &format!("no reason to fail: {holders:?}"))
     }
 
     fn failed_at_membership(&self) -> Judged {
@@ -346,7 +355,7 @@ impl<'a> Judge<'a> {
         let user_id = self.outcome.user.as_ref().map(|user| &user.id);
         let org_id = self.outcome.org_id.as_ref();
         let has = |status: &str| {
-            self.world.server.memberships.iter().any(|found| {
+            self.world.server.memberships_ever().any(|found| {
                 Some(&found.user) == user_id && Some(&found.org) == org_id && found.status == status
             })
         };
@@ -354,6 +363,7 @@ impl<'a> Judge<'a> {
             "invalid_role" => planned.role_slugs.iter().any(|role| role == BAD_ROLE),
             "membership_inactive" => !self.world.plan.policy.reactivate && has("inactive"),
             "membership_pending" => has("pending"),
+            "user_not_found" | "organization_not_found" => self.user_is_gone(),
             _ => false,
         };
         self.ensure(right, "I5", "its membership is fine")
@@ -362,10 +372,8 @@ impl<'a> Judge<'a> {
     fn skipped(&self) -> Judged {
         self.made_no_user()?;
         self.made_no_membership()?;
-        let by_policy = self.world.plan.policy.on_existing == ExistingPolicy::Skip
-            && self
-                .user_by_email()
-                .is_some_and(|user| user.by == By::Other);
+        let by_policy =
+            self.world.plan.policy.on_existing == ExistingPolicy::Skip && self.is_others();
         self.ensure(by_policy, "I5", "nobody was there before")
     }
 
@@ -377,9 +385,7 @@ impl<'a> Judge<'a> {
             "poison" => self.world.deaths >= 3,
             "server_error" => own >= 4,
             "exists_but_invisible" => !self.world.weather.lag.is_zero(),
-            "maybe_concurrent_signup" => self
-                .user_by_email()
-                .is_some_and(|user| user.by == By::Other),
+            "maybe_concurrent_signup" => self.is_others(),
             "leader_parked" => self.others().any(|other| other.state == RowState::Parked),
             _ => false,
         };

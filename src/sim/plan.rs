@@ -2,6 +2,7 @@
 
 use crate::ledger::{JobRecord, NewJob};
 use crate::model::rng::Rng;
+use crate::model::scan::ExistingScan;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, ExistingPolicy, ExternalIdConflict, Follower, JobOptions,
     OrgKey, OrgMode, RateLimit, RateLimits, RowError, RowNumber, TargetKind,
@@ -56,6 +57,8 @@ pub struct Plan {
     /// External ids of organizations that were there before; `org_id`s are made of them.
     pub old_orgs: Vec<String>,
     pub old_users: Vec<OldUser>,
+    /// Whether the target is listed first.
+    pub existing_scan: ExistingScan,
 }
 
 /// Returns the id of an organization that was there before.
@@ -385,6 +388,8 @@ impl Plan {
             max_outage: Duration::from_secs(u64::from(maker.between(20, 120))),
             old_orgs,
             old_users,
+            existing_scan: [ExistingScan::Probe, ExistingScan::Auto, ExistingScan::List]
+                [Rng::new(seed ^ 0x7363_616e).below(3)],
         }
     }
 
@@ -428,6 +433,7 @@ impl Plan {
         plan.auto_rate = false;
         plan.time_scale = 1.0;
         plan.old_users.clear();
+        plan.existing_scan = ExistingScan::Probe;
         plan
     }
 

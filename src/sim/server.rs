@@ -2,7 +2,7 @@
 
 use super::plan::{BAD_ROLE, OldUser, REFUSED, REFUSED_ORG, old_org_id};
 use crate::model::{Mono, RowNumber};
-use crate::target::{NewUser, Op, Reply};
+use crate::target::{NewUser, Op, PageOf, Reply};
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -63,6 +63,8 @@ pub struct Server {
     pub users: Vec<User>,
     pub memberships: Vec<Membership>,
     pub orgs: Vec<Org>,
+    /// Who was there before and was deleted by somebody else, with their memberships.
+    pub gone: (Vec<User>, Vec<Membership>),
     /// How much later than writers readers see something new.
     lag: Duration,
     next_id: u32,
@@ -114,6 +116,7 @@ impl Server {
             users: Vec::new(),
             memberships: Vec::new(),
             orgs: Vec::new(),
+            gone: (Vec::new(), Vec::new()),
             lag,
             behind,
             next_id: 0,
@@ -213,6 +216,32 @@ impl Server {
         ms(now) - i64::try_from(self.behind.as_millis()).unwrap()
     }
 
+    /// Somebody deletes a user who was there before the job.
+    pub fn vanish(&mut self, email: &str) -> bool {
+        let is_it = |user: &User| user.email == email && user.created_ms == OLD_MS;
+        let Some(at) = self.users.iter().position(is_it) else {
+            return false;
+        };
+        let user = self.users.remove(at);
+        let all = std::mem::take(&mut self.memberships);
+        let (gone, left) = all.into_iter().partition(|it| it.user == user.id);
+        self.memberships = left;
+        let mut gone: Vec<Membership> = gone;
+        self.gone.1.append(&mut gone);
+        self.gone.0.push(user);
+        true
+    }
+
+    /// Everybody who is or was there.
+    pub fn users_ever(&self) -> impl Iterator<Item = &User> {
+        self.users.iter().chain(&self.gone.0)
+    }
+
+    /// Every membership that is or was there.
+    pub fn memberships_ever(&self) -> impl Iterator<Item = &Membership> {
+        self.memberships.iter().chain(&self.gone.1)
+    }
+
     /// Returns the server's own time: it does not stand still while the importer's machine sleeps.
     pub fn clock(&self, now: Mono) -> Mono {
         now.after(self.ahead)
@@ -232,7 +261,40 @@ impl Server {
     pub fn handle(&mut self, now: Mono, op: &Op, row: Option<RowNumber>) -> Reply {
         match op {
             // No plan knows an organization by its name alone.
-            Op::Probe | Op::FindOrgByName(_) => http(now, 200, &list(&[])),
+            Op::FindOrgByName(_) => http(now, 200, &list(&[])),
+            Op::Probe => {
+                let seen = self.users.iter().filter(|user| user.seen_from <= now);
+                http(
+                    now,
+                    200,
+                    &list(&seen.take(1).map(show_user).collect::<Vec<_>>()),
+                )
+            }
+            Op::ListUsers { oldest_first, page } => {
+                let seen = self.users.iter().filter(|user| user.seen_from <= now);
+                let mut all: Vec<Value> = seen.map(show_user).collect();
+                if !oldest_first {
+                    all.reverse();
+                }
+                http(now, 200, &part(&all, page))
+            }
+            Op::ListMemberships { org_id, page } => {
+                let all = self.memberships.iter();
+                let seen = all.filter(|it| it.org == *org_id && it.seen_from <= now);
+                http(
+                    now,
+                    200,
+                    &part(&seen.map(show_membership).collect::<Vec<_>>(), page),
+                )
+            }
+            Op::ListOrgs(page) => {
+                let seen = self.orgs.iter().filter(|org| org.seen_from <= now);
+                http(
+                    now,
+                    200,
+                    &part(&seen.map(show_org).collect::<Vec<_>>(), page),
+                )
+            }
             Op::CreateUser(user) => self.create_user(now, user, row),
             Op::CreateMembership {
                 user_id,
@@ -424,6 +486,20 @@ impl Server {
 
 fn list(data: &[Value]) -> Value {
     json!({"object": "list", "data": data, "list_metadata": {"before": null, "after": null}})
+}
+
+/// A page of at most three: small plays turn pages too. A cursor that is gone starts anew, which
+/// no walk may follow for ever.
+fn part(all: &[Value], page: &PageOf) -> Value {
+    let after = page.after.as_deref();
+    let start = after.and_then(|id| all.iter().position(|item| item["id"] == id));
+    let rest = &all[start.map_or(0, |at| at + 1)..];
+    let shown = &rest[..rest.len().min(3).min(page.limit as usize)];
+    let mut answer = list(shown);
+    if shown.len() < rest.len() {
+        answer["list_metadata"]["after"] = shown.last().map_or(Value::Null, |it| it["id"].clone());
+    }
+    answer
 }
 
 fn refusal(code: &str, errors: &[(&str, &str)]) -> Value {

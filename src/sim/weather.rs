@@ -87,6 +87,8 @@ pub struct Weather {
     pub sign_ups: Vec<(Mono, RowNumber, bool)>,
     /// When somebody makes which of the missing organizations, in plays that may not make them.
     pub openings: Vec<(Mono, u32)>,
+    /// When somebody who was there before is deleted.
+    pub vanish: Vec<(Mono, RowNumber)>,
     /// When the machine sleeps, and for how long.
     pub sleeps: Vec<(Mono, Duration)>,
     /// The local wall clock is wrong, and jumps between runs.
@@ -119,6 +121,7 @@ impl Weather {
             behind: Duration::ZERO,
             sign_ups: Vec::new(),
             openings: Vec::new(),
+            vanish: Vec::new(),
             sleeps: Vec::new(),
             wall_jumps: false,
             calm_at: Mono(0),
@@ -182,6 +185,7 @@ impl Weather {
             behind: Duration::from_secs_f64(behind_ms / 1000.0),
             sign_ups: Vec::new(),
             openings: Vec::new(),
+            vanish: vanishing(seed, rows),
             sleeps: Vec::new(),
             wall_jumps,
             calm_at: Mono((calm_s + 1) * SECOND),
@@ -240,6 +244,21 @@ impl Weather {
 fn sign_up(rng: &mut Rng, row: RowNumber) -> (Mono, RowNumber, bool) {
     let at = Mono(SECOND + rng.next_u64() % (2 * SECOND));
     (at, row, rng.unit() < 0.5)
+}
+
+/// Drawn by itself: every other choice of a seed stays what it was.
+fn vanishing(seed: u64, rows: u32) -> Vec<(Mono, RowNumber)> {
+    let mut rng = Rng::new(seed ^ 0x676f_6e65);
+    if rng.unit() > 0.3 {
+        return Vec::new();
+    }
+    let mut gone = Vec::new();
+    for row in (1..=rows).map(RowNumber) {
+        if rng.unit() < 0.4 {
+            gone.push((Mono(SECOND + rng.next_u64() % (3 * SECOND)), row));
+        }
+    }
+    gone
 }
 
 fn nap(rng: &mut Rng, within_s: u64) -> (Mono, Duration) {

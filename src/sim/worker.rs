@@ -5,18 +5,20 @@
 use super::plan::Plan;
 use crate::model::event::WorkerGauge;
 use crate::model::rng::Rng;
-use crate::model::{LeaseId, Mono, OrgKey, RowNumber, RowOutcome, Step, WorkerId};
+use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowNumber, RowOutcome, Step, WorkerId};
 use crate::protocol::{
     FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, ToWorker,
 };
 use crate::target::classify::NotApplied;
-use crate::target::{Op, Reply, RequestClass, StopReason, Verdict, classify};
+use crate::target::{Entity, ListPage, Op, Reply, RequestClass, StopReason, Verdict, classify};
 use crate::worker::cache::{Asked, OrgCache};
 use crate::worker::gate::{Gate, Turn};
 use crate::worker::org_steps::{OrgAction, OrgMachine};
 use crate::worker::outbox::{OUTCOMES_WAIT, Outbox};
-use crate::worker::steps::{Action, RowMachine};
+use crate::worker::scan::{Course, List, NamedOrgs, SoughtOrgs, Walk, WalkAction};
+use crate::worker::steps::{Action, Recall, RowMachine};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -30,6 +32,8 @@ const CREDITS_MAX: usize = 8;
 pub enum Out {
     /// A frame for the coordinator.
     Frame(FromWorker),
+    /// The file of a listing is there.
+    Known(u32, Rc<Remembered>),
     /// A request; its answer comes to that task.
     Request {
         task: u32,
@@ -52,6 +56,52 @@ enum Machine {
         machine: Box<OrgMachine>,
     },
     Probe(Box<Probing>),
+    /// A row of a sample.
+    Ask,
+    Walk(Box<Walk>),
+}
+
+/// What a listing found: the file of a real run.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    users: Vec<Entity>,
+    memberships: BTreeMap<(String, String), Entity>,
+}
+
+impl Remembered {
+    fn recall(&self, what: &Recall) -> Option<&Entity> {
+        match what {
+            Recall::Membership { user_id, org_id } => {
+                self.memberships.get(&(user_id.clone(), org_id.clone()))
+            }
+            Recall::User {
+                email_norm,
+                external_id,
+            } => {
+                let mut users = self.users.iter();
+                let by_id = external_id
+                    .as_ref()
+                    .and_then(|id| users.find(|user| user.external_id.as_ref() == Some(id)));
+                by_id.or_else(|| {
+                    let norm = |user: &&Entity| user.email.as_ref() == Some(email_norm);
+                    self.users.iter().find(norm)
+                })
+            }
+        }
+    }
+}
+
+/// A sample or a listing under way.
+#[derive(Debug)]
+struct Scanning {
+    number: u32,
+    course: Course,
+    found: Remembered,
+    sought: SoughtOrgs,
+    orgs: VecDeque<String>,
+    /// Rows that were looked up, and users among them.
+    sampled: (u32, u32),
+    samples: bool,
 }
 
 /// A probe: the target itself, then users that must be there.
@@ -66,6 +116,8 @@ struct Probing {
 enum State {
     /// Nothing began yet.
     New,
+    /// The first thing to send.
+    Begun(Op),
     Org(oneshot::Receiver<OrgAnswer>),
     Gate(oneshot::Receiver<()>, Op),
     Wire(Op),
@@ -84,6 +136,8 @@ struct Task {
 }
 
 enum Todo {
+    Recall(Recall),
+    Walked,
     AskOrg(OrgKey),
     Send(Op),
     Backoff(Duration),
@@ -97,9 +151,21 @@ impl From<Action> for Todo {
         match action {
             Action::AskOrg(key) => Self::AskOrg(key),
             Action::Send(op) => Self::Send(op),
+            Action::Recall(what) => Self::Recall(what),
             Action::Backoff(wait) => Self::Backoff(wait),
             Action::Settle(outcome) => Self::Settle(outcome),
             Action::Halt(reason) => Self::Halt(reason),
+        }
+    }
+}
+
+impl From<WalkAction> for Todo {
+    fn from(action: WalkAction) -> Self {
+        match action {
+            WalkAction::Send(op) => Self::Send(op),
+            WalkAction::Backoff(wait) => Self::Backoff(wait),
+            WalkAction::Done => Self::Walked,
+            WalkAction::Halt(reason) => Self::Halt(reason),
         }
     }
 }
@@ -134,6 +200,12 @@ pub struct SimWorker {
     pub wake_planned: Option<Mono>,
     /// The pause it acknowledged last (I11).
     pub pause_until: Mono,
+    /// What it was told to use.
+    pub known: Option<Rc<Remembered>>,
+    scan_chunks: Vec<ChunkSpec>,
+    scanning: Option<Scanning>,
+    /// Pages that walks have not acted upon yet.
+    pages: BTreeMap<u32, ListPage>,
     gate: Gate,
     cache: OrgCache,
     outbox: Outbox,
@@ -162,6 +234,10 @@ impl SimWorker {
             frozen_until: Mono(0),
             wake_planned: None,
             pause_until: Mono(0),
+            known: None,
+            scan_chunks: Vec::new(),
+            scanning: None,
+            pages: BTreeMap::new(),
             gate: Gate::new(paced.0, paced.1),
             cache: OrgCache::new(plan.org_cache),
             outbox: Outbox::default(),
@@ -210,6 +286,11 @@ impl SimWorker {
                     probe: true,
                 });
             }
+            ToWorker::ScanChunks(chunks) => self.scan_chunks.extend(chunks),
+            ToWorker::Sample { scan } => self.begin_scan(scan, true, None, plan),
+            ToWorker::Scan { scan, pages_max } => self.begin_scan(scan, false, pages_max, plan),
+            // The stage has put it there.
+            ToWorker::Known { .. } => {}
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => self.gate.on_slots(&lease),
             ToWorker::Pause { generation, until } => {
@@ -325,6 +406,9 @@ impl SimWorker {
                 }
                 Ok(row) => {
                     let mut machine = RowMachine::new(row.clone(), job.context, plan.policy);
+                    if self.known.is_some() {
+                        machine = machine.recalling();
+                    }
                     let action = machine.start();
                     let machine = Box::new(machine);
                     let machine = Machine::Row {
@@ -358,6 +442,114 @@ impl SimWorker {
         self.cache.on_flight(&key);
         let machine = Box::new(machine);
         self.begin(Machine::Org { key, machine }, State::New);
+    }
+
+    fn begin_scan(&mut self, number: u32, samples: bool, pages_max: Option<u32>, plan: &Plan) {
+        let chunks = std::mem::take(&mut self.scan_chunks);
+        let rows = |chunk: &ChunkSpec| {
+            let first = chunk.first_row.0;
+            (first..first + chunk.rows).map(RowNumber)
+        };
+        let mut named = NamedOrgs::default();
+        for row in chunks.iter().flat_map(rows) {
+            let parsed = plan.row(row).parsed.as_ref().ok();
+            if let Some(org) = parsed.and_then(|row| row.org.as_ref()) {
+                named.note(org);
+            }
+        }
+        let (ids, sought) = named.worth_listing();
+        let count = sought.count();
+        self.scanning = Some(Scanning {
+            number,
+            course: Course::new(pages_max),
+            found: Remembered::default(),
+            sought,
+            orgs: ids.into(),
+            sampled: (0, 0),
+            samples,
+        });
+        if samples {
+            for chunk in &chunks {
+                let row = plan.row(chunk.first_row).parsed.as_ref();
+                if let Ok(row) = row {
+                    let op = Op::FindUserByEmail(row.email_norm.clone());
+                    self.begin(Machine::Ask, State::Begun(op));
+                }
+            }
+            return;
+        }
+        for oldest_first in [true, false] {
+            self.begin_walk(Walk::new(List::Users { oldest_first }));
+        }
+        self.begin_walk(Walk::within(List::Orgs, count));
+    }
+
+    fn begin_walk(&mut self, walk: Walk) {
+        self.begin(Machine::Walk(Box::new(walk)), State::New);
+    }
+
+    /// Begins the next organization's walk, and ends the scan when nothing of it is left.
+    fn go_on_scanning(&mut self, out: &mut Vec<Out>) {
+        let is_walk = |task: &Task| matches!(task.machine, Machine::Walk(_) | Machine::Ask);
+        let left = self.tasks.values().filter(|task| is_walk(task)).count();
+        let Some(scanning) = &mut self.scanning else {
+            return;
+        };
+        if !scanning.samples
+            && left < 3
+            && let Some(org_id) = scanning.orgs.pop_front()
+        {
+            return self.begin_walk(Walk::new(List::Memberships { org_id }));
+        }
+        if left > 0 {
+            return;
+        }
+        let Some(scanning) = self.scanning.take() else {
+            return;
+        };
+        let scan = scanning.number;
+        if scanning.samples {
+            let (asked, found) = scanning.sampled;
+            return self.outbox.say(FromWorker::Sampled { scan, asked, found });
+        }
+        out.push(Out::Known(scan, Rc::new(scanning.found)));
+        let result = Ok(scanning.course.end());
+        self.outbox.say(FromWorker::Scanned { scan, result });
+    }
+
+    /// The gate turned a part of the scan away: nobody waits for the rest.
+    fn give_up_scan(&mut self) {
+        self.scanning = None;
+        self.tasks
+            .retain(|_, task| !matches!(task.machine, Machine::Walk(_) | Machine::Ask));
+    }
+
+    /// Keeps what a page shows.
+    fn keep_page(&mut self, id: u32, page: ListPage) {
+        let Some(Task {
+            machine: Machine::Walk(walk),
+            ..
+        }) = self.tasks.get(&id)
+        else {
+            return;
+        };
+        let Some(scanning) = &mut self.scanning else {
+            return;
+        };
+        match walk.list() {
+            List::Users { .. } => {
+                let users = page.items.iter().map(|item| item.entity.clone());
+                scanning.found.users.extend(users);
+            }
+            List::Memberships { org_id } => {
+                for item in &page.items {
+                    let key = (item.user_id.clone().unwrap(), org_id.clone());
+                    scanning.found.memberships.insert(key, item.entity.clone());
+                }
+            }
+            List::Orgs => scanning.orgs.extend(scanning.sought.found_in(&page)),
+        }
+        self.pages.insert(id, page);
     }
 
     fn begin(&mut self, machine: Machine, state: State) {
@@ -434,6 +626,23 @@ impl SimWorker {
                 let pass = self.gate.wait(op.class(), task.turn);
                 State::Gate(pass, op)
             }
+            Todo::Recall(what) => {
+                let known = self.known.clone();
+                let found = known.as_ref().and_then(|known| known.recall(&what));
+                let Some(Task {
+                    machine: Machine::Row { machine, .. },
+                    ..
+                }) = self.tasks.get_mut(&id)
+                else {
+                    return;
+                };
+                let action = machine.on_recalled(found);
+                return self.take(now, id, action.into(), out);
+            }
+            Todo::Walked => {
+                self.tasks.remove(&id);
+                return;
+            }
             Todo::Backoff(wait) => State::Asleep(self.back_off(now, wait)),
             Todo::Settle(outcome) => {
                 if let Some(Task {
@@ -477,7 +686,9 @@ impl SimWorker {
         task.state = State::Wire(op.clone());
         let (row, lease) = match &task.machine {
             Machine::Row { lease, number, .. } => (Some(*number), Some(*lease)),
-            Machine::Org { .. } | Machine::Probe(_) => (None, None),
+            Machine::Org { .. } | Machine::Probe(_) | Machine::Ask | Machine::Walk(_) => {
+                (None, None)
+            }
         };
         out.push(Out::Request {
             task: id,
@@ -534,6 +745,9 @@ impl SimWorker {
             self.tasks.remove(&id);
             self.outbox.say(FromWorker::Probed { probe, result });
             return;
+        }
+        if let Some(page) = reply.page() {
+            self.keep_page(id, page);
         }
         self.gate.on_answer(is_good(&verdict));
         let at = self.react(now, class, &verdict);
@@ -594,6 +808,9 @@ impl SimWorker {
             for id in ids {
                 moved |= self.step(now, id, out);
             }
+            let tasks = self.tasks.len();
+            self.go_on_scanning(out);
+            moved |= tasks != self.tasks.len();
             let before = (self.queue.len(), self.tasks.len());
             self.start_rows(now, plan, out);
             if !moved && before == (self.queue.len(), self.tasks.len()) {
@@ -620,12 +837,15 @@ impl SimWorker {
                 }
                 Ok(answer) => match &mut task.machine {
                     Machine::Row { machine, .. } => machine.on_org(answer).into(),
-                    Machine::Org { .. } | Machine::Probe(_) => return false,
+                    _ => return false,
                 },
             },
             State::Gate(pass, op) => match pass.try_recv() {
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Closed) => {
+                    if matches!(task.machine, Machine::Walk(_) | Machine::Ask) {
+                        self.give_up_scan();
+                    }
                     self.tasks.remove(&id);
                     return true;
                 }
@@ -641,18 +861,45 @@ impl SimWorker {
                 match &mut task.machine {
                     Machine::Row { machine, .. } => machine.on_verdict(verdict, alive).into(),
                     Machine::Org { machine, .. } => machine.on_verdict(verdict, alive).into(),
+                    Machine::Walk(walk) => {
+                        let page = self.pages.remove(&id);
+                        let Some(scanning) = &mut self.scanning else {
+                            return false;
+                        };
+                        let course = &mut scanning.course;
+                        walk.on_answer(&verdict, page.as_ref(), alive, course)
+                            .into()
+                    }
+                    Machine::Ask => {
+                        if let Some(scanning) = &mut self.scanning {
+                            let there = matches!(verdict, Verdict::Ok(_));
+                            let told = there || matches!(verdict, Verdict::Absent);
+                            scanning.sampled.0 += u32::from(told);
+                            scanning.sampled.1 += u32::from(there);
+                        }
+                        Todo::Walked
+                    }
                     Machine::Probe(_) => return false,
                 }
             }
             State::Asleep(at) if *at <= now => match &mut task.machine {
                 Machine::Row { machine, .. } => machine.on_timer().into(),
                 Machine::Org { machine, .. } => machine.on_timer().into(),
-                Machine::Probe(_) => return false,
+                Machine::Walk(walk) => match &mut self.scanning {
+                    Some(scanning) => walk.next(&mut scanning.course).into(),
+                    None => return false,
+                },
+                Machine::Probe(_) | Machine::Ask => return false,
             },
             State::New => match &mut task.machine {
                 Machine::Org { machine, .. } => machine.start().into(),
-                Machine::Row { .. } | Machine::Probe(_) => return false,
+                Machine::Walk(walk) => match &mut self.scanning {
+                    Some(scanning) => walk.next(&mut scanning.course).into(),
+                    None => return false,
+                },
+                Machine::Row { .. } | Machine::Probe(_) | Machine::Ask => return false,
             },
+            State::Begun(op) => Todo::Send(op.clone()),
             State::Reacting(..) | State::Asleep(_) | State::Wire(_) | State::Stuck => return false,
         };
         self.take(now, id, todo, out);
@@ -683,17 +930,19 @@ const fn is_good(verdict: &Verdict) -> bool {
 fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {
     match verdict {
         Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => {
+            let empty = reply.page().is_some_and(|page| page.items.is_empty());
             let Reply::Http {
                 date: Some(date), ..
             } = reply
             else {
-                return ProbeResult::Ok { date: None };
+                return ProbeResult::Ok { date: None, empty };
             };
             let time = httpdate::parse_http_date(date).unwrap();
             let elapsed = time.duration_since(std::time::UNIX_EPOCH).unwrap();
             let ms = i64::try_from(elapsed.as_millis()).unwrap();
             ProbeResult::Ok {
                 date: Some(crate::model::ServerMs(ms)),
+                empty,
             }
         }
         Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,

@@ -4,14 +4,16 @@ use super::ledger::LedgerModel;
 use super::plan::Plan;
 use super::server::Server;
 use super::weather::{Trouble, Weather};
-use super::worker::SimWorker;
+use super::worker::{Remembered, SimWorker};
 use crate::coordinator::core::{Core, Event};
 use crate::ledger::{Change, Ledger, LedgerError};
 use crate::model::rng::Rng;
+use crate::model::scan::ExistingScan;
 use crate::model::{LeaseId, Mono, RowNumber, WorkerId};
 use crate::protocol::ToWorker;
 use crate::target::{Op, Reply, RequestClass};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ enum Ev {
     SignUp(RowNumber, bool),
     /// Somebody makes a missing organization.
     Opening(u32),
+    Vanish(RowNumber),
     /// The machine sleeps: its clock stands still, the world goes on.
     Sleep(Duration),
     /// Something a worker cannot read reaches it.
@@ -166,6 +169,8 @@ pub struct World {
     granting_epoch: u32,
     start_planned: bool,
     workers: Vec<Option<Box<SimWorker>>>,
+    /// Files of listings, by coordinator and number.
+    known: BTreeMap<(u32, u32), Rc<Remembered>>,
     down: Vec<Pipe>,
     up: Vec<Pipe>,
     wires: BTreeMap<u64, Wire>,
@@ -202,6 +207,7 @@ impl World {
             granting_epoch: 0,
             start_planned: false,
             workers: Vec::new(),
+            known: BTreeMap::new(),
             down: Vec::new(),
             up: Vec::new(),
             wires: BTreeMap::new(),
@@ -222,6 +228,11 @@ impl World {
         }
         for (at, row, like_it) in world.weather.sign_ups.clone() {
             world.push(at, Ev::SignUp(row, like_it));
+        }
+        if world.plan.existing_scan != ExistingScan::Probe {
+            for (at, row) in world.weather.vanish.clone() {
+                world.push(at, Ev::Vanish(row));
+            }
         }
         for (at, length) in world.weather.sleeps.clone() {
             world.push(at, Ev::Sleep(length));
@@ -383,6 +394,12 @@ impl World {
                 let clock = self.server.clock(self.now);
                 if self.server.open_org(clock, &external_id) {
                     self.log(|| format!("somebody makes {external_id}"));
+                }
+            }
+            Ev::Vanish(row) => {
+                let email = self.plan.row(row).email_norm.clone();
+                if self.server.vanish(&email) {
+                    self.log(|| format!("somebody deletes {email}"));
                 }
             }
             Ev::SignUp(row, like_it) => {

@@ -1,6 +1,7 @@
 //! Reads answer bodies tolerantly: an object, a string, nothing, HTML from an edge, garbage. Pure.
 
-use super::Entity;
+use super::op::Listed;
+use super::{Entity, ListPage};
 use crate::model::ServerMs;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -140,6 +141,26 @@ pub fn request_id(text: &str) -> Option<String> {
     (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_owned())
 }
 
+/// Reads one page of a list; `None` if the answer is none.
+pub fn page(bytes: Option<&[u8]>) -> Option<ListPage> {
+    let body = Body::read(bytes);
+    let text = |item: &Value, field: &str| Some(item.get(field)?.as_str()?.to_owned());
+    let listed = |item: &Value| {
+        Some(Listed {
+            entity: entity(item)?,
+            user_id: text(item, "user_id").filter(|id| is_id(id)),
+            name: text(item, "name"),
+        })
+    };
+    let items = body.items()?.iter().filter_map(listed).collect();
+    let after = body.json()?.pointer("/list_metadata/after");
+    let after = after.and_then(Value::as_str).filter(|id| is_id(id));
+    Some(ListPage {
+        items,
+        after: after.map(str::to_owned),
+    })
+}
+
 /// Reads one entity; `None` without an id of the right shape.
 pub fn entity(value: &Value) -> Option<Entity> {
     let text = |field: &str| Some(value.get(field)?.as_str()?.to_owned());
@@ -252,6 +273,22 @@ mod tests {
         assert_eq!(entity.status.as_deref(), Some("active"));
         assert_eq!(entity.role_slugs, ["member", "admin"]);
         assert_eq!(entity.created_at, Some(ServerMs(1_792_567_680_250)));
+    }
+
+    #[test]
+    fn a_page_shows_what_has_an_id_and_where_it_goes_on() {
+        let body = json!({"data": [{"id": "om_1", "user_id": "user_1", "status": "active"},
+            {"id": "../x"}, {"id": "org_1", "name": "Acme", "external_id": "a"}],
+            "list_metadata": {"before": null, "after": "org_1"}});
+        let page = page(Some(body.to_string().as_bytes())).unwrap();
+        assert_eq!(page.items.len(), 2);
+        assert_eq!(page.items[0].user_id.as_deref(), Some("user_1"));
+        assert_eq!(page.items[1].name.as_deref(), Some("Acme"));
+        assert_eq!(page.after.as_deref(), Some("org_1"));
+        for other in ["", "[]", "{}", "{\"data\": 7}", "<html>"] {
+            assert_eq!(super::page(Some(other.as_bytes())), None, "{other}");
+        }
+        assert_eq!(super::page(None), None);
     }
 
     #[test]

@@ -229,6 +229,8 @@ impl Page<'_> {
             | Op::CreateUser(_)
             | Op::CreateOrg { .. }
             | Op::FindUserByEmail(_)
+            | Op::ListUsers { .. }
+            | Op::ListOrgs(_)
             | Op::FindOrgByName(_) => not_this_api(),
             _ if matches!(self.body, Body::Cut | Body::Torn) => {
                 Verdict::Ambiguous(self.rejection(None))
@@ -240,6 +242,7 @@ impl Page<'_> {
             Op::FindUserByExternalId(_)
             | Op::GetUser(_)
             | Op::FindMembership { .. }
+            | Op::ListMemberships { .. }
             | Op::GetOrg(_)
             | Op::FindOrgByExternalId(_) => Verdict::Absent,
         }
@@ -254,7 +257,12 @@ impl Page<'_> {
             return Verdict::Ambiguous(self.rejection(Some(code)));
         };
         match self.op {
-            Op::Probe | Op::FindUserByEmail(_) | Op::FindMembership { .. } => self.listed(),
+            Op::Probe
+            | Op::FindUserByEmail(_)
+            | Op::FindMembership { .. }
+            | Op::ListUsers { .. }
+            | Op::ListMemberships { .. }
+            | Op::ListOrgs(_) => self.listed(),
             Op::FindOrgByName(name) => self.only_org(name, json),
             Op::CreateUser(_)
             | Op::FindUserByExternalId(_)

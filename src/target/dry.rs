@@ -49,9 +49,13 @@ fn date() -> String {
 
 fn answer(op: &Op) -> (u16, Value) {
     match op {
-        Op::Probe | Op::FindUserByEmail(_) | Op::FindMembership { .. } | Op::FindOrgByName(_) => {
-            (200, json!({"object": "list", "data": []}))
-        }
+        Op::Probe
+        | Op::FindUserByEmail(_)
+        | Op::FindMembership { .. }
+        | Op::FindOrgByName(_)
+        | Op::ListUsers { .. }
+        | Op::ListMemberships { .. }
+        | Op::ListOrgs(_) => (200, json!({"object": "list", "data": []})),
         Op::GetOrg(id) if body::is_id(id) => (200, json!({"id": id})),
         Op::FindUserByExternalId(_)
         | Op::GetUser(_)
@@ -83,6 +87,20 @@ fn answer(op: &Op) -> (u16, Value) {
     }
 }
 
+/// Returns whether `op` asks about something that [`DryClient`] made up.
+pub(super) fn is_about_made_up(op: &Op) -> bool {
+    let is_ours = |id: &str| id.starts_with(ID_START);
+    match op {
+        Op::GetUser(id) | Op::GetOrg(id) => is_ours(id),
+        Op::FindMembership { user_id, org_id } => is_ours(user_id) || is_ours(org_id),
+        Op::ListMemberships { org_id, .. } => is_ours(org_id),
+        _ => false,
+    }
+}
+
+/// How ids that are made up begin.
+const ID_START: &str = "dry_";
+
 fn id(kind: &str, parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
@@ -91,7 +109,7 @@ fn id(kind: &str, parts: &[&str]) -> String {
         hasher.update(&[0]);
     }
     let hex = hasher.finalize().to_hex();
-    format!("dry_{kind}_{}", hex.get(..20).unwrap_or_default())
+    format!("{ID_START}{kind}_{}", hex.get(..20).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -167,6 +185,28 @@ mod tests {
     fn an_organization_id_no_target_would_give_is_absent() {
         let op = Op::GetOrg("no such shape".to_owned());
         assert_eq!(DryClient.send(&op).verdict(&op), Verdict::Absent);
+    }
+
+    #[test]
+    fn what_was_made_up_is_not_asked_of_a_target() {
+        let membership = |user_id: &str, org_id: &str| Op::FindMembership {
+            user_id: user_id.to_owned(),
+            org_id: org_id.to_owned(),
+        };
+        let org = made(&Op::CreateOrg {
+            external_id: "acme".to_owned(),
+            name: "Acme".to_owned(),
+        });
+        assert!(is_about_made_up(&membership("user_1", &org)));
+        assert!(is_about_made_up(&membership(
+            &made(&create("a@x.org")),
+            "org_1"
+        )));
+        assert!(!is_about_made_up(&membership("user_1", "org_1")));
+        assert!(is_about_made_up(&Op::GetOrg(org)));
+        assert!(!is_about_made_up(&Op::FindUserByEmail(
+            "dry_a@x.org".to_owned()
+        )));
     }
 
     #[test]

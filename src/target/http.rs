@@ -7,8 +7,9 @@
 //! # See
 //! [`classify`](mod@super::classify) for what an answer means.
 
+use super::dry;
 use super::workos::{self, HttpRequest, Method};
-use super::{Answer, DryClient, Op, TransportError, Verdict, classify};
+use super::{Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify};
 use crate::model::{Mono, ServerMs};
 use bytes::Bytes;
 use reqwest::header::{
@@ -89,6 +90,8 @@ pub enum Client {
     Http(TargetClient),
     /// Nowhere: a dry run.
     Dry(DryClient),
+    /// Reads over HTTP, and writes nowhere: a dry run that looks at the target.
+    Check(TargetClient),
 }
 
 impl Client {
@@ -100,6 +103,7 @@ impl Client {
         match self {
             Self::Http(client) => client.renewed().map(Self::Http),
             Self::Dry(client) => Ok(Self::Dry(*client)),
+            Self::Check(client) => client.renewed().map(Self::Check),
         }
     }
 
@@ -107,7 +111,18 @@ impl Client {
     pub async fn send(&self, op: &Op) -> Exchange {
         match self {
             Self::Http(client) => client.send(op).await,
-            Self::Dry(client) => client.send(op),
+            Self::Check(client) if self.sends(op) => client.send(op).await,
+            Self::Dry(_) | Self::Check(_) => DryClient.send(op),
+        }
+    }
+
+    /// Returns whether `op` leaves this machine.
+    pub fn sends(&self, op: &Op) -> bool {
+        match self {
+            Self::Http(_) => true,
+            Self::Dry(_) => false,
+            // What was made up here is not asked of the target.
+            Self::Check(_) => op.class() == RequestClass::Read && !dry::is_about_made_up(op),
         }
     }
 }
@@ -140,6 +155,11 @@ impl Exchange {
             Reply::Http { status, .. } => Some(status),
             Reply::Transport(_) => None,
         }
+    }
+
+    /// Returns the page of a list that it answered with, if it did.
+    pub fn page(&self) -> Option<ListPage> {
+        self.reply.page()
     }
 
     /// Returns the target's request id, if it gave one fit to be shown.
@@ -182,6 +202,16 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Returns the page of a list, if it is one.
+    pub fn page(&self) -> Option<ListPage> {
+        match self {
+            Self::Http { status, body, .. } if (200..300).contains(status) => {
+                super::body::page(body.as_deref())
+            }
+            Self::Http { .. } | Self::Transport(_) => None,
+        }
+    }
+
     /// Lends it to [`classify()`].
     pub fn answer(&self) -> Answer<'_> {
         match self {

@@ -58,6 +58,22 @@ pub enum Op {
     FindOrgByExternalId(String),
     /// Finds the only organization with exactly this name.
     FindOrgByName(String),
+    /// Lists users, a page at a time.
+    ListUsers {
+        /// Whether the oldest come first, or the newest.
+        oldest_first: bool,
+        /// Where on the list, and how much of it.
+        page: PageOf,
+    },
+    /// Lists the memberships of one organization in every status, oldest first, a page at a time.
+    ListMemberships {
+        /// The organization.
+        org_id: String,
+        /// Where on the list, and how much of it.
+        page: PageOf,
+    },
+    /// Lists organizations, oldest first, a page at a time.
+    ListOrgs(PageOf),
     /// Makes an organization.
     CreateOrg {
         /// The id it has in the source system: what makes the creation unique.
@@ -81,7 +97,10 @@ impl Op {
             | Self::FindMembership { .. }
             | Self::GetOrg(_)
             | Self::FindOrgByExternalId(_)
-            | Self::FindOrgByName(_) => RequestClass::Read,
+            | Self::FindOrgByName(_)
+            | Self::ListUsers { .. }
+            | Self::ListMemberships { .. }
+            | Self::ListOrgs(_) => RequestClass::Read,
         }
     }
 
@@ -99,8 +118,40 @@ impl Op {
             Self::FindOrgByExternalId(_) => "find_org_by_external_id",
             Self::FindOrgByName(_) => "find_org_by_name",
             Self::CreateOrg { .. } => "create_org",
+            Self::ListUsers { .. } => "list_users",
+            Self::ListMemberships { .. } => "list_memberships",
+            Self::ListOrgs(_) => "list_orgs",
         }
     }
+}
+
+/// Which part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageOf {
+    /// What follows the entity with this id; the start of the list when `None`.
+    pub after: Option<String>,
+    /// At most this many entities, 1 to 100.
+    pub limit: u32,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// Entities, as far as they have ids of the right shape.
+    pub items: Vec<Listed>,
+    /// The id after which the list goes on; `None` at its end.
+    pub after: Option<String>,
+}
+
+/// One entity of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The entity.
+    pub entity: Entity,
+    /// The user of a membership.
+    pub user_id: Option<String>,
+    /// The name of an organization.
+    pub name: Option<String>,
 }
 
 /// The fields of a user to make.

@@ -5,7 +5,7 @@
 //! # Never
 //! Opens a socket, reads an answer.
 
-use super::{NewUser, Op};
+use super::{NewUser, Op, PageOf};
 use crate::source::Credential;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
@@ -88,7 +88,31 @@ pub fn request(op: &Op) -> HttpRequest {
             encoded(name)
         )),
         Op::CreateOrg { external_id, name } => post("/organizations", org_body(external_id, name)),
+        Op::ListUsers { oldest_first, page } => {
+            let order = if *oldest_first { "asc" } else { "desc" };
+            listing("/user_management/users?", order, page)
+        }
+        Op::ListMemberships { org_id, page } => listing(
+            &format!(
+                "/user_management/organization_memberships?organization_id={}\
+                 &statuses=active,inactive,pending&",
+                encoded(org_id)
+            ),
+            "asc",
+            page,
+        ),
+        Op::ListOrgs(page) => listing("/organizations?", "asc", page),
     }
+}
+
+/// `asc` keeps a walk whole: what is made meanwhile comes at its end.
+fn listing(start: &str, order: &str, page: &PageOf) -> HttpRequest {
+    let PageOf { after, limit } = page;
+    let after = after.as_ref().map(|id| format!("&after={}", encoded(id)));
+    get(format!(
+        "{start}limit={limit}&order={order}{}",
+        after.unwrap_or_default()
+    ))
 }
 
 /// Returns what must not appear in any text about a row with this credential.
@@ -242,6 +266,41 @@ mod tests {
             }),
             "/user_management/organization_memberships?user_id=user_1&organization_id=org_1\
              &statuses=active,inactive,pending"
+        );
+    }
+
+    #[test]
+    fn lists_are_asked_for_page_by_page_in_an_order_that_holds() {
+        let page = |after: Option<&str>| PageOf {
+            after: after.map(str::to_owned),
+            limit: 100,
+        };
+        let users = |oldest_first, after| {
+            path_of(&Op::ListUsers {
+                oldest_first,
+                page: page(after),
+            })
+        };
+        assert_eq!(
+            users(true, None),
+            "/user_management/users?limit=100&order=asc"
+        );
+        assert_eq!(
+            users(false, Some("user_1")),
+            "/user_management/users?limit=100&order=desc&after=user_1"
+        );
+        assert_eq!(
+            path_of(&Op::ListOrgs(page(Some("org_1")))),
+            "/organizations?limit=100&order=asc&after=org_1"
+        );
+        // Without statuses the inactive ones would be missing.
+        assert_eq!(
+            path_of(&Op::ListMemberships {
+                org_id: "org_1".to_owned(),
+                page: page(None),
+            }),
+            "/user_management/organization_memberships?organization_id=org_1\
+             &statuses=active,inactive,pending&limit=100&order=asc"
         );
     }
 

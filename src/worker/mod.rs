@@ -3,8 +3,8 @@
 //! # Owns
 //! The steps of a row and of an organization (pure), the local cache, the gate, the serve loop.
 //! # Never
-//! Sends a request without grant, slot and open input; writes a file; outlives its coordinator by
-//! more than a second.
+//! Sends a request without grant, slot and open input; writes a file, but the one of [`known`];
+//! outlives its coordinator by more than a second.
 //! # Invariants
 //! I11 no request starts inside a pause. I12 its input's end is its own.
 //! # See
@@ -13,10 +13,12 @@
 mod attempts;
 pub(crate) mod cache;
 pub mod gate;
+pub mod known;
 pub mod org_steps;
 pub(crate) mod outbox;
 mod process;
 pub mod reconcile;
+pub mod scan;
 pub mod serve;
 pub(crate) mod shell;
 pub mod steps;

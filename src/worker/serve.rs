@@ -1,12 +1,16 @@
 //! The life of a worker: take grants, run rows, answer questions, end with its input.
 
+mod scanning;
+
 use super::gate::Turn;
 use super::org_steps::{OrgAction, OrgMachine};
 use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant};
+use crate::model::{
+    ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant,
+};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
@@ -67,6 +71,8 @@ struct Server {
     rules: RowRules,
     policy: RowPolicy,
     queue: RefCell<VecDeque<Job>>,
+    /// Chunks that the next listing is about.
+    scan_chunks: RefCell<Vec<ChunkSpec>>,
     /// Rows in a task of their own.
     active: Cell<u32>,
     /// Organization flights in a task of their own.
@@ -198,12 +204,15 @@ async fn next_message<R: AsyncRead + Unpin>(
 impl Server {
     fn new(hello: HelloToWorker) -> Result<Self, ServeError> {
         let config = hello.config;
-        let client = if config.dry_run {
-            Client::Dry(DryClient)
-        } else {
+        let client = || {
             let key = SecretString::from(hello.api_key);
             let timeouts = Timeouts::STANDARD.scaled(config.time_scale);
-            Client::Http(TargetClient::new(&config.base_url, &key, timeouts)?)
+            TargetClient::new(&config.base_url, &key, timeouts)
+        };
+        let client = match (config.dry_run, config.check_target) {
+            (true, false) => Client::Dry(DryClient),
+            (true, true) => Client::Check(client()?),
+            (false, _) => Client::Http(client()?),
         };
         Ok(Self {
             file: File::open(&config.source).map_err(ServeError::Source)?,
@@ -217,6 +226,7 @@ impl Server {
             },
             shell: Shell::new(config, client),
             queue: RefCell::default(),
+            scan_chunks: RefCell::default(),
             active: Cell::new(0),
             flights: Cell::new(0),
             done: Cell::new(0),
@@ -236,6 +246,16 @@ impl Server {
             ToWorker::Probe { probe, sentinels } => {
                 self.spawn_flight(async move |server| server.probe(probe, sentinels).await);
             }
+            ToWorker::ScanChunks(chunks) => self.scan_chunks.borrow_mut().extend(chunks),
+            ToWorker::Sample { scan } => {
+                let chunks = self.scan_chunks.take();
+                self.fly_sample(scan, chunks);
+            }
+            ToWorker::Scan { scan, pages_max } => {
+                let chunks = self.scan_chunks.take();
+                self.fly_scan(scan, pages_max, chunks);
+            }
+            ToWorker::Known { scan } => shell.open_known(scan),
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => shell.with_gate(|gate| gate.on_slots(&lease)),
             ToWorker::Pause { generation, until } => {
@@ -352,6 +372,12 @@ impl Server {
             Err(error) => return Ok(RowOutcome::failed(number, Step::Validation, error)),
         };
         let mut machine = RowMachine::new(row, job.context, self.policy);
+        if self.shell.recalls() {
+            machine = machine.recalling();
+        }
+        if self.shell.config.check_target {
+            machine = machine.looking_first();
+        }
         let mut turn = Turn::Fresh;
         let mut unsettled = false;
         let mut action = machine.start();
@@ -371,6 +397,7 @@ impl Server {
                     unsettled = settles_nothing(&verdict);
                     machine.on_verdict(verdict, self.shell.alive(op.class()))
                 }
+                Action::Recall(what) => machine.on_recalled(self.shell.recall(&what).as_ref()),
                 Action::Backoff(wait) => {
                     self.shell.back_off(wait).await;
                     machine.on_timer()
@@ -556,6 +583,7 @@ fn probe_result(exchange: &Exchange, verdict: Verdict) -> ProbeResult {
     match verdict {
         Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
             date: exchange.server_time(),
+            empty: exchange.page().is_some_and(|page| page.items.is_empty()),
         },
         Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
         Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),

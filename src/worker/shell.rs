@@ -4,14 +4,16 @@
 
 use super::cache::{Asked, OrgCache};
 use super::gate::{Gate, Turn};
+use super::known::{KnownKey, KnownUsers};
 use super::outbox::Outbox;
+use super::steps::Recall;
 use crate::model::event::{CallRecord, WorkerGauge};
 use crate::model::rng::Rng;
 use crate::model::{Mono, OrgKey, RowNumber};
 use crate::protocol::{FromWorker, OrgAnswer, StatsDelta, WorkerConfig};
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, Exchange, Reply};
-use crate::target::{Op, RequestClass, StopReason, TransportError, Verdict};
+use crate::target::{Entity, ListPage, Op, RequestClass, StopReason, TransportError, Verdict};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub(super) struct Shell {
     /// The gate has to be looked at.
     gate_changed: Notify,
     cache: RefCell<OrgCache>,
+    /// What a listing of the target found.
+    known: RefCell<Option<KnownUsers>>,
     rng: RefCell<Rng>,
     /// Successes seen by class, here or by a probe: what makes a failed attempt count.
     alive_writes: Cell<u64>,
@@ -58,6 +62,7 @@ impl Shell {
             gate: RefCell::new(Gate::new(config.paced_writes, config.paced_reads)),
             gate_changed: Notify::new(),
             cache: RefCell::new(OrgCache::new(config.org_cache)),
+            known: RefCell::new(None),
             rng: RefCell::new(Rng::new(config.seed)),
             alive_writes: Cell::new(0),
             alive_reads: Cell::new(0),
@@ -80,6 +85,54 @@ impl Shell {
         self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
         self.react(op.class(), &verdict).await;
         Ok(verdict)
+    }
+
+    /// As [`Shell::call`]; returns the page of a list too, if the answer is one.
+    pub(super) async fn call_for_page(
+        &self,
+        op: &Op,
+    ) -> Result<(Verdict, Option<ListPage>), TurnedAway> {
+        self.pass_gate(op.class(), Turn::Fresh).await?;
+        let exchange = self.send(op).await;
+        let verdict = exchange.verdict(op);
+        self.note(op, None, &exchange, &verdict);
+        self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
+        self.react(op.class(), &verdict).await;
+        Ok((verdict, exchange.page()))
+    }
+
+    /// Opens what a listing found, to be looked up from now on.
+    pub(super) fn open_known(&self, number: u32) {
+        let key = KnownKey(self.config.known_key);
+        match KnownUsers::open(&self.config.known_in, number, key) {
+            Ok(known) => *self.known.borrow_mut() = Some(known),
+            Err(error) => {
+                tracing::warn!(%error, "the list of known users cannot be read; every row asks for itself");
+            }
+        }
+    }
+
+    /// Returns whether there is something to recall.
+    pub(super) fn recalls(&self) -> bool {
+        self.known.borrow().is_some()
+    }
+
+    /// Looks something up in what was listed.
+    pub(super) fn recall(&self, what: &Recall) -> Option<Entity> {
+        let known = self.known.borrow();
+        let known = known.as_ref()?;
+        let found = match what {
+            Recall::User {
+                email_norm,
+                external_id,
+            } => known.user(email_norm, external_id.as_deref()),
+            Recall::Membership { user_id, org_id } => known.membership(user_id, org_id),
+        };
+        // What cannot be read is asked of the target.
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the list of known users cannot be read");
+            None
+        })
     }
 
     /// Sends one request past the gate: a probe.
@@ -238,11 +291,11 @@ impl Shell {
     async fn send(&self, op: &Op) -> Exchange {
         // Counted as it is sent: a run that ends before the answer has sent it all the same.
         let now = Mono::now();
-        if !self.config.dry_run {
+        let client = Rc::clone(&self.client.borrow());
+        if client.sends(op) {
             self.outbox.count(|delta| count_sent(delta, op, now));
         }
         self.in_flight.set(self.in_flight.get() + 1);
-        let client = Rc::clone(&self.client.borrow());
         let exchange = tokio::select! {
             exchange = client.send(op) => exchange,
             () = self.woke.notified() => lost_in_sleep(now),
@@ -253,7 +306,7 @@ impl Shell {
 
     fn note(&self, op: &Op, row: Option<RowNumber>, exchange: &Exchange, verdict: &Verdict) {
         let micros = u32::try_from(exchange.latency().as_micros()).unwrap_or(u32::MAX);
-        let dry = self.config.dry_run;
+        let dry = !self.client.borrow().sends(op);
         self.outbox.count(|delta| {
             // A dry run asks nobody anything.
             if !dry {
@@ -375,12 +428,15 @@ mod tests {
         WorkerConfig {
             source: "users.csv".into(),
             columns: crate::source::Columns::default(),
+            known_in: ".".into(),
+            known_key: [1, 2, 3, 4],
             base_url: base_url.to_owned(),
             org_mode: OrgMode::Columns,
             on_existing: ExistingPolicy::Link,
             reactivate: false,
             require_membership: false,
             dry_run: false,
+            check_target: false,
             record_calls: false,
             concurrency: 1,
             prefetch_rows: 1,

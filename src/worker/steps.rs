@@ -23,7 +23,7 @@ use crate::model::{
 };
 pub use crate::protocol::{OrgAnswer, RowContext};
 use crate::source::SourceRow;
-use crate::target::{Op, Rejection, StopReason, Verdict, workos};
+use crate::target::{Entity, Op, Rejection, StopReason, Verdict, workos};
 use std::time::Duration;
 
 /// What the job says about users and memberships that were there before.
@@ -43,12 +43,33 @@ pub enum Action {
     /// Send this once, when a slot allows and nothing is paused, then call
     /// [`RowMachine::on_verdict`].
     Send(Op),
+    /// Look this up in what was listed before, then call [`RowMachine::on_recalled`].
+    Recall(Recall),
     /// Wait this long (jitter is the shell's), then call [`RowMachine::on_timer`].
     Backoff(Duration),
     /// The row has an outcome.
     Settle(Box<RowOutcome>),
     /// The run stops; the row is as it was. [`RowMachine::on_timer`] would send again.
     Halt(StopReason),
+}
+
+/// What a listing of the target may have shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// The user with this external id, else the one with this email.
+    User {
+        /// Trimmed and lower-cased.
+        email_norm: String,
+        /// The row's.
+        external_id: Option<String>,
+    },
+    /// A membership.
+    Membership {
+        /// The user.
+        user_id: String,
+        /// The organization.
+        org_id: String,
+    },
 }
 
 /// One row on its way.
@@ -66,6 +87,12 @@ pub struct RowMachine {
     /// The membership was found inactive and is being re-activated.
     reactivating: bool,
     first_look: FirstLook,
+    /// There is a listing that may know its user and its membership.
+    recalls: bool,
+    /// Nothing is really made: whether somebody is there is only known by looking.
+    looks_first: bool,
+    /// The user is known from the listing alone.
+    user_recalled: bool,
     /// Answers 404 to the membership's create.
     missing: usize,
     attempts: Attempts,
@@ -95,6 +122,7 @@ impl FirstLook {
 enum WaitingFor {
     Org,
     Answer(Ask),
+    Memory(Recall),
     Timer(Ask),
     Nothing(Box<RowOutcome>),
 }
@@ -137,12 +165,29 @@ impl RowMachine {
             membership_unclear: false,
             reactivating: false,
             first_look: FirstLook::NotYet,
+            recalls: false,
+            looks_first: false,
+            user_recalled: false,
             missing: 0,
             attempts: Attempts::default(),
             requests: 0,
             last: Rejection::default(),
             waiting_for: WaitingFor::Org,
         }
+    }
+
+    /// There was a listing before: look there first. A row that is in doubt does not.
+    #[must_use]
+    pub const fn recalling(mut self) -> Self {
+        self.recalls = !self.context.suspect;
+        self
+    }
+
+    /// Creations are not sent, so none of them will say that its user is there: look before.
+    #[must_use]
+    pub const fn looking_first(mut self) -> Self {
+        self.looks_first = true;
+        self
     }
 
     /// Returns the first thing to do. The organization comes first: a row that cannot join it makes
@@ -217,7 +262,10 @@ impl RowMachine {
     pub fn on_verdict(&mut self, verdict: Verdict, alive: u64) -> Action {
         let ask = match &self.waiting_for {
             WaitingFor::Answer(ask) => ask.clone(),
-            WaitingFor::Org | WaitingFor::Timer(_) | WaitingFor::Nothing(_) => return self.again(),
+            WaitingFor::Org
+            | WaitingFor::Memory(_)
+            | WaitingFor::Timer(_)
+            | WaitingFor::Nothing(_) => return self.again(),
         };
         let answer = match verdict {
             Verdict::NotApplied(crate::target::NotApplied::Unauthorized) if plant::is(12) => {
@@ -237,6 +285,20 @@ impl RowMachine {
         }
     }
 
+    /// Goes on with what the listing showed; finding nothing in it means nothing.
+    pub fn on_recalled(&mut self, found: Option<&Entity>) -> Action {
+        match &self.waiting_for {
+            WaitingFor::Memory(Recall::User { .. }) => self.on_recalled_user(found),
+            WaitingFor::Memory(Recall::Membership { .. }) => self.on_recalled_membership(found),
+            _ => self.again(),
+        }
+    }
+
+    fn recall(&mut self, what: Recall) -> Action {
+        self.waiting_for = WaitingFor::Memory(what.clone());
+        Action::Recall(what)
+    }
+
     /// Goes on after a wait; sends again what is in flight otherwise.
     pub fn on_timer(&mut self) -> Action {
         self.again()
@@ -247,6 +309,7 @@ impl RowMachine {
         match self.waiting_for.clone() {
             WaitingFor::Org => self.start(),
             WaitingFor::Answer(ask) | WaitingFor::Timer(ask) => self.send(ask),
+            WaitingFor::Memory(what) => self.recall(what),
             WaitingFor::Nothing(outcome) => Action::Settle(outcome),
         }
     }
@@ -405,5 +468,7 @@ fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod recall_tests;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ mod harness;
 mod http;
 mod jobs;
 mod judge;
+mod listing;
 mod outputs;
 mod profiles;
 mod proxy;

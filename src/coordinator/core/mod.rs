@@ -8,6 +8,7 @@ mod followers;
 mod meter;
 mod orgs;
 mod probe;
+mod scan;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::ledger::{Change, CommitReply, Fate, JobImage, OrgState, RunState};
 use crate::model::event::{Progress, RunEvent};
 use crate::model::plant;
 use crate::model::rng::Rng;
+use crate::model::scan::ExistingScan;
 use crate::model::{
     MembershipTally, Mono, OrgKey, OrgTally, Origin, RateLimits, RowError, RowNumber, RowOutcome,
     RowState, RowTally, ServerMs, Step, WorkerId,
@@ -30,6 +32,8 @@ use crew::{Crew, Nudge, Phase, Succession};
 use meter::Meter;
 use orgs::{FAILURE_STANDS, OrgStep, Orgs};
 use probe::{ProbeWhy, Probes};
+pub use scan::ROWS_MIN as SCAN_ROWS_MIN;
+use scan::Scan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,6 +179,10 @@ pub struct CoreConfig {
     pub max_failures: Option<FailureLimit>,
     /// Only rows up to this one are worked on.
     pub limit: Option<RowNumber>,
+    /// Whether the target's users are listed before.
+    pub existing_scan: ExistingScan,
+    /// With fewer rows than this it is not even considered, unless it is asked for.
+    pub scan_rows_min: u64,
     /// Scales backoffs and outages.
     pub time_scale: f64,
     /// Seed of every jitter.
@@ -206,6 +214,7 @@ pub struct Core {
     throttle: Throttle,
     breaker: Breaker,
     probes: Probes,
+    scan: Scan,
     meter: Meter,
     valve: Valve,
     rng: Rng,
@@ -246,6 +255,7 @@ impl Core {
             } else {
                 image.sentinels
             }),
+            scan: Scan::new(config.existing_scan, config.scan_rows_min),
             meter: Meter::new(config.started, config.limits),
             valve: Valve::new(config.max_failures),
             rng: Rng::new(config.seed),
@@ -332,6 +342,7 @@ impl Core {
             self.effects.push(Effect::Spawn { worker });
         }
         self.run_probes(now);
+        self.run_scan();
         self.give_work(now);
         self.give_slots(now);
         self.watch(now);
@@ -347,6 +358,7 @@ impl Core {
         member.phase = Phase::Ready;
         let slot = member.slot;
         self.emit(RunEvent::WorkerReady { slot, worker, pid });
+        self.tell_known(worker);
         let until = self.pacer.paused_until();
         if until > now || self.pacer.generation() > 0 {
             let generation = self.pacer.generation();
@@ -368,6 +380,11 @@ impl Core {
         match message {
             FromWorker::Hello(_) => self.on_broken(now, worker, "it said hello twice", true),
             FromWorker::Probed { probe, result } => self.on_probed(now, worker, probe, result),
+            FromWorker::Sampled { scan, asked, found } => {
+                self.on_sampled(worker, scan, asked, found);
+            }
+            FromWorker::Scanning { scan, tally } => self.on_scanning(worker, scan, tally),
+            FromWorker::Scanned { scan, result } => self.on_scanned(worker, scan, result),
             FromWorker::Credit => {
                 if let Some(member) = self.crew.get_mut(worker) {
                     member.credits = member.credits.saturating_add(1);
@@ -658,6 +675,7 @@ impl Core {
             self.take_org_step(now, &key, Some(step));
         }
         self.probes.on_worker_gone(worker);
+        self.on_scanner_gone(worker);
         if self.stage.is_working() && self.crew.replace(slot, now) == Succession::GiveUp {
             self.end(
                 now,
@@ -683,7 +701,7 @@ impl Core {
     }
 
     fn give_work(&mut self, now: Mono) {
-        if !self.stage.is_running() || self.breaker.is_open() {
+        if !self.stage.is_running() || self.breaker.is_open() || self.scan.holds_back() {
             return;
         }
         while let Some(worker) = self.hungriest() {
@@ -732,8 +750,9 @@ impl Core {
             return;
         }
         self.watch_at = now.after(WATCH_EVERY);
-        let (work, probes) = (&self.work, &self.probes);
-        let busy = |worker| work.has_live_leases(worker) || probes.is_with(worker);
+        let (work, probes, scan) = (&self.work, &self.probes, &self.scan);
+        let busy =
+            |worker| work.has_live_leases(worker) || probes.is_with(worker) || scan.is_with(worker);
         for nudge in self.crew.nudges(now, busy) {
             match nudge {
                 Nudge::Ping(worker) => self.send(worker, ToWorker::Ping { nonce: worker.0 }),

@@ -294,7 +294,10 @@ impl Core {
                 self.breaker.pardon();
                 self.tell_alive(false);
             }
-            ProbeResult::Ok { date } => {
+            ProbeResult::Ok { date, empty } => {
+                if matches!(self.stage, Stage::Connecting { .. }) {
+                    self.scan.on_probed(empty);
+                }
                 self.set_server_clock(now, date);
                 self.probes.sentinels.clear();
                 self.probes.denials += u32::from(why == ProbeWhy::Unauthorized);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ledger::{FollowerFacts, FollowerImage};
+use crate::model::scan::ScanTally;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Evidence, Follower, LeaseId, MembershipOutcome, MembershipState,
     RateShift, UserOutcome,
@@ -51,6 +52,8 @@ fn config(workers: u32) -> CoreConfig {
         max_outage: Duration::from_hours(1),
         max_failures: None,
         limit: None,
+        existing_scan: ExistingScan::Probe,
+        scan_rows_min: SCAN_ROWS_MIN,
         time_scale: 1.0,
         seed: 1,
         wall: ServerMs(1_000_000),
@@ -72,6 +75,11 @@ struct Play {
     fate: fn(RowNumber) -> RowState,
     /// Percent of grants whose worker dies halfway.
     deaths: f64,
+    /// What a sample finds, and how many workers die of listing.
+    sample: (u32, u32),
+    scan_deaths: u32,
+    scans: Vec<u32>,
+    knows: BTreeSet<WorkerId>,
     probe: ProbeResult,
     finished: Option<EndReason>,
     effects_seen: usize,
@@ -96,8 +104,13 @@ impl Play {
             grants: BTreeMap::new(),
             fate: |_| RowState::Created,
             deaths: 0.0,
+            sample: (10, 5),
+            scan_deaths: 0,
+            scans: Vec::new(),
+            knows: BTreeSet::new(),
             probe: ProbeResult::Ok {
                 date: Some(ServerMs(7_000_000)),
+                empty: false,
             },
             finished: None,
             effects_seen: 0,
@@ -202,7 +215,10 @@ impl Play {
                 let result = self.probe.clone();
                 self.say(worker, FromWorker::Probed { probe, result });
             }
-            ToWorker::Grant(grant) => self.work(worker, *grant),
+            ToWorker::Grant(grant) => {
+                assert!(!self.core.scan.holds_back(), "rows wait for the listing");
+                self.work(worker, *grant);
+            }
             ToWorker::LookUpOrg { key } => {
                 self.say(
                     worker,
@@ -221,6 +237,28 @@ impl Play {
                 self.say(worker, FromWorker::OrgDone { key, verdict });
             }
             ToWorker::Drain => self.say(worker, FromWorker::Drained),
+            ToWorker::Sample { scan } => {
+                let (asked, found) = self.sample;
+                self.say(worker, FromWorker::Sampled { scan, asked, found });
+            }
+            ToWorker::Scan { scan, .. } if self.scan_deaths > 0 => {
+                self.scan_deaths -= 1;
+                self.scans.push(scan);
+                self.die(worker);
+            }
+            ToWorker::Scan { scan, .. } => {
+                self.scans.push(scan);
+                let result = Ok(ScanTally::default());
+                self.say(worker, FromWorker::Scanned { scan, result });
+            }
+            ToWorker::Known { scan } => {
+                assert_eq!(
+                    self.scans.last(),
+                    Some(&scan),
+                    "the file of another listing"
+                );
+                self.knows.insert(worker);
+            }
             _ => {}
         }
     }
@@ -633,7 +671,10 @@ fn a_run_that_ends_waits_for_its_last_commit_without_being_woken_in_vain() {
     let said = |message| Event::WorkerSaid { worker, message };
     let probed = FromWorker::Probed {
         probe: 1,
-        result: ProbeResult::Ok { date: None },
+        result: ProbeResult::Ok {
+            date: None,
+            empty: false,
+        },
     };
     let changed = FromWorker::SourceChanged("chunk 0".into());
     let mut effects = Vec::new();
@@ -656,4 +697,53 @@ fn a_run_that_ends_waits_for_its_last_commit_without_being_woken_in_vain() {
             .any(|effect| matches!(effect, Effect::Finish(_)))
     );
     assert!(core.deadline(late) > late, "the reply is the next event");
+}
+
+fn scanned(mode: ExistingScan, rows: u32, arrange: impl FnOnce(&mut Play)) -> Play {
+    let config = CoreConfig {
+        existing_scan: mode,
+        scan_rows_min: 200,
+        ..config(3)
+    };
+    let mut play = Play::of(config, image(rows, 5, &[]), 7);
+    arrange(&mut play);
+    assert!(matches!(play.run(), EndReason::Completed));
+    assert_eq!(play.settled.len(), rows as usize);
+    play
+}
+
+#[test]
+fn a_listing_comes_before_the_first_row_and_everybody_is_told() {
+    let play = scanned(ExistingScan::List, 30, |_| ());
+    assert_eq!((play.scans.len(), play.knows.len()), (1, 3));
+    let play = scanned(ExistingScan::Auto, 300, |_| ());
+    assert_eq!((play.scans.len(), play.knows.len()), (1, 3));
+    // Those who come later, too.
+    let play = scanned(ExistingScan::List, 300, |play| play.deaths = 0.02);
+    assert!(play.knows.len() > 3);
+}
+
+#[test]
+fn nothing_is_listed_for_few_rows_nor_without_a_hit_nor_from_an_empty_target() {
+    let none = |play: &Play| play.scans.is_empty() && play.knows.is_empty();
+    assert!(none(&scanned(ExistingScan::Probe, 300, |_| ())));
+    assert!(none(&scanned(ExistingScan::Auto, 199, |_| ())));
+    assert!(none(&scanned(ExistingScan::Auto, 300, |play| play
+        .sample =
+        (40, 0))));
+    let empty = |play: &mut Play| {
+        play.probe = ProbeResult::Ok {
+            date: None,
+            empty: true,
+        };
+    };
+    assert!(none(&scanned(ExistingScan::Auto, 300, empty)));
+}
+
+#[test]
+fn a_listing_outlives_its_worker_but_not_every_worker() {
+    let play = scanned(ExistingScan::List, 30, |play| play.scan_deaths = 2);
+    assert_eq!((play.scans.len(), play.knows.is_empty()), (3, false));
+    let play = scanned(ExistingScan::List, 30, |play| play.scan_deaths = 9);
+    assert_eq!((play.scans.len(), play.knows.is_empty()), (3, true));
 }

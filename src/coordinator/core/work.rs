@@ -220,6 +220,21 @@ impl Work {
         }
     }
 
+    /// Returns the chunks of which no row was leased in this run, or ever.
+    pub(super) fn fresh_chunks(&self) -> impl Iterator<Item = &ChunkSpec> {
+        let rest = self.fresh_rest.as_ref().map(|unit| unit.chunk.0 as usize);
+        let first = rest.unwrap_or(self.fresh);
+        let fresh = self.chunks.get(first..).unwrap_or_default().iter();
+        fresh.filter(|chunk| {
+            !self.complete.contains(&chunk.id)
+                && self.is_within(chunk.first_row)
+                && self
+                    .remaining
+                    .get(&chunk.id)
+                    .is_none_or(|rows| !rows.is_empty())
+        })
+    }
+
     /// Returns the next rows to give to `worker`; none when there are none, or when it has to finish
     /// some first.
     pub(super) fn next_unit(&mut self, worker: WorkerId) -> Option<Unit> {

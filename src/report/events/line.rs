@@ -5,6 +5,7 @@
 //! minute.
 
 use crate::model::event::{CallRecord, Progress, RunEvent, WorkerGauge};
+use crate::model::scan::ScanNews;
 use crate::model::{OrgKey, RowOutcome, Step};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -37,6 +38,7 @@ const fn name_of(event: &RunEvent) -> &'static str {
     match event {
         RunEvent::Started { .. } => "started",
         RunEvent::Connected => "connected",
+        RunEvent::Existing(_) => "existing_scan",
         RunEvent::WorkerReady { .. } => "worker_ready",
         RunEvent::WorkerGone { .. } => "worker_gone",
         RunEvent::Worker { .. } => "worker",
@@ -56,6 +58,7 @@ const fn name_of(event: &RunEvent) -> &'static str {
 fn fields<M: SerializeMap>(event: &RunEvent, map: &mut M) -> Result<(), M::Error> {
     match event {
         RunEvent::Connected | RunEvent::OutageEnded => {}
+        RunEvent::Existing(news) => scan_fields(news, map)?,
         RunEvent::Started {
             rows,
             settled,
@@ -96,6 +99,21 @@ fn fields<M: SerializeMap>(event: &RunEvent, map: &mut M) -> Result<(), M::Error
         } => entries!(map, "reason": reason, "probe_in_ms": probe_in_ms),
         RunEvent::Draining { reason } => entries!(map, "reason": reason),
         RunEvent::Progress(progress) => progress_fields(progress, map)?,
+    }
+    Ok(())
+}
+
+fn scan_fields<M: SerializeMap>(news: &ScanNews, map: &mut M) -> Result<(), M::Error> {
+    match news {
+        ScanNews::Sampled {
+            asked,
+            found,
+            pages_max,
+        } => entries!(map, "phase": "sampled", "asked": asked, "found": found,
+                      "pages_max": pages_max),
+        ScanNews::Listing(tally) => entries!(map, "phase": "listing", "found": tally),
+        ScanNews::Listed(tally) => entries!(map, "phase": "listed", "found": tally),
+        ScanNews::Failed(reason) => entries!(map, "phase": "failed", "reason": reason),
     }
     Ok(())
 }

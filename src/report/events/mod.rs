@@ -108,6 +108,7 @@ const fn keep(event: &RunEvent) -> Keep {
         | RunEvent::Progress(_) => Keep::IfRoom,
         RunEvent::Started { .. }
         | RunEvent::Connected
+        | RunEvent::Existing(_)
         | RunEvent::WorkerReady { .. }
         | RunEvent::WorkerGone { .. }
         | RunEvent::Settled(_)

@@ -58,6 +58,8 @@ impl World {
             max_outage: self.plan.max_outage,
             max_failures: None,
             limit: None,
+            existing_scan: self.plan.existing_scan,
+            scan_rows_min: 1,
             time_scale: self.plan.time_scale,
             seed: self.rng.next_u64(),
             wall: self.wall(),

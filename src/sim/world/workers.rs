@@ -4,7 +4,7 @@ use super::{Ev, MS, Pipe, SECOND, Strike, US, WORKER_LOAD_MAX, World};
 use crate::coordinator::core::Event;
 use crate::model::{Mono, WorkerId, plant};
 use crate::pace::Pacer;
-use crate::protocol::FromWorker;
+use crate::protocol::{FromWorker, ToWorker};
 use crate::sim::worker::{Out, SimWorker};
 use crate::target::RequestClass;
 use std::time::Duration;
@@ -70,6 +70,9 @@ impl World {
             Ev::Eof(_) => Some("its input ended"),
             Ev::Noise(_) => Some("killed by what it cannot read"),
             Ev::ToWorker(_, message) => {
+                if let ToWorker::Known { scan } = &message {
+                    worker.known = self.known.get(&(worker.epoch, *scan)).cloned();
+                }
                 worker.hear(self.now, message, &self.plan, &mut out);
                 None
             }
@@ -123,6 +126,9 @@ impl World {
             let (id, epoch) = (worker.id, worker.epoch);
             match act {
                 Out::Frame(message) => self.frame(at, id, epoch, message),
+                Out::Known(scan, found) => {
+                    self.known.insert((epoch, scan), found);
+                }
                 Out::Request {
                     task,
                     op,

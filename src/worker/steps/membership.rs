@@ -1,6 +1,6 @@
 //! The membership step: add the user to the organization, once.
 
-use super::{Action, Ask, RowMachine, unexpected};
+use super::{Action, Ask, Recall, RowMachine, unexpected};
 use crate::model::{
     Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowState, Step, plant,
 };
@@ -42,11 +42,26 @@ impl RowMachine {
             return self.settle_well(None);
         }
         self.attempts.start_step();
+        if self.recalls && self.membership_may_be_there() {
+            let org_id = self.org_id.clone().unwrap_or_default();
+            let user_id = self.user_id();
+            return self.recall(Recall::Membership { user_id, org_id });
+        }
         if self.membership_may_be_there() {
             // Creating would re-activate what somebody switched off.
             self.send(Ask::FindMembership { why: Why::First })
         } else {
             self.send(Ask::CreateMembership)
+        }
+    }
+
+    /// As with users: one that is active is taken for known, anything else is read again.
+    pub(super) fn on_recalled_membership(&mut self, found: Option<&Entity>) -> Action {
+        match found {
+            Some(entity) if matches!(Status::of(entity), Status::Active) => {
+                self.on_membership(Why::First, entity.clone())
+            }
+            _ => self.send(Ask::FindMembership { why: Why::First }),
         }
     }
 
@@ -229,6 +244,9 @@ impl RowMachine {
 
     /// 404: what was made a moment ago may not be visible yet, so it is tried again first.
     fn on_missing(&mut self, rejection: Rejection) -> Action {
+        if self.user_recalled {
+            return self.forget_user();
+        }
         self.missing += 1;
         self.last = rejection;
         if let Some(wait) = READ_LAG.get(self.missing - 1) {

@@ -6,7 +6,7 @@ use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
 use crate::model::ServerMs;
-use crate::target::{Entity, NewUser, NotApplied};
+use crate::target::{NewUser, NotApplied};
 use proptest::prelude::*;
 use std::mem;
 
@@ -123,6 +123,27 @@ impl Target {
         }
     }
 
+    /// What a listing of it has shown.
+    fn recall(&self, what: &Recall) -> Option<Entity> {
+        let found = match what {
+            Recall::User {
+                email_norm,
+                external_id,
+            } => {
+                let by_id = external_id
+                    .as_ref()
+                    .and_then(|id| self.user(|user| user.external_id.as_ref() == Some(id)));
+                by_id.or_else(|| self.user(|user| user.email.as_ref() == Some(email_norm)))
+            }
+            Recall::Membership { user_id, .. } => {
+                let mut all = self.memberships.iter();
+                let mine = all.find(|membership| membership.user_id == *user_id);
+                mine.map(|membership| &membership.entity)
+            }
+        };
+        found.cloned()
+    }
+
     fn user(&self, is_it: impl Fn(&Entity) -> bool) -> Option<&Entity> {
         let mut entities = self.users.iter().map(|user| &user.entity);
         entities.find(|entity| is_it(entity) && self.is_visible(entity))
@@ -224,6 +245,8 @@ struct Setting {
     org: bool,
     mixed_case: bool,
     reactivate: bool,
+    /// The target was listed before.
+    recalls: bool,
     before: Before,
     /// The status of that user's membership.
     joined: Option<&'static str>,
@@ -260,7 +283,7 @@ fn setting() -> impl Strategy<Value = Setting> {
         Some("pending"),
     ]);
     let lag = prop::sample::select(vec![0, 0, 700, 4_000]);
-    let flags = prop::array::uniform4(any::<bool>());
+    let flags = prop::array::uniform5(any::<bool>());
     let refusals = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
     (
         flags,
@@ -272,7 +295,7 @@ fn setting() -> impl Strategy<Value = Setting> {
     )
         .prop_map(
             |(
-                [external_id, org, mixed_case, reactivate],
+                [external_id, org, mixed_case, reactivate, recalls],
                 before,
                 joined,
                 lag,
@@ -284,6 +307,7 @@ fn setting() -> impl Strategy<Value = Setting> {
                     org,
                     mixed_case,
                     reactivate,
+                    recalls,
                     before,
                     joined,
                     lag,
@@ -343,12 +367,17 @@ impl Setting {
             on_existing: ExistingPolicy::Link,
             reactivate: self.reactivate,
         };
-        RowMachine::new(self.row(), context, policy)
+        let machine = RowMachine::new(self.row(), context, policy);
+        if self.recalls {
+            machine.recalling()
+        } else {
+            machine
+        }
     }
 
     /// Drives the row to its outcome, through as many deaths as the faults ask for.
     fn run(&self) -> (Target, RowOutcome) {
-        let mut target = self.target();
+        let (mut target, memory) = (self.target(), self.target());
         let mut faults = self.faults.iter().copied();
         let mut machine = self.machine(false);
         let mut action = machine.start();
@@ -367,6 +396,7 @@ impl Setting {
                         machine.start()
                     }
                 }
+                Action::Recall(what) => machine.on_recalled(memory.recall(&what).as_ref()),
                 Action::Backoff(wait) => {
                     target.pass(i64::try_from(wait.as_millis()).unwrap());
                     machine.on_timer()

@@ -141,6 +141,10 @@ fn play(machine: &mut RowMachine, script: Vec<Verdict>) -> (String, RowOutcome) 
                 };
                 machine.on_verdict(verdict, alive)
             }
+            Action::Recall(_) => {
+                trace.push("recall".to_owned());
+                machine.on_recalled(None)
+            }
             Action::Backoff(wait) => {
                 trace.push(format!("{}ms", wait.as_millis()));
                 machine.on_timer()

@@ -1,6 +1,6 @@
 //! The user step: make the user, or find out whose it is.
 
-use super::{Action, Ask, By, RowMachine, unexpected};
+use super::{Action, Ask, By, Recall, RowMachine, unexpected};
 use crate::model::{
     Evidence, ExistingPolicy, Origin, RowError, RowState, Step, UserOutcome, plant,
 };
@@ -16,8 +16,56 @@ impl RowMachine {
             }
             Some(_) => self.membership_step(),
             None if self.context.suspect => self.look_up_user(Why::First),
+            None if self.looks_first && !self.recalls => self.look_up_user(Why::First),
+            None if self.recalls => {
+                let row = &self.row;
+                let what = Recall::User {
+                    email_norm: row.email_norm.clone(),
+                    external_id: row.external_id.clone(),
+                };
+                self.recall(what)
+            }
             None => self.send(Ask::CreateUser),
         }
+    }
+
+    /// What was listed is a while ago: it is enough to take a user for known, but a row fails only
+    /// by what is read for it.
+    pub(super) fn on_recalled_user(&mut self, found: Option<&Entity>) -> Action {
+        let Some(entity) = found else {
+            return if self.looks_first {
+                self.look_up_user(Why::First)
+            } else {
+                self.send(Ask::CreateUser)
+            };
+        };
+        let external_id = self.row.external_id.as_ref();
+        let by_external_id = external_id.is_some() && entity.external_id.as_ref() == external_id;
+        let found = Found {
+            by_external_id: by_external_id.then_some(entity),
+            by_email: (!by_external_id).then_some(entity),
+        };
+        let standing = Standing {
+            maybe_ours: false,
+            t_lo: self.context.t_lo,
+        };
+        match reconcile(&self.row, found, standing) {
+            Finding::User { id, origin } => {
+                self.user_recalled = true;
+                self.user_known(id, origin)
+            }
+            Finding::Conflict { .. } | Finding::MaybeConcurrentSignup { .. } | Finding::Nothing => {
+                self.look_up_user(Why::First)
+            }
+        }
+    }
+
+    /// The target does not know a user that the listing showed: who it is, is found out anew.
+    pub(super) fn forget_user(&mut self) -> Action {
+        (self.recalls, self.user_recalled) = (false, false);
+        self.user = None;
+        self.attempts.start_step();
+        self.user_step()
     }
 
     pub(super) fn on_create_user(&mut self, answer: Verdict, alive: u64) -> Action {
