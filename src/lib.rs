@@ -1,5 +1,6 @@
 //! userferry carries a large users CSV into an identity provider.
 
+pub mod bench;
 pub mod cli;
 pub mod coordinator;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::report::plan::{Plan, PlanFacts};
 use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
-use crate::supervise::{SandboxChild, SandboxOptions};
+use crate::supervise::{SandboxChild, SandboxOptions, ThreadEntry};
 use crate::target::proxy::proxy_for;
 use crate::worker::known::forget;
 use secrecy::SecretString;
@@ -278,8 +278,9 @@ fn start_sandbox(job: &Job, args: &TuningArgs) -> CliResult<Option<SandboxChild>
     };
     let child = SandboxChild::start(&SandboxOptions {
         program: resolve::program()?,
-        state: state_path(job.folder.path()),
+        state: Some(state_path(job.folder.path())),
         limits,
+        more: Vec::new(),
     })?;
     Ok(Some(child))
 }
@@ -333,6 +334,9 @@ fn config(
             Some(program) => program.clone(),
             None => resolve::program()?,
         },
+        threads: args
+            .worker_threads
+            .then_some(crate::worker::on_thread as ThreadEntry),
         source: way.rows,
         known_in: way.known_in,
         columns: record.columns.clone(),
