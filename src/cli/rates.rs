@@ -178,14 +178,13 @@ pub fn decide(ask: &RateAsk) -> Rates {
     let mut notes = Vec::new();
     let mut limits = default_limits(ask, &mut notes);
     match ask.rate {
-        None => {}
         Some(RateArg::Workos) => limits = RateLimits::WORKOS,
-        Some(RateArg::Unlimited) => limits = RateLimits::default(),
-        Some(RateArg::Auto(None)) => {
-            if ask.target == TargetKind::Sandbox {
-                limits = RateLimits::WORKOS;
-            }
+        Some(RateArg::Auto(None)) if ask.target == TargetKind::Sandbox => {
+            limits = RateLimits::WORKOS;
         }
+        Some(RateArg::Unlimited) => limits = RateLimits::default(),
+        // The defaults are the published limits, or what a live key gets of them.
+        None | Some(RateArg::Auto(None)) => {}
         Some(RateArg::Writes(writes) | RateArg::Auto(Some(writes))) => {
             limits.writes = Some(writes);
             limits.reads = raised(limits.reads, ask.reads, writes, "read", &mut notes);

@@ -50,7 +50,7 @@ pub struct Share {
     limit: RateLimit,
     /// Requests per second of the whole, as people are told it.
     shown: f64,
-    share: f64,
+    used: f64,
     told: f64,
     lowest: f64,
     curve: Option<Curve>,
@@ -80,7 +80,7 @@ impl Share {
         Self {
             limit,
             shown: limit.per_second(),
-            share: 1.0,
+            used: 1.0,
             told: 1.0,
             lowest: 1.0,
             curve: None,
@@ -97,13 +97,13 @@ impl Share {
 
     /// Returns the share in use, above 0 and at most 1.
     pub const fn now(&self) -> f64 {
-        self.share
+        self.used
     }
 
     /// Returns the requests per second in use, and the fewest there have been.
     pub fn rate(&self) -> AutoRate {
         AutoRate {
-            current: self.shown * self.share,
+            current: self.shown * self.used,
             lowest: self.shown * self.lowest,
         }
     }
@@ -121,8 +121,8 @@ impl Share {
         if bottom >= 1.0 {
             return None;
         }
-        let falls = bottom < self.share;
-        self.share = bottom;
+        let falls = bottom < self.used;
+        self.used = bottom;
         self.told = bottom;
         self.lowest = self.lowest.min(bottom);
         self.curve = Some(Curve {
@@ -155,15 +155,15 @@ impl Share {
         }
         curve.spent += now.since(curve.heard).min(silence);
         curve.heard = now;
-        self.share = curve.at(recovery).min(1.0);
-        if self.share >= 1.0 {
+        self.used = curve.at(recovery).min(1.0);
+        if self.used >= 1.0 {
             self.curve = None;
             self.told = 1.0;
             return Some(RateShift::Recovered);
         }
-        let is_news = self.share - self.told >= TOLD_RISE;
+        let is_news = self.used - self.told >= TOLD_RISE;
         is_news.then(|| {
-            self.told = self.share;
+            self.told = self.used;
             RateShift::Rising
         })
     }
@@ -172,8 +172,8 @@ impl Share {
     /// one was watched.
     fn top(&self, now: Mono) -> f64 {
         let accepted = self.accepted.over_window(now);
-        let share = accepted.map_or(self.share, |count| count / f64::from(self.limit.count));
-        share.clamp(self.share * FREE_MIN, self.share)
+        let share = accepted.map_or(self.used, |count| count / f64::from(self.limit.count));
+        share.clamp(self.used * FREE_MIN, self.used)
     }
 
     /// One request per window goes always.

@@ -156,6 +156,10 @@ pub enum Effect {
 
 /// What the core is told once.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "options of the command line that have nothing to do with each other"
+)]
 pub struct CoreConfig {
     /// When the process began: what `elapsed_s` counts from.
     pub started: Mono,
