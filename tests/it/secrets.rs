@@ -172,20 +172,26 @@ fn words_of_a_file_cannot_steer_the_terminal() {
     assert_eq!(work.results()[0]["error_code"], "email_invalid");
 }
 
+/// The columns of a file whose rows slip.
+const SLIPPED: [&str; 9] = [
+    "email",
+    "first_name",
+    "email_verified",
+    "password",
+    "password_hash",
+    "password_hash_type",
+    "org_external_id",
+    "org_id",
+    "role_slugs",
+];
+
+const ROLE: &str = "Dan Secretname";
+
+/// What must not be told, wherever it stands.
+const SLIPPING: [&str; 6] = [NAME, PASSWORD, HASH, ROLE, "Hunter2-plain!", "hunter2"];
+
 /// A cell too many or too few before them, and every cell stands in its neighbour's column.
-#[test]
-fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
-    const HEADER: [&str; 9] = [
-        "email",
-        "first_name",
-        "email_verified",
-        "password",
-        "password_hash",
-        "password_hash_type",
-        "org_external_id",
-        "org_id",
-        "role_slugs",
-    ];
+fn slipped() -> String {
     let cells = [
         "a@example.com",
         NAME,
@@ -195,42 +201,39 @@ fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
         "bcrypt",
         "",
         "",
-        "Dan Secretname",
+        ROLE,
     ];
-    let mut csv = HEADER.join(",") + ",external_id,metadata,userferry_skip\n";
-    let canaries = [
-        NAME,
-        PASSWORD,
-        HASH,
-        "Dan Secretname",
-        "Hunter2-plain!",
-        "hunter2",
-    ];
-    for slip in 0..HEADER.len() {
+    let mut csv = SLIPPED.join(",") + ",external_id,metadata,userferry_skip\n";
+    for slip in 0..SLIPPED.len() {
         let mut row = cells.to_vec();
         row.rotate_right(slip);
         writeln!(csv, "{},,,", row.join(",")).unwrap();
     }
-    for (n, canary) in canaries.iter().enumerate() {
-        for (column, name) in HEADER.iter().enumerate() {
+    for (n, canary) in SLIPPING.iter().enumerate() {
+        for (column, name) in SLIPPED.iter().enumerate() {
             // The id of an organization is nobody's secret, and the ledger has to know it.
             if name.starts_with("org_") && *canary != HASH {
                 continue;
             }
-            let mut row = vec![""; HEADER.len()];
+            let mut row = vec![""; SLIPPED.len()];
             row[0] = "b@example.com";
             row[column] = canary;
             writeln!(csv, "{},,,", row.join(",")).unwrap();
         }
-        // An id that two people have, metadata that is none, a reason that is none.
+        // An id that two people have, metadata that is none, blanks that a repair removes.
         writeln!(csv, "c{n}@example.com,,,,,,,,,{canary},,").unwrap();
         writeln!(csv, "d{n}@example.com,,,,,,,,,{canary},,").unwrap();
         writeln!(csv, "e{n}@example.com,,,,,,,,,,{canary},").unwrap();
         writeln!(csv, "f{n}@example.com,,,,,,,,, {canary} ,,").unwrap();
     }
     writeln!(csv, "g@example.com,,,,,,,,,,,{HASH}").unwrap();
+    csv
+}
+
+#[test]
+fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
     let work = Work::new();
-    work.write("users.csv", csv);
+    work.write("users.csv", slipped());
     work.run("check users.csv --out problems.csv --fix fixed")
         .expect(1);
     std::fs::remove_file(work.path("fixed")).unwrap();
@@ -245,7 +248,7 @@ fn cells_that_have_slipped_into_other_columns_are_told_nowhere() {
         if name.ends_with("users.csv") || name.ends_with("sandbox.log") {
             continue;
         }
-        for canary in canaries {
+        for canary in SLIPPING {
             assert!(!holds(&bytes, canary), "{canary} is in {name}");
         }
     }

@@ -308,7 +308,7 @@ impl Conversion {
             .profile
             .bind(&names)
             .map_err(|unbound| refused(&self.profile, unbound))?;
-        self.read_as = Some(plan.told(names.get(..count).unwrap_or_default()));
+        self.read_as = Some(plan.told(&names));
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));
