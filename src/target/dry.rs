@@ -41,10 +41,9 @@ impl DryClient {
             (201, Verdict::Ok(entity))
         };
         match op {
-            Op::Probe
-            | Op::ListUsers { .. }
-            | Op::ListMemberships { .. }
-            | Op::ListOrgs(_) => (200, Verdict::Ok(Entity::default())),
+            Op::Probe | Op::ListUsers { .. } | Op::ListMemberships { .. } | Op::ListOrgs(_) => {
+                (200, Verdict::Ok(Entity::default()))
+            }
             Op::FindUserByEmail(_) | Op::FindMembership { .. } | Op::FindOrgByName(_) => {
                 (200, Verdict::Absent)
             }

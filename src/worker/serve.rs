@@ -414,7 +414,7 @@ impl Server {
             return Err(Box::new(outcome));
         }
         let row = parse_row(record, columns, &self.rules)
-            .map_err(|error| RowOutcome::failed(number, Step::Validation, error))?;
+            .map_err(|error| Box::new(RowOutcome::failed(number, Step::Validation, error)))?;
         let mut machine = RowMachine::new(row, context, self.policy);
         if self.shell.recalls() {
             machine = machine.recalling();

@@ -183,7 +183,7 @@ fn a_failed_organization_stays_counted_until_it_is_there() {
             intent,
             org("a", refused.clone()),
             org("b", refused.clone()),
-            Change::Settle(rows.to_vec()),
+            Change::settle(rows.to_vec()),
         ])
         .unwrap();
     let pick = RetryPick {
@@ -350,7 +350,7 @@ fn a_row_waits_for_the_open_one_of_its_pair_whatever_settled_between() {
         user: Some(user(1)),
         ..half_failed(row)
     };
-    let settled = Change::Settle([1, 2, 5, 8].map(no_member).to_vec());
+    let settled = Change::settle([1, 2, 5, 8].map(no_member).to_vec());
     ledger.commit(&[lease(1, 0, 100), settled]).unwrap();
     let pick = RetryPick {
         rows: numbers(&[1, 8]),
