@@ -218,7 +218,7 @@ pub fn rehearse(
     problems: Vec<ProblemGroup>,
     admission: Admission,
 ) -> CliResult<Exit> {
-    let mut ledger = Ledger::open(path)?;
+    let mut ledger = Ledger::open_rehearsal(path)?;
     let image = ledger.load()?;
     let origin = record
         .options

@@ -29,8 +29,9 @@ const INBOX_MAX: usize = 4096;
 const BATCH_MAX: usize = 512;
 
 /// A real run asks for the next chunk when fewer rows than a worker can have in flight are left;
-/// a dry run finishes a row in microseconds and needs more of them at hand.
-const DRY_PREFETCH_ROWS: u32 = 2000;
+/// a dry run finishes a row in a microsecond and needs more of them at hand: as many as pass while
+/// a lease is committed.
+const DRY_PREFETCH_ROWS: u32 = 4000;
 
 /// Shorter sleeps do no harm, and two clocks are never read at the very same time.
 const SLEEP_MIN: Duration = Duration::from_millis(500);

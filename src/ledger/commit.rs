@@ -12,7 +12,7 @@ use crate::model::{
 };
 use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 /// How many organization ids are remembered with their numbers; others cost a query.
@@ -114,8 +114,8 @@ pub(super) struct Work<'a> {
     conn: &'a Connection,
     known: &'a mut Known,
     before: Totals,
-    /// Rows settled per chunk by this transaction.
-    settled: BTreeMap<ChunkId, u32>,
+    /// Rows settled per chunk by this transaction, as they came: a chunk may be in it several times.
+    settled: Vec<(ChunkId, u32)>,
 }
 
 impl<'a> Work<'a> {
@@ -125,7 +125,7 @@ impl<'a> Work<'a> {
             conn,
             known,
             before,
-            settled: BTreeMap::new(),
+            settled: Vec::new(),
         }
     }
 
@@ -284,22 +284,37 @@ impl<'a> Work<'a> {
 
     fn settle(&mut self, outcomes: &[RowOutcome]) -> Result<(), Fault> {
         let conn = self.conn;
-        let mut insert = rows::insert(conn)?;
+        let mut insert = rows::Insert::new(conn)?;
         for outcome in outcomes {
-            let chunk = self.known.chunk_of(outcome.row).ok_or_else(|| {
-                Fault::Invariant("I3", format!("row {} is not in the file", outcome.row))
-            })?;
             let org = match outcome.org_id.as_deref() {
                 None => None,
                 Some(id) => Some(self.org_code(id)?),
             };
-            if rows::add(&mut insert, outcome, org)? {
+            if insert.add(outcome, org)? {
                 self.known.totals.settle(outcome);
-                *self.settled.entry(chunk).or_default() += 1;
+                self.count_settled(outcome.row)?;
             } else {
                 same_as_before(conn, outcome)?;
             }
         }
+        Ok(())
+    }
+
+    /// Rows of one chunk come together, so the chunk of the last one is nearly always that of the
+    /// next.
+    fn count_settled(&mut self, row: RowNumber) -> Result<(), Fault> {
+        if let Some((chunk, n)) = self.settled.last_mut()
+            && let Some(span) = self.known.span(*chunk)
+            && span.range().contains(&row.0)
+        {
+            *n += 1;
+            return Ok(());
+        }
+        let chunk = self
+            .known
+            .chunk_of(row)
+            .ok_or_else(|| Fault::Invariant("I3", format!("row {row} is not in the file")))?;
+        self.settled.push((chunk, 1));
         Ok(())
     }
 

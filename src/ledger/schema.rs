@@ -426,6 +426,20 @@ fn prepare(conn: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
+/// For a ledger that is thrown away: a commit is all or nothing still, but it is in no hurry to the
+/// disk, and no other connection is expected.
+pub(super) fn forgo_durability(conn: &Connection) -> Result<(), Fault> {
+    let mode: String = conn.query_one("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
+    if mode != "memory" {
+        return Err(Fault::Invariant(
+            "I14",
+            format!("journal_mode is `{mode}`, not memory"),
+        ));
+    }
+    conn.query_one("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
+    set(conn, "synchronous", 0)
+}
+
 /// Numeric pragmas of a writer. `synchronous` 2 is `FULL`, `temp_store` 2 is memory.
 const PRAGMAS: &[(&str, i64)] = &[
     ("synchronous", 2),

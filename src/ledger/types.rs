@@ -11,6 +11,7 @@ use crate::source::Columns;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a job is, written once when its folder appears.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,8 +61,8 @@ pub enum Change {
         /// Followers among them whose leader's facts the grant needs.
         followers: Vec<FollowerAsk>,
     },
-    /// Outcomes of rows; settled here and only here.
-    Settle(Vec<RowOutcome>),
+    /// Outcomes of rows; settled here and only here. Shared with whoever waits for the commit.
+    Settle(Arc<[RowOutcome]>),
     /// Intent to create an organization, before the request.
     OrgIntent {
         /// Which.
@@ -79,6 +80,13 @@ pub enum Change {
     },
     /// Counters of the current run, for `status`.
     Run(Box<RunSnapshot>),
+}
+
+impl Change {
+    /// Settles rows.
+    pub fn settle(outcomes: impl Into<Arc<[RowOutcome]>>) -> Self {
+        Self::Settle(outcomes.into())
+    }
 }
 
 /// A follower about to be granted.

@@ -243,7 +243,7 @@ mod tests {
         let outcome = |row| RowOutcome::failed(RowNumber(row), Step::User, error.clone());
         Request {
             ticket,
-            changes: vec![Change::Settle((0..n).map(outcome).collect())],
+            changes: vec![Change::settle((0..n).map(outcome).collect::<Vec<_>>())],
         }
     }
 

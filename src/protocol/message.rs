@@ -214,6 +214,25 @@ pub struct Grant {
     pub contexts: Vec<(RowNumber, RowContext)>,
 }
 
+impl Grant {
+    /// Returns what is known of a row of the chunk before its first step; none when the row is not
+    /// granted.
+    pub fn context(&self, row: RowNumber) -> Option<RowContext> {
+        if let Some(rows) = &self.rows {
+            rows.binary_search(&row).ok()?;
+        }
+        let known = self.contexts.binary_search_by_key(&row, |(row, _)| *row);
+        let known = known.ok().and_then(|at| self.contexts.get(at));
+        Some(known.map_or_else(
+            || RowContext {
+                t_lo: self.t_lo,
+                ..RowContext::default()
+            },
+            |(_, context)| context.clone(),
+        ))
+    }
+}
+
 /// What is known of a row before its first step. The default: nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowContext {
@@ -445,4 +464,42 @@ pub struct StatsDelta {
     pub writes_between: Option<(Mono, Mono)>,
     /// What it is doing now.
     pub gauge: WorkerGauge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChunkHash, ChunkId};
+
+    #[test]
+    fn a_grant_knows_its_rows_and_what_is_special_about_some() {
+        let special = RowContext {
+            suspect: true,
+            ..RowContext::default()
+        };
+        let mut grant = Grant {
+            lease: LeaseId(1),
+            chunk: ChunkSpec {
+                id: ChunkId(0),
+                offset: 0,
+                length: 1,
+                first_row: RowNumber(1),
+                rows: 9,
+                first_line: 2,
+                hash: ChunkHash([0; 16]),
+            },
+            rows: Some(vec![RowNumber(2), RowNumber(5)]),
+            t_lo: ServerMs(7),
+            contexts: vec![(RowNumber(5), special.clone())],
+        };
+        let usual = RowContext {
+            t_lo: ServerMs(7),
+            ..RowContext::default()
+        };
+        assert_eq!(grant.context(RowNumber(2)), Some(usual.clone()));
+        assert_eq!(grant.context(RowNumber(3)), None);
+        assert_eq!(grant.context(RowNumber(5)), Some(special));
+        grant.rows = None;
+        assert_eq!(grant.context(RowNumber(3)), Some(usual));
+    }
 }

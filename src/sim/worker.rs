@@ -10,7 +10,7 @@ use crate::protocol::{
     FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, ToWorker,
 };
 use crate::target::classify::NotApplied;
-use crate::target::{Entity, ListPage, Op, Reply, RequestClass, StopReason, Verdict, classify};
+use crate::target::{Entity, ListPage, Op, Reply, RequestClass, StopReason, Verdict};
 use crate::worker::cache::{Asked, OrgCache};
 use crate::worker::gate::{Gate, Turn};
 use crate::worker::org_steps::{OrgAction, OrgMachine};
@@ -153,7 +153,7 @@ impl From<Action> for Todo {
             Action::Send(op) => Self::Send(op),
             Action::Recall(what) => Self::Recall(what),
             Action::Backoff(wait) => Self::Backoff(wait),
-            Action::Settle(outcome) => Self::Settle(outcome),
+            Action::Settle(outcome) => Self::Settle(Box::new(RowOutcome::clone(&outcome))),
             Action::Halt(reason) => Self::Halt(reason),
         }
     }
@@ -704,7 +704,7 @@ impl SimWorker {
             return;
         };
         let State::Wire(op) = &task.state else { return };
-        let verdict = classify(op, &reply.answer());
+        let verdict = reply.verdict(op);
         let class = op.class();
         self.outbox.count(|delta| {
             delta.requests.total += 1;

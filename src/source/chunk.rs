@@ -57,12 +57,23 @@ pub fn read_chunk(
     columns: &Columns,
 ) -> Result<Vec<CsvRecord>, SourceError> {
     let bytes = read_bytes(file, spec)?;
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(spec.rows as usize);
     each_record(&bytes, spec, columns, &mut |record| {
         out.push(record.clone());
         Ok::<(), SourceError>(())
     })?;
     Ok(out)
+}
+
+/// Reads a chunk like [`read_chunk`] and calls `visit` with every record in order; one record's
+/// memory serves them all.
+pub fn visit_chunk<E: From<SourceError>>(
+    file: &File,
+    spec: &ChunkSpec,
+    columns: &Columns,
+    visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
+) -> Result<(), E> {
+    each_record(&read_bytes(file, spec)?, spec, columns, visit)
 }
 
 /// Calls `visit` with every record of a chunk in order; one record's memory serves them all.

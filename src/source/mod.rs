@@ -29,7 +29,7 @@ mod sorter;
 mod window;
 
 pub use check::{CheckReport, Finding, check};
-pub use chunk::{CsvRecord, read_chunk};
+pub use chunk::{CsvRecord, read_chunk, visit_chunk};
 pub use error::{Place, SourceError};
 pub use fix::{fix, rewritten};
 pub use generate::{GenerateArgs, GenerateError, generate};

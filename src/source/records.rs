@@ -214,9 +214,11 @@ pub(super) fn lines_in(bytes: &[u8]) -> u64 {
 
 /// Returns the text of a field as written in the file.
 pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
-    let Some(inner) = raw.strip_prefix('"') else {
+    // Asked of every cell several times: one byte answers it, a pattern would compare slices.
+    if raw.as_bytes().first() != Some(&b'"') {
         return Cow::Borrowed(raw);
-    };
+    }
+    let inner = raw.get(1..).unwrap_or_default();
     match memchr::memchr(b'"', inner.as_bytes()) {
         Some(end) if end + 1 == inner.len() => Cow::Borrowed(inner.get(..end).unwrap_or_default()),
         _ => Cow::Owned(unescape_slowly(inner)),

@@ -10,7 +10,7 @@
 use super::dry;
 use super::workos::{self, HttpRequest, Method};
 use super::{Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify};
-use crate::model::{Mono, ServerMs};
+use crate::model::{Mono, ServerMs, clock};
 use bytes::Bytes;
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -27,6 +27,8 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// Unused connections are dropped before the usual idle timeouts of load balancers (60 s): a
 /// request written into a connection that is being closed is one whose fate is unknown.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -146,13 +148,13 @@ impl Exchange {
 
     /// Returns what it means for `op`, the request that was sent.
     pub fn verdict(&self, op: &Op) -> Verdict {
-        classify(op, &self.reply.answer())
+        self.reply.verdict(op)
     }
 
     /// Returns the status, if there was an answer.
     pub const fn status(&self) -> Option<u16> {
         match self.reply {
-            Reply::Http { status, .. } => Some(status),
+            Reply::Http { status, .. } | Reply::Rehearsed { status, .. } => Some(status),
             Reply::Transport(_) => None,
         }
     }
@@ -166,14 +168,17 @@ impl Exchange {
     pub fn request_id(&self) -> Option<String> {
         match &self.reply {
             Reply::Http { request_id, .. } => super::body::request_id(request_id.as_deref()?),
-            Reply::Transport(_) => None,
+            Reply::Transport(_) | Reply::Rehearsed { .. } => None,
         }
     }
 
     /// Returns the target's clock as its `Date` tells it: whole seconds, rounded down.
     pub fn server_time(&self) -> Option<ServerMs> {
-        let Reply::Http { date, .. } = &self.reply else {
-            return None;
+        let date = match &self.reply {
+            Reply::Http { date, .. } => date,
+            // The clock of a target that does not exist is this machine's.
+            Reply::Rehearsed { .. } => return Some(ServerMs(clock::wall_ms())),
+            Reply::Transport(_) => return None,
         };
         let time = httpdate::parse_http_date(date.as_deref()?).ok()?;
         let elapsed = time.duration_since(UNIX_EPOCH).ok()?;
@@ -199,6 +204,13 @@ pub enum Reply {
     },
     /// No answer.
     Transport(TransportError),
+    /// Nothing was sent, and what an empty target would have said is known: a dry run.
+    Rehearsed {
+        /// The status it would have said it with.
+        status: u16,
+        /// What it means.
+        verdict: Verdict,
+    },
 }
 
 impl Reply {
@@ -209,12 +221,13 @@ impl Reply {
                 super::body::page(body.as_deref())
             }
             Self::Http { .. } | Self::Transport(_) => None,
+            Self::Rehearsed { .. } => Some(ListPage::default()),
         }
     }
 
-    /// Lends it to [`classify()`].
-    pub fn answer(&self) -> Answer<'_> {
-        match self {
+    /// Returns what it means for `op`, the request that was sent.
+    pub fn verdict(&self, op: &Op) -> Verdict {
+        let answer = match self {
             Self::Http {
                 status,
                 retry_after,
@@ -229,7 +242,9 @@ impl Reply {
                 body: body.as_deref(),
             },
             Self::Transport(error) => Answer::Transport(error.clone()),
-        }
+            Self::Rehearsed { verdict, .. } => return verdict.clone(),
+        };
+        classify(op, &answer)
     }
 }
 
@@ -241,6 +256,9 @@ pub struct TargetClient {
     timeouts: Timeouts,
     /// Origin and path prefix, without a trailing slash.
     base: String,
+    /// The addresses nearly every request goes to: reading one anew for each costs more than all
+    /// of its body.
+    collections: [(&'static str, Url); 3],
 }
 
 impl TargetClient {
@@ -257,11 +275,17 @@ impl TargetClient {
         authorization.set_sensitive(true);
         let http = connect(&url, &authorization, timeouts)?;
         let base = url.as_str().trim_end_matches('/').to_owned();
+        let collections = workos::COLLECTIONS.map(|path| {
+            let mut whole = url.clone();
+            whole.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+            (path, whole)
+        });
         Ok(Self {
             http,
             authorization,
             timeouts,
             base,
+            collections,
         })
     }
 
@@ -286,18 +310,32 @@ impl TargetClient {
     }
 
     async fn reply(&self, request: HttpRequest) -> Reply {
-        let url = format!("{}{}", self.base, request.path_and_query);
-        let builder = match request.method {
-            Method::Get => self.http.get(url),
-            Method::Post => self.http.post(url),
+        let url = match self.url(&request.path_and_query) {
+            Ok(url) => url,
+            // As with any request that could not be built.
+            Err(words) => return Reply::Transport(TransportError::Lost(words)),
         };
-        let builder = match request.body {
-            Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body),
-            None => builder,
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
         };
-        match builder.send().await {
+        let mut wire = reqwest::Request::new(method, url);
+        if let Some(body) = request.body {
+            wire.headers_mut().insert(CONTENT_TYPE, JSON);
+            *wire.body_mut() = Some(body.into());
+        }
+        match self.http.execute(wire).await {
             Ok(response) => read(response).await,
             Err(error) => Reply::Transport(transport_error(&error)),
+        }
+    }
+
+    fn url(&self, path_and_query: &str) -> Result<Url, String> {
+        let mut known = self.collections.iter();
+        match known.find(|(path, _)| *path == path_and_query) {
+            Some((_, url)) => Ok(url.clone()),
+            None => Url::parse(&format!("{}{path_and_query}", self.base))
+                .map_err(|error| error.to_string()),
         }
     }
 }

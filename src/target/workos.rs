@@ -9,7 +9,8 @@ use super::{NewUser, Op, PageOf};
 use crate::source::Credential;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// What stays as it is in a path segment or a query value: the unreserved characters of RFC 3986.
@@ -35,7 +36,7 @@ pub struct HttpRequest {
     /// The method.
     pub method: Method,
     /// Path and query, percent-encoded, starting with `/`.
-    pub path_and_query: String,
+    pub path_and_query: Cow<'static, str>,
     /// A JSON body; it may hold a password, so it is never printed.
     pub body: Option<Vec<u8>>,
 }
@@ -54,7 +55,7 @@ impl fmt::Debug for HttpRequest {
 pub fn request(op: &Op) -> HttpRequest {
     match op {
         Op::Probe => get("/user_management/users?limit=1".to_owned()),
-        Op::CreateUser(user) => post("/user_management/users", user_body(user)),
+        Op::CreateUser(user) => post(USERS, &user_body(user)),
         Op::FindUserByExternalId(external_id) => get(format!(
             "/user_management/users/external_id/{}",
             encoded(external_id)
@@ -74,10 +75,7 @@ pub fn request(op: &Op) -> HttpRequest {
             user_id,
             org_id,
             role_slugs,
-        } => post(
-            "/user_management/organization_memberships",
-            membership_body(user_id, org_id, role_slugs),
-        ),
+        } => post(MEMBERSHIPS, &membership_body(user_id, org_id, role_slugs)),
         Op::GetOrg(id) => get(format!("/organizations/{}", encoded(id))),
         Op::FindOrgByExternalId(external_id) => get(format!(
             "/organizations/external_id/{}",
@@ -87,7 +85,7 @@ pub fn request(op: &Op) -> HttpRequest {
             "/organizations?search={}&limit={LIST_MAX}",
             encoded(name)
         )),
-        Op::CreateOrg { external_id, name } => post("/organizations", org_body(external_id, name)),
+        Op::CreateOrg { external_id, name } => post(ORGANIZATIONS, &OrgBody { name, external_id }),
         Op::ListUsers { oldest_first, page } => {
             let order = if *oldest_first { "asc" } else { "desc" };
             listing("/user_management/users?", order, page)
@@ -124,6 +122,13 @@ pub fn unspeakable(credential: &Credential) -> &str {
     }
 }
 
+const USERS: &str = "/user_management/users";
+const MEMBERSHIPS: &str = "/user_management/organization_memberships";
+const ORGANIZATIONS: &str = "/organizations";
+
+/// Where nearly every request goes.
+pub const COLLECTIONS: [&str; 3] = [USERS, MEMBERSHIPS, ORGANIZATIONS];
+
 /// The longest page of a list (reference/pagination).
 const LIST_MAX: u32 = 100;
 
@@ -134,77 +139,115 @@ fn encoded(text: &str) -> String {
 const fn get(path_and_query: String) -> HttpRequest {
     HttpRequest {
         method: Method::Get,
-        path_and_query,
+        path_and_query: Cow::Owned(path_and_query),
         body: None,
     }
 }
 
-fn post(path: &str, body: Map<String, Value>) -> HttpRequest {
+/// Bytes that nearly every body fits into.
+const BODY_BYTES_USUAL: usize = 512;
+
+fn post(path: impl Into<Cow<'static, str>>, body: &impl Serialize) -> HttpRequest {
+    let mut bytes = Vec::with_capacity(BODY_BYTES_USUAL);
+    serde_json::to_writer(&mut bytes, body)
+        .unwrap_or_else(|_| unreachable!("texts and flags are always JSON, and memory takes them"));
     HttpRequest {
         method: Method::Post,
-        path_and_query: path.to_owned(),
-        body: Some(Value::Object(body).to_string().into_bytes()),
+        path_and_query: path.into(),
+        body: Some(bytes),
     }
 }
 
-fn user_body(user: &NewUser) -> Map<String, Value> {
-    let mut body = Map::new();
-    let mut put = |field: &str, value: Value| {
-        body.insert(field.to_owned(), value);
-    };
-    put("email", user.email.as_str().into());
-    let texts = [
-        ("first_name", &user.first_name),
-        ("last_name", &user.last_name),
-        ("external_id", &user.external_id),
-    ];
-    for (field, text) in texts {
-        if let Some(text) = text {
-            put(field, text.as_str().into());
-        }
+/// A user to make. Borrowed, and written in one go: a body costs one piece of memory.
+#[derive(Serialize)]
+struct UserBody<'a> {
+    email: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_hash_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    metadata: Pairs<'a>,
+}
+
+/// An object of texts.
+struct Pairs<'a>(&'a [(String, String)]);
+
+impl Pairs<'_> {
+    const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    if let Some(verified) = user.email_verified {
-        put("email_verified", verified.into());
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
     }
-    match &user.credential {
-        Some(Credential::Plain(password)) => put("password", password.expose_secret().into()),
+}
+
+fn user_body(user: &NewUser) -> UserBody<'_> {
+    let (password, hash, kind) = match &user.credential {
+        Some(Credential::Plain(password)) => (Some(password.expose_secret()), None, None),
         Some(Credential::Hash { hash, kind }) => {
-            put("password_hash", hash.expose_secret().into());
-            put("password_hash_type", kind.as_str().into());
+            (None, Some(hash.expose_secret()), Some(kind.as_str()))
         }
-        None => {}
+        None => (None, None, None),
+    };
+    UserBody {
+        email: &user.email,
+        first_name: user.first_name.as_deref(),
+        last_name: user.last_name.as_deref(),
+        external_id: user.external_id.as_deref(),
+        email_verified: user.email_verified,
+        password,
+        password_hash: hash,
+        password_hash_type: kind,
+        metadata: Pairs(&user.metadata),
     }
-    if !user.metadata.is_empty() {
-        let pairs = user.metadata.iter();
-        let metadata: Map<String, Value> = pairs
-            .map(|(key, value)| (key.clone(), value.as_str().into()))
-            .collect();
-        put("metadata", metadata.into());
-    }
-    body
 }
 
-fn membership_body(user_id: &str, org_id: &str, role_slugs: &[String]) -> Map<String, Value> {
-    let mut body = Map::new();
-    body.insert("user_id".to_owned(), user_id.into());
-    body.insert("organization_id".to_owned(), org_id.into());
-    match role_slugs {
-        [] => {}
-        [role] => {
-            body.insert("role_slug".to_owned(), role.as_str().into());
-        }
-        roles => {
-            body.insert("role_slugs".to_owned(), roles.into());
-        }
-    }
-    body
+#[derive(Serialize)]
+struct MembershipBody<'a> {
+    user_id: &'a str,
+    organization_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role_slug: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    role_slugs: &'a [String],
 }
 
-fn org_body(external_id: &str, name: &str) -> Map<String, Value> {
-    let mut body = Map::new();
-    body.insert("name".to_owned(), name.into());
-    body.insert("external_id".to_owned(), external_id.into());
-    body
+fn membership_body<'a>(
+    user_id: &'a str,
+    organization_id: &'a str,
+    roles: &'a [String],
+) -> MembershipBody<'a> {
+    // One role and several have a field each.
+    let (role_slug, role_slugs) = match roles {
+        [role] => (Some(role.as_str()), &[][..]),
+        roles => (None, roles),
+    };
+    MembershipBody {
+        user_id,
+        organization_id,
+        role_slug,
+        role_slugs,
+    }
+}
+
+#[derive(Serialize)]
+struct OrgBody<'a> {
+    name: &'a str,
+    external_id: &'a str,
 }
 
 #[cfg(test)]
@@ -212,6 +255,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use secrecy::SecretString;
+    use serde_json::Value;
 
     fn bare(email: &str) -> NewUser {
         NewUser {
@@ -233,7 +277,7 @@ mod tests {
         let request = request(op);
         assert_eq!(request.method, Method::Get);
         assert_eq!(request.body, None);
-        request.path_and_query
+        request.path_and_query.into_owned()
     }
 
     #[test]

@@ -48,11 +48,17 @@ impl OrgCache {
         self.known.contains(key)
     }
 
+    /// Returns an organization's id if it is here.
+    pub(crate) fn known(&mut self, key: &OrgKey, tally: &mut OrgCacheTally) -> Option<String> {
+        let id = self.known.get(key)?;
+        tally.hits += 1;
+        Some(id.clone())
+    }
+
     /// Looks an organization up for a row.
     pub(crate) fn ask(&mut self, key: &OrgKey, tally: &mut OrgCacheTally) -> Asked {
-        if let Some(id) = self.known.get(key) {
-            tally.hits += 1;
-            return Asked::Hit(id.clone());
+        if let Some(id) = self.known(key, tally) {
+            return Asked::Hit(id);
         }
         let (tell, answer) = oneshot::channel();
         if self.draining {

@@ -114,10 +114,16 @@ impl Outbox {
         for (class, (ok, bad)) in std::mem::take(&mut letters.health) {
             out.push(FromWorker::Health { class, ok, bad });
         }
-        let mut outcomes = std::mem::take(&mut letters.outcomes);
-        while !outcomes.is_empty() {
-            let rest = outcomes.split_off(outcomes.len().min(OUTCOMES_PER_FRAME_MAX));
-            out.push(FromWorker::Outcomes(std::mem::replace(&mut outcomes, rest)));
+        let outcomes = std::mem::take(&mut letters.outcomes);
+        if outcomes.len() > OUTCOMES_PER_FRAME_MAX {
+            // A dry run may have thousands, so each is moved once only.
+            let mut many = outcomes.into_iter().peekable();
+            while many.peek().is_some() {
+                let frame = many.by_ref().take(OUTCOMES_PER_FRAME_MAX);
+                out.push(FromWorker::Outcomes(frame.collect()));
+            }
+        } else if !outcomes.is_empty() {
+            out.push(FromWorker::Outcomes(outcomes));
         }
         if !letters.calls.is_empty() {
             let calls = std::mem::take(&mut letters.calls);
@@ -169,6 +175,23 @@ mod tests {
                 .take(Mono(0), WorkerGauge::default(), false)
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn many_outcomes_go_in_frames_that_fit_and_none_is_lost() {
+        let outbox = Outbox::default();
+        for row in 1..=600 {
+            outbox.settle(LeaseId(1), outcome(row));
+        }
+        let mut rows = Vec::new();
+        for message in outbox.take(Mono(0), WorkerGauge::default(), false) {
+            let FromWorker::Outcomes(outcomes) = message else {
+                panic!("{message:?}");
+            };
+            assert!(outcomes.len() <= OUTCOMES_PER_FRAME_MAX);
+            rows.extend(outcomes.iter().map(|(_, outcome)| outcome.row.0));
+        }
+        assert_eq!(rows, (1..=600).collect::<Vec<_>>());
     }
 
     #[test]

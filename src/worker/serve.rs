@@ -1,5 +1,6 @@
 //! The life of a worker: take grants, run rows, answer questions, end with its input.
 
+mod rehearse;
 mod scanning;
 
 use super::gate::Turn;
@@ -15,16 +16,19 @@ use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
-use crate::source::{Columns, CsvRecord, RowRules, SourceError, parse_row, read_chunk};
+use crate::source::{
+    Columns, CsvRecord, RowRules, SourceError, parse_row, read_chunk, visit_chunk,
+};
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
 use crate::target::{DryClient, Op, StopReason, Verdict};
 use secrecy::SecretString;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -36,6 +40,9 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// Chunks asked for and not yet granted, at most.
 const CREDITS_MAX: usize = 8;
+
+/// The same in a dry run, where a chunk is gone in less than a millisecond.
+const DRY_CREDITS_MAX: usize = 64;
 
 /// Why a worker ends before its input does.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +137,11 @@ where
     server.ask_for_work();
     let reading = async {
         while let Some(message) = next_message(&mut input, &mut decoder, &mut buffer).await? {
-            server.on_message(message);
+            let many = server.on_message(message);
+            if many {
+                // What became of a whole chunk of a dry run goes out before the next one is begun.
+                tokio::task::yield_now().await;
+            }
         }
         Ok::<(), ServeError>(())
     };
@@ -238,7 +249,8 @@ impl Server {
         })
     }
 
-    fn on_message(self: &Rc<Self>, message: ToWorker) {
+    /// Takes a message; returns whether it made rows go all their way.
+    fn on_message(self: &Rc<Self>, message: ToWorker) -> bool {
         let shell = &self.shell;
         match message {
             // Said once, before this loop; a second one changes nothing.
@@ -256,7 +268,11 @@ impl Server {
                 self.fly_scan(scan, pages_max, chunks);
             }
             ToWorker::Known { scan } => shell.open_known(scan),
-            ToWorker::Grant(grant) => self.on_grant(*grant),
+            ToWorker::Grant(grant) if shell.rehearses() => {
+                self.rehearse_grant(&grant);
+                return true;
+            }
+            ToWorker::Grant(grant) => self.on_grant(&grant),
             ToWorker::Slots(lease) => shell.with_gate(|gate| gate.on_slots(&lease)),
             ToWorker::Pause { generation, until } => {
                 shell.with_gate(|gate| gate.on_pause(generation, until));
@@ -285,39 +301,37 @@ impl Server {
             ToWorker::Ping { nonce } => shell.outbox.say(FromWorker::Pong { nonce }),
             ToWorker::Drain => self.drain(),
         }
+        false
     }
 
-    fn on_grant(self: &Rc<Self>, grant: Grant) {
+    fn on_grant(self: &Rc<Self>, grant: &Grant) {
         self.credits.set(self.credits.get().saturating_sub(1));
         let records = match read_chunk(&self.file, &grant.chunk, &self.shell.config.columns) {
             Ok(records) => records,
             Err(error) => return self.shell.outbox.say(no_chunk(&error)),
         };
-        let mut contexts: BTreeMap<RowNumber, RowContext> = grant.contexts.into_iter().collect();
-        let wanted = |row: RowNumber| {
-            grant
-                .rows
-                .as_ref()
-                .is_none_or(|rows| rows.binary_search(&row).is_ok())
-        };
         let mut queue = self.queue.borrow_mut();
         let before = queue.len();
-        for record in records.into_iter().filter(|record| wanted(record.number)) {
-            let context = contexts.remove(&record.number).unwrap_or(RowContext {
-                t_lo: grant.t_lo,
-                ..RowContext::default()
-            });
-            queue.push_back(Job {
-                lease: grant.lease,
-                record,
-                context,
-            });
+        let lease = grant.lease;
+        for record in records {
+            if let Some(context) = grant.context(record.number) {
+                queue.push_back(Job {
+                    lease,
+                    record,
+                    context,
+                });
+            }
         }
         let rows = queue.len() - before;
+        drop(queue);
+        self.note_grant(rows);
+        self.start_rows();
+    }
+
+    /// Remembers how many rows a credit may bring.
+    fn note_grant(&self, rows: usize) {
         let seen = Some(self.grant_rows.get()).filter(|rows| *rows != usize::MAX);
         self.grant_rows.set(rows.max(seen.unwrap_or(1)));
-        drop(queue);
-        self.start_rows();
     }
 
     /// Starts rows up to the concurrency, and asks for more before it runs dry.
@@ -326,30 +340,57 @@ impl Server {
             let Some(job) = self.queue.borrow_mut().pop_front() else {
                 break;
             };
-            self.active.set(self.active.get() + 1);
-            let server = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                let lease = job.lease;
-                if let Ok(outcome) = server.run_row(job).await {
-                    server.done.set(server.done.get() + 1);
-                    server.shell.outbox.settle(lease, outcome);
-                }
-                server.active.set(server.active.get() - 1);
-                server.start_rows();
-                server.say_drained();
-            });
+            let Job {
+                lease,
+                record,
+                context,
+            } = job;
+            if self.shell.rehearses() {
+                self.rehearse_row(lease, &record, context);
+            } else {
+                self.spawn_row(lease, async move |server| {
+                    server.run_row(&record, context).await
+                });
+            }
         }
         self.ask_for_work();
     }
 
+    /// Gives a row a task of its own.
+    fn spawn_row<R>(self: &Rc<Self>, lease: LeaseId, run: R)
+    where
+        R: AsyncFnOnce(&Self) -> Result<RowOutcome, TurnedAway> + 'static,
+    {
+        self.active.set(self.active.get() + 1);
+        let server = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Ok(outcome) = run(&server).await {
+                server.settle(lease, outcome);
+            }
+            server.active.set(server.active.get() - 1);
+            server.start_rows();
+            server.say_drained();
+        });
+    }
+
+    fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
+        self.done.set(self.done.get() + 1);
+        self.shell.outbox.settle(lease, outcome);
+    }
+
     fn ask_for_work(&self) {
         let prefetch = self.shell.config.prefetch_rows as usize;
+        let credits_max = if self.shell.rehearses() {
+            DRY_CREDITS_MAX
+        } else {
+            CREDITS_MAX
+        };
         loop {
             let credits = self.credits.get();
             let coming = credits.saturating_mul(self.grant_rows.get());
             let queued = self.queue.borrow().len();
             if self.draining.get()
-                || credits >= CREDITS_MAX
+                || credits >= credits_max
                 || queued.saturating_add(coming) >= prefetch
             {
                 return;
@@ -359,28 +400,53 @@ impl Server {
         }
     }
 
-    async fn run_row(&self, job: Job) -> Result<RowOutcome, TurnedAway> {
-        let number = job.record.number;
+    /// Reads a row; its outcome, if it has one before any step.
+    fn begin(
+        &self,
+        record: &CsvRecord,
+        context: RowContext,
+    ) -> Result<RowMachine, Box<RowOutcome>> {
+        let number = record.number;
         let crashes = plant::is(102) && number == RowNumber(7);
-        assert!(!crashes, "planted: {:?}", job.record);
+        assert!(!crashes, "planted: {record:?}");
         let columns = &self.shell.config.columns;
-        if let Some(outcome) = left_out(&job.record, columns) {
-            return Ok(outcome);
+        if let Some(outcome) = left_out(record, columns) {
+            return Err(Box::new(outcome));
         }
-        let row = match parse_row(&job.record, columns, &self.rules) {
-            Ok(row) => row,
-            Err(error) => return Ok(RowOutcome::failed(number, Step::Validation, error)),
-        };
-        let mut machine = RowMachine::new(row, job.context, self.policy);
+        let row = parse_row(record, columns, &self.rules)
+            .map_err(|error| Box::new(RowOutcome::failed(number, Step::Validation, error)))?;
+        let mut machine = RowMachine::new(row, context, self.policy);
         if self.shell.recalls() {
             machine = machine.recalling();
         }
         if self.shell.config.check_target {
             machine = machine.looking_first();
         }
-        let mut turn = Turn::Fresh;
+        Ok(machine)
+    }
+
+    async fn run_row(
+        &self,
+        record: &CsvRecord,
+        context: RowContext,
+    ) -> Result<RowOutcome, TurnedAway> {
+        let mut machine = match self.begin(record, context) {
+            Ok(machine) => machine,
+            Err(outcome) => return Ok(*outcome),
+        };
+        let action = machine.start();
+        self.drive(machine, action, Turn::Fresh).await
+    }
+
+    /// Takes a row from `action` to its outcome.
+    async fn drive(
+        &self,
+        mut machine: RowMachine,
+        mut action: Action,
+        mut turn: Turn,
+    ) -> Result<RowOutcome, TurnedAway> {
+        let number = machine.row();
         let mut unsettled = false;
-        let mut action = machine.start();
         loop {
             action = match action {
                 Action::AskOrg(key) => {
@@ -402,7 +468,10 @@ impl Server {
                     self.shell.back_off(wait).await;
                     machine.on_timer()
                 }
-                Action::Settle(outcome) => return Ok(*outcome),
+                Action::Settle(outcome) => {
+                    drop(machine);
+                    return Ok(Arc::unwrap_or_clone(outcome));
+                }
                 Action::Halt(reason) => {
                     self.shell.halt(reason);
                     // The coordinator ends the run; this row stays as it is.
@@ -438,20 +507,20 @@ impl Server {
             return Ok(default);
         };
         let columns = &self.shell.config.columns;
-        let records = read_chunk(&self.file, chunk, columns)?;
-        let cell = |column: Option<usize>| {
-            let record = records.iter().find(|record| record.number == *row)?;
-            record
-                .fields
-                .get(column?)
-                .map(str::trim)
-                .filter(|cell| !cell.is_empty())
-        };
-        // Two keys with one hash are not worth a wrong name.
-        let is_it = cell(columns.org_external_id) == Some(key.as_str());
-        Ok(cell(columns.org_name)
-            .filter(|_| is_it)
-            .map_or(default, str::to_owned))
+        let mut name = None;
+        visit_chunk(&self.file, chunk, columns, &mut |record| {
+            if record.number == *row {
+                let cell = |column: Option<usize>| {
+                    let cell = record.fields.get(column?).map(str::trim);
+                    cell.filter(|cell| !cell.is_empty())
+                };
+                // Two keys with one hash are not worth a wrong name.
+                let is_it = cell(columns.org_external_id) == Some(key.as_str());
+                name = cell(columns.org_name).filter(|_| is_it).map(str::to_owned);
+            }
+            Ok::<(), SourceError>(())
+        })?;
+        Ok(name.unwrap_or(default))
     }
 
     fn fly(self: &Rc<Self>, key: OrgKey, machine: OrgMachine) {

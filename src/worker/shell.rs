@@ -13,7 +13,9 @@ use crate::model::{Mono, OrgKey, RowNumber};
 use crate::protocol::{FromWorker, OrgAnswer, StatsDelta, WorkerConfig};
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, Exchange, Reply};
-use crate::target::{Entity, ListPage, Op, RequestClass, StopReason, TransportError, Verdict};
+use crate::target::{
+    DryClient, Entity, ListPage, Op, RequestClass, StopReason, TransportError, Verdict,
+};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -160,6 +162,35 @@ impl Shell {
                 answer.await.map_err(|_| TurnedAway)
             }
         }
+    }
+
+    /// Returns whether rows wait for no answer of a target: a dry run that does not look at it.
+    pub(super) const fn rehearses(&self) -> bool {
+        self.config.dry_run && !self.config.check_target
+    }
+
+    /// Returns the organization behind `key` if it is known already.
+    pub(super) fn known_org(&self, key: &OrgKey) -> Option<OrgAnswer> {
+        let id = self.with_cache(|cache, delta| cache.known(key, &mut delta.org_cache))?;
+        Some(OrgAnswer::Ready { id })
+    }
+
+    /// Builds one request of a dry run and says what the answer of an empty target means. There is
+    /// no limit to keep and no connection to wait for.
+    pub(super) fn rehearse(&self, op: &Op, row: RowNumber) -> Verdict {
+        let (status, verdict) = DryClient.answer(op);
+        if self.config.record_calls {
+            self.outbox.record(CallRecord {
+                row: Some(row),
+                op: op.name().to_owned(),
+                verdict: name_of(&verdict).to_owned(),
+                status: Some(status),
+                request_id: None,
+                micros: 0,
+            });
+        }
+        self.bump(op.class());
+        verdict
     }
 
     /// Works on the cache; what it counts goes out with the next report.

@@ -18,12 +18,13 @@ mod user;
 
 use super::attempts::{Attempts, Why};
 use crate::model::{
-    Evidence, ExistingPolicy, MembershipOutcome, OrgKey, Origin, RowError, RowOutcome, RowState,
-    Step, UserOutcome, escape, plant,
+    Evidence, ExistingPolicy, MembershipOutcome, OrgKey, Origin, RowError, RowNumber, RowOutcome,
+    RowState, Step, UserOutcome, escape, plant,
 };
 pub use crate::protocol::{OrgAnswer, RowContext};
 use crate::source::SourceRow;
 use crate::target::{Entity, Op, Rejection, StopReason, Verdict, workos};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the job says about users and memberships that were there before.
@@ -47,8 +48,8 @@ pub enum Action {
     Recall(Recall),
     /// Wait this long (jitter is the shell's), then call [`RowMachine::on_timer`].
     Backoff(Duration),
-    /// The row has an outcome.
-    Settle(Box<RowOutcome>),
+    /// The row has an outcome. The machine remembers it; whoever drops it first owns it alone.
+    Settle(Arc<RowOutcome>),
     /// The run stops; the row is as it was. [`RowMachine::on_timer`] would send again.
     Halt(StopReason),
 }
@@ -124,7 +125,7 @@ enum WaitingFor {
     Answer(Ask),
     Memory(Recall),
     Timer(Ask),
-    Nothing(Box<RowOutcome>),
+    Nothing(Arc<RowOutcome>),
 }
 
 /// The request in flight, or to be sent next.
@@ -188,6 +189,11 @@ impl RowMachine {
     pub const fn looking_first(mut self) -> Self {
         self.looks_first = true;
         self
+    }
+
+    /// Returns which row it is.
+    pub const fn row(&self) -> RowNumber {
+        self.row.number
     }
 
     /// Returns the first thing to do. The organization comes first: a row that cannot join it makes
@@ -409,17 +415,18 @@ impl RowMachine {
         membership: Option<MembershipOutcome>,
         error: Option<RowError>,
     ) -> Action {
-        let outcome = Box::new(RowOutcome {
+        // Nothing is asked of this machine any more but this outcome.
+        let outcome = Arc::new(RowOutcome {
             row: self.row.number,
             state,
             step,
-            user: self.user.clone(),
-            org_id: self.org_id.clone(),
+            user: self.user.take(),
+            org_id: self.org_id.take(),
             membership,
             attempts: self.requests,
             error,
         });
-        self.waiting_for = WaitingFor::Nothing(outcome.clone());
+        self.waiting_for = WaitingFor::Nothing(Arc::clone(&outcome));
         Action::Settle(outcome)
     }
 

@@ -91,8 +91,6 @@ fn hello(worker: WorkerId, source: &Path) -> HelloToWorker {
         worker,
         config: WorkerConfig {
             source: source.to_owned(),
-            known_in: std::path::PathBuf::new(),
-            known_key: [0; 4],
             columns: Columns::default(),
             base_url: "http://127.0.0.1:9".to_owned(),
             org_mode: OrgMode::Columns,
@@ -101,6 +99,8 @@ fn hello(worker: WorkerId, source: &Path) -> HelloToWorker {
             require_membership: false,
             dry_run: false,
             check_target: false,
+            known_in: std::path::PathBuf::new(),
+            known_key: [0; 4],
             record_calls: false,
             concurrency: 64,
             prefetch_rows: 64,

@@ -151,6 +151,12 @@ impl Crew {
             .collect()
     }
 
+    /// Returns whether somebody at work asks for a lease.
+    pub(super) fn is_anybody_hungry(&self) -> bool {
+        let hungry = |member: &Member| member.phase == Phase::Ready && member.credits > 0;
+        self.members.values().any(hungry)
+    }
+
     /// Returns whether nobody is alive.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()

@@ -471,7 +471,7 @@ impl Core {
         if !outcomes.is_empty() {
             let outcomes: Arc<[RowOutcome]> = outcomes.into();
             self.commit(
-                vec![Change::Settle(outcomes.to_vec())],
+                vec![Change::Settle(Arc::clone(&outcomes))],
                 Pending::Settle(outcomes),
             );
         }
@@ -706,6 +706,10 @@ impl Core {
 
     fn give_work(&mut self, now: Mono) {
         if !self.stage.is_running() || self.breaker.is_open() || self.scan.holds_back() {
+            return;
+        }
+        // Asked after every event, and most events change nothing about it.
+        if !self.crew.is_anybody_hungry() {
             return;
         }
         while let Some(worker) = self.hungriest() {

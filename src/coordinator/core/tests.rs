@@ -346,7 +346,7 @@ impl Play {
                     self.few_are_in_doubt();
                 }
                 Change::Settle(outcomes) => {
-                    for outcome in outcomes {
+                    for outcome in &*outcomes {
                         let twice = self.settled.insert(outcome.row, outcome.state);
                         assert_eq!(twice, None, "I8: {} settled twice", outcome.row);
                         if outcome.user.is_some() {

@@ -12,7 +12,7 @@ use crate::model::{
     ChunkId, ChunkSpec, LeaseId, RowNumber, RowOutcome, RowState, ServerMs, WorkerId, plant,
 };
 use crate::protocol::{Grant, RowContext};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Followers are given out early once this many are ready, so that they do not trickle.
 const READY_ENOUGH: usize = 64;
@@ -43,10 +43,18 @@ pub(super) struct Unit {
 struct LiveLease {
     worker: WorkerId,
     chunk: ChunkId,
-    left: BTreeSet<RowNumber>,
+    /// Rows without an outcome, ascending. They mostly settle in order: the front is cheap to take.
+    left: VecDeque<RowNumber>,
     deaths: u8,
     /// The worker was told: its death may have to do with these rows.
     delivered: bool,
+}
+
+impl LiveLease {
+    /// Returns whether workers died with its rows.
+    const fn is_deadly(&self) -> bool {
+        self.deaths >= DEATHS_BEFORE_SPLIT
+    }
 }
 
 /// A lease about to be committed.
@@ -133,6 +141,9 @@ pub(super) struct Work {
     suspects: BTreeSet<RowNumber>,
     carry: BTreeMap<RowNumber, Carry>,
     live: BTreeMap<LeaseId, LiveLease>,
+    /// How many of them hold rows that workers died with: mostly none, and then nobody has to look
+    /// for them after every event.
+    deadly: usize,
     /// Rows that wait for the last pass.
     set_aside: BTreeSet<RowNumber>,
     /// Rows that had, or will have, their last pass.
@@ -178,6 +189,7 @@ impl Work {
             suspects: BTreeSet::new(),
             carry: std::mem::take(&mut image.carry),
             live: BTreeMap::new(),
+            deadly: 0,
             set_aside: BTreeSet::new(),
             last_pass: BTreeSet::new(),
             unfinished: BTreeMap::new(),
@@ -367,7 +379,8 @@ impl Work {
         };
         let size = u32::try_from(unit.rows.len()).unwrap_or(u32::MAX);
         *self.unfinished.entry(worker).or_default() += unit.rows.len();
-        let left = unit.rows.into_iter().collect();
+        let left = unit.rows.into();
+        self.deadly += usize::from(unit.deaths >= DEATHS_BEFORE_SPLIT);
         self.live.insert(
             id,
             LiveLease {
@@ -419,9 +432,11 @@ impl Work {
 
     /// Returns whether `worker` is alone with a row that others died with.
     pub(super) fn is_quarantined(&self, worker: WorkerId) -> bool {
-        self.live
-            .values()
-            .any(|live| live.worker == worker && live.deaths >= DEATHS_BEFORE_SPLIT)
+        self.deadly > 0
+            && self
+                .live
+                .values()
+                .any(|live| live.worker == worker && live.is_deadly())
     }
 
     /// Takes a worker's word that `row` has an outcome; it is settled only once committed.
@@ -439,11 +454,10 @@ impl Work {
             return Ok(());
         }
         let live = live.ok_or(NotItsRow)?;
-        if !live.left.remove(&row) {
-            return Err(NotItsRow);
-        }
+        let at = live.left.binary_search(&row).map_err(|_| NotItsRow)?;
+        live.left.remove(at);
         if live.left.is_empty() {
-            self.live.remove(&lease);
+            self.end_lease(lease);
         }
         if let Some(unfinished) = self.unfinished.get_mut(&worker) {
             *unfinished = unfinished.saturating_sub(1);
@@ -451,6 +465,13 @@ impl Work {
         self.suspects.remove(&row);
         self.carry.remove(&row);
         Ok(())
+    }
+
+    /// Forgets a lease whose rows are settled, or whose worker is gone.
+    fn end_lease(&mut self, lease: LeaseId) -> Option<LiveLease> {
+        let live = self.live.remove(&lease)?;
+        self.deadly -= usize::from(live.is_deadly());
+        Some(live)
     }
 
     /// Keeps back a row that the target could not take, if it is to be tried once more; returns the
@@ -517,7 +538,7 @@ impl Work {
         let (mut poison, mut held) = (Vec::new(), 0);
         for live in ids
             .iter()
-            .filter_map(|id| self.live.remove(id))
+            .filter_map(|id| self.end_lease(*id))
             .collect::<Vec<_>>()
         {
             held += u32::try_from(live.left.len()).unwrap_or(u32::MAX);

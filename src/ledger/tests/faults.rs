@@ -21,10 +21,10 @@ fn a_full_disk_loses_nothing_and_closes_the_connection() {
     let desk = Desk::new(&job(2000, 100));
     let mut ledger = desk.open();
     ledger
-        .commit(&[lease(1, 0, 1), Change::Settle(vec![created(1)])])
+        .commit(&[lease(1, 0, 1), Change::settle(vec![created(1)])])
         .unwrap();
     fill_disk(&ledger);
-    let many = || [Change::Settle((2..=2000).map(created).collect())];
+    let many = || [Change::settle((2..=2000).map(created).collect::<Vec<_>>())];
     let error = ledger.commit(&many()).unwrap_err();
     assert!(matches!(error, LedgerError::Full { .. }), "{error}");
     for again in [
@@ -55,7 +55,7 @@ fn a_closed_connection_does_not_even_write_when_it_is_dropped() {
     ledger.commit(&[lease(1, 0, 1)]).unwrap();
     fill_disk(&ledger);
     ledger
-        .commit(&[Change::Settle((1..=2000).map(created).collect())])
+        .commit(&[Change::settle((1..=2000).map(created).collect::<Vec<_>>())])
         .unwrap_err();
     let before = fs::read(&desk.path).unwrap();
     drop(ledger);
@@ -75,7 +75,7 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
     let desk = Desk::new(&job(2000, 100));
     let mut ledger = desk.open();
     ledger
-        .commit(&[Change::Settle((1..=1500).map(created).collect())])
+        .commit(&[Change::settle((1..=1500).map(created).collect::<Vec<_>>())])
         .unwrap();
     ledger.checkpoint().unwrap();
     drop(ledger);
@@ -93,7 +93,7 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
 fn a_value_that_is_none_of_ours_is_damage() {
     let desk = Desk::new(&job(10, 10));
     let mut ledger = desk.open();
-    ledger.commit(&[Change::Settle(vec![created(1)])]).unwrap();
+    ledger.commit(&[Change::settle(vec![created(1)])]).unwrap();
     ledger
         .connection()
         .execute("UPDATE outcome SET state = 42", [])
@@ -113,7 +113,7 @@ fn totals_that_disagree_with_rows_are_found() {
     ] {
         let desk = Desk::new(&job(10, 10));
         let mut ledger = desk.open();
-        ledger.commit(&[Change::Settle(vec![created(1)])]).unwrap();
+        ledger.commit(&[Change::settle(vec![created(1)])]).unwrap();
         ledger.verify_totals().unwrap();
         ledger.connection().execute(sabotage, []).unwrap();
         let error = ledger.verify_totals().unwrap_err();

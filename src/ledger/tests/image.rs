@@ -93,7 +93,7 @@ fn leased_rows_without_an_outcome_are_suspect_since_the_first_lease() {
     desk.open()
         .commit(&[
             lease(1, 0, 500),
-            Change::Settle(vec![created(1), created(3)]),
+            Change::settle(vec![created(1), created(3)]),
         ])
         .unwrap();
     desk.open().commit(&[lease_rows(2, 0, 900, &[4])]).unwrap();
@@ -124,7 +124,7 @@ fn a_waiting_follower_is_not_covered_by_its_chunks_lease() {
     assert_eq!(suspects(&mut ledger, 0), numbers(&[1, 2, 3]));
     // Its leader is settled before the lease of its own chunk: it may have gone along.
     ledger
-        .commit(&[Change::Settle(vec![created(1)]), lease(2, 1, 2)])
+        .commit(&[Change::settle(vec![created(1)]), lease(2, 1, 2)])
         .unwrap();
     assert_eq!(suspects(&mut ledger, 1), numbers(&[6, 7, 8, 9, 10]));
     // And as work of its own it is covered by its own lease.
@@ -139,7 +139,7 @@ fn a_chunk_whose_rows_are_all_settled_is_complete() {
     ledger
         .commit(&[
             lease(1, 0, 1),
-            Change::Settle((1..=10).map(created).collect()),
+            Change::settle((1..=10).map(created).collect::<Vec<_>>()),
         ])
         .unwrap();
     let image = desk.open().load().unwrap();
@@ -152,9 +152,9 @@ fn a_chunk_whose_rows_are_all_settled_is_complete() {
 fn the_same_outcome_again_is_ignored_and_another_one_breaks_nothing() {
     let desk = Desk::new(&job(10, 10));
     let mut ledger = desk.open();
-    ledger.commit(&[Change::Settle(vec![created(1)])]).unwrap();
+    ledger.commit(&[Change::settle(vec![created(1)])]).unwrap();
     ledger
-        .commit(&[Change::Settle(vec![created(1), created(2)])])
+        .commit(&[Change::settle(vec![created(1), created(2)])])
         .unwrap();
     assert_eq!(ledger.totals().rows.created, 2);
     let other = RowOutcome {
@@ -162,7 +162,7 @@ fn the_same_outcome_again_is_ignored_and_another_one_breaks_nothing() {
         ..created(1)
     };
     let error = ledger
-        .commit(&[Change::Settle(vec![created(3), other])])
+        .commit(&[Change::settle(vec![created(3), other])])
         .unwrap_err();
     assert!(
         matches!(error, LedgerError::Invariant { id: "I8", .. }),
@@ -174,7 +174,7 @@ fn the_same_outcome_again_is_ignored_and_another_one_breaks_nothing() {
         "nothing of that transaction is kept"
     );
     ledger.verify_totals().unwrap();
-    ledger.commit(&[Change::Settle(vec![created(3)])]).unwrap();
+    ledger.commit(&[Change::settle(vec![created(3)])]).unwrap();
     ledger.verify_totals().unwrap();
 }
 
@@ -196,7 +196,7 @@ fn every_field_of_an_outcome_survives() {
         ..failed(2, Step::Factor, "x")
     };
     let all = vec![created(1), odd, parked(3, "poison"), half_failed(4)];
-    desk.open().commit(&[Change::Settle(all.clone())]).unwrap();
+    desk.open().commit(&[Change::settle(all.clone())]).unwrap();
     let mut found = Vec::new();
     LedgerReader::open(&desk.path)
         .unwrap()
@@ -214,8 +214,8 @@ fn rows_and_chunks_that_are_not_there_are_refused() {
     let desk = Desk::new(&job(10, 10));
     let mut ledger = desk.open();
     for change in [
-        Change::Settle(vec![created(0)]),
-        Change::Settle(vec![created(11)]),
+        Change::settle(vec![created(0)]),
+        Change::settle(vec![created(11)]),
         lease(1, 1, 0),
         lease_rows(1, 0, 0, &[11]),
         Change::Run(Box::new(snapshot(0))),
@@ -233,7 +233,7 @@ fn a_lease_number_is_used_once_and_settled_rows_are_not_leased() {
     let desk = Desk::new(&job(10, 10));
     let mut ledger = desk.open();
     ledger
-        .commit(&[lease(1, 0, 1), Change::Settle(vec![created(2)])])
+        .commit(&[lease(1, 0, 1), Change::settle(vec![created(2)])])
         .unwrap();
     for change in [lease(1, 0, 2), lease_rows(2, 0, 2, &[2])] {
         let error = ledger.commit(&[change]).unwrap_err();
@@ -255,7 +255,7 @@ fn a_follower_gets_its_leaders_user_and_its_pairs_membership() {
     let desk = Desk::new(&new);
     let mut ledger = desk.open();
     let settled = vec![created(1), half_failed(3)];
-    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    ledger.commit(&[Change::settle(settled)]).unwrap();
     let ask = |row, leader, pair: Option<u32>| FollowerAsk {
         row: RowNumber(row),
         leader: RowNumber(leader),
@@ -301,7 +301,7 @@ fn a_follower_looks_past_rows_of_its_pair_that_failed() {
     let mut ledger = desk.open();
     let bad = |row| failed(row, Step::Validation, "email_verified_invalid");
     let settled = vec![created(1), bad(2), bad(3)];
-    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    ledger.commit(&[Change::settle(settled)]).unwrap();
     let ask = FollowerAsk {
         row: RowNumber(4),
         leader: RowNumber(1),
@@ -326,7 +326,7 @@ fn requests_of_one_commit_are_answered_apart() {
     new.followers = vec![follower(4, 1, None)];
     let desk = Desk::new(&new);
     let mut ledger = desk.open();
-    let settle = [Change::Settle(vec![created(1)])];
+    let settle = [Change::settle(vec![created(1)])];
     let ask = FollowerAsk {
         row: RowNumber(4),
         leader: RowNumber(1),
@@ -361,7 +361,7 @@ fn fates_tell_how_settled_rows_bear_on_waiting_ones() {
         created(3),
         parked(2, "poison"),
     ];
-    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    ledger.commit(&[Change::settle(settled)]).unwrap();
     let image = ledger.load().unwrap();
     let expected = [(1, Fate::OwnFault), (2, Fate::Parked), (3, Fate::User)];
     let fates: Vec<(u32, Fate)> = image
@@ -371,7 +371,7 @@ fn fates_tell_how_settled_rows_bear_on_waiting_ones() {
         .collect();
     assert_eq!(fates, expected);
     ledger
-        .commit(&[Change::Settle(vec![created(9), created(10)])])
+        .commit(&[Change::settle(vec![created(9), created(10)])])
         .unwrap();
     assert!(
         ledger.load().unwrap().fates.is_empty(),

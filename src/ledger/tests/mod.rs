@@ -5,6 +5,7 @@ mod faults;
 mod image;
 mod model;
 mod reading;
+mod rehearsal;
 mod retrying;
 mod ruins;
 mod series;

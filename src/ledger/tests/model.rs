@@ -413,7 +413,7 @@ impl Pair {
         for (row, kind) in picks.iter().filter(|(row, _)| self.model.is_open(*row)) {
             outcomes.insert(*row, outcome(*row, *kind));
         }
-        let change = Change::Settle(outcomes.values().cloned().collect());
+        let change = Change::settle(outcomes.values().cloned().collect::<Vec<_>>());
         self.ledger.commit(&[change]).unwrap();
         self.model.outcomes.extend(outcomes);
     }
@@ -430,7 +430,7 @@ impl Pair {
         if !is_same {
             outcome.attempts += 1;
         }
-        let done = self.ledger.commit(&[Change::Settle(vec![outcome])]);
+        let done = self.ledger.commit(&[Change::settle(vec![outcome])]);
         assert_eq!(done.is_ok(), is_same);
     }
 

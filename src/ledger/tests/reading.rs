@@ -25,7 +25,7 @@ fn a_live_run_is_seen_from_outside() {
     let run = ledger.begin_run(&me).unwrap();
     assert_eq!(reader.summary().unwrap().run.unwrap().snapshot, None);
     let changes = [
-        Change::Settle(vec![created(1)]),
+        Change::settle(vec![created(1)]),
         Change::Run(Box::new(snapshot(1))),
     ];
     ledger.commit(&changes).unwrap();
@@ -56,7 +56,7 @@ fn outcomes_come_ascending_over_many_pages_and_may_be_stopped() {
     let mut ledger = desk.open();
     let rows: Vec<u32> = (1..=10_000).filter(|row| row % 10 != 0).collect();
     let outcomes = rows.iter().rev().map(|row| created(*row)).collect();
-    ledger.commit(&[Change::Settle(outcomes)]).unwrap();
+    ledger.commit(&[Change::settle(outcomes)]).unwrap();
     let reader = LedgerReader::open(&desk.path).unwrap();
     assert_eq!(rows_read(&reader, 1), rows);
     assert_eq!(rows_read(&reader, 9_998), [9_998, 9_999]);
@@ -79,7 +79,7 @@ fn a_retry_between_two_pages_ends_the_reading() {
     let desk = Desk::new(&job(5000, 1000));
     let mut ledger = desk.open();
     ledger
-        .commit(&[Change::Settle(
+        .commit(&[Change::settle(
             (1..=5000).map(|row| parked(row, "x")).collect(),
         )])
         .unwrap();
@@ -117,7 +117,7 @@ fn the_writer_commits_everything_before_it_ends() {
     let desk = Desk::new(&job(1000, 100));
     let (writer, replies) = writer(&desk);
     for row in 1..=1000 {
-        let changes = vec![Change::Settle(vec![created(row)])];
+        let changes = vec![Change::settle(vec![created(row)])];
         writer
             .send(Request {
                 ticket: u64::from(row),
@@ -145,7 +145,7 @@ fn the_writer_commits_everything_before_it_ends() {
 fn a_broken_rule_stops_the_writer_for_good() {
     let desk = Desk::new(&job(10, 10));
     let (writer, replies) = writer(&desk);
-    let settle = |row| vec![Change::Settle(vec![created(row)])];
+    let settle = |row| vec![Change::settle(vec![created(row)])];
     for (ticket, row) in [(1, 1), (2, 99), (3, 2)] {
         writer
             .send(Request {
@@ -164,7 +164,7 @@ fn a_broken_rule_stops_the_writer_for_good() {
 fn a_panic_in_the_callback_is_reported() {
     let desk = Desk::new(&job(10, 10));
     let writer = Writer::start(desk.open(), Box::new(|_| panic!("callback"))).unwrap();
-    let changes = vec![Change::Settle(vec![created(1)])];
+    let changes = vec![Change::settle(vec![created(1)])];
     writer.send(Request { ticket: 1, changes }).unwrap();
     let error = writer.finish().unwrap_err();
     assert!(

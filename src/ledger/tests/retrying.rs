@@ -19,7 +19,7 @@ fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
         created(5),
     ];
     ledger
-        .commit(&[lease(1, 0, 100), Change::Settle(settled)])
+        .commit(&[lease(1, 0, 100), Change::settle(settled)])
         .unwrap();
     assert_eq!(ledger.load().unwrap().complete, [ChunkId(0)]);
     let opened = ledger.retry(&RetryPick::default()).unwrap();
@@ -60,7 +60,7 @@ fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
     );
 
     ledger
-        .commit(&[super::lease(2, 0, 900), Change::Settle(vec![created(2)])])
+        .commit(&[super::lease(2, 0, 900), Change::settle(vec![created(2)])])
         .unwrap();
     let image = ledger.load().unwrap();
     assert_eq!(
@@ -77,7 +77,7 @@ fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
 fn a_row_that_was_suspect_and_never_settled_stays_suspect() {
     let desk = Desk::new(&job(10, 5));
     let mut ledger = desk.open();
-    let settled = Change::Settle(vec![failed(1, Step::User, "invalid_email")]);
+    let settled = Change::settle(vec![failed(1, Step::User, "invalid_email")]);
     ledger
         .commit(&[lease_rows(1, 0, 100, &[1, 2]), settled])
         .unwrap();
@@ -99,11 +99,11 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
     let desk = Desk::new(&job(10, 5));
     let mut ledger = desk.open();
     ledger
-        .commit(&[Change::Settle(vec![half_failed(1)])])
+        .commit(&[Change::settle(vec![half_failed(1)])])
         .unwrap();
     ledger.retry(&RetryPick::default()).unwrap();
     ledger
-        .commit(&[Change::Settle(vec![parked(1, "poison")])])
+        .commit(&[Change::settle(vec![parked(1, "poison")])])
         .unwrap();
     ledger.retry(&RetryPick::default()).unwrap();
     let carry = ledger.load().unwrap().carry;
@@ -115,7 +115,7 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
         }
     );
     ledger
-        .commit(&[Change::Settle(vec![failed(1, Step::User, "x")])])
+        .commit(&[Change::settle(vec![failed(1, Step::User, "x")])])
         .unwrap();
     assert_eq!(ledger.retry(&RetryPick::default()).unwrap().generation, 4);
     let carry = ledger.load().unwrap().carry;
@@ -150,7 +150,7 @@ fn what_the_file_decides_stays_decided() {
         }
     );
     ledger
-        .commit(&[Change::Settle(vec![parked(1, "poison")])])
+        .commit(&[Change::settle(vec![parked(1, "poison")])])
         .unwrap();
     assert_eq!(ledger.retry(&RetryPick::default()).unwrap().parked, 1);
     let image = ledger.load().unwrap();
@@ -183,7 +183,7 @@ fn a_failed_organization_stays_counted_until_it_is_there() {
             intent,
             org("a", refused.clone()),
             org("b", refused.clone()),
-            Change::Settle(rows.to_vec()),
+            Change::settle(rows.to_vec()),
         ])
         .unwrap();
     let pick = RetryPick {
@@ -260,7 +260,7 @@ fn only_the_rows_that_are_meant_are_opened() {
         let desk = Desk::new(&job(5, 5));
         let mut ledger = desk.open();
         ledger
-            .commit(&[lease(1, 0, 100), Change::Settle(outcomes())])
+            .commit(&[lease(1, 0, 100), Change::settle(outcomes())])
             .unwrap();
         let opened = ledger.retry(&pick).unwrap();
         assert_eq!(
@@ -288,7 +288,7 @@ fn a_leader_that_is_open_again_learns_which_row_made_the_user() {
     let bad = failed(1, Step::Organization, "organization_not_found");
     let settled = vec![bad, created(2), created(5)];
     ledger
-        .commit(&[lease_rows(1, 0, 100, &[1, 2]), Change::Settle(settled)])
+        .commit(&[lease_rows(1, 0, 100, &[1, 2]), Change::settle(settled)])
         .unwrap();
     assert_eq!(ledger.retry(&RetryPick::default()).unwrap().failed, 1);
     let image = ledger.load().unwrap();
@@ -327,7 +327,7 @@ fn a_user_that_a_follower_made_is_the_open_leaders_user() {
     let mut ledger = desk.open();
     let bad = failed(1, Step::Organization, "organization_not_found");
     ledger
-        .commit(&[lease(1, 0, 100), Change::Settle(vec![bad, half_failed(2)])])
+        .commit(&[lease(1, 0, 100), Change::settle(vec![bad, half_failed(2)])])
         .unwrap();
     assert_eq!(ledger.retry(&RetryPick::default()).unwrap().failed, 2);
     let carry = ledger.load().unwrap().carry;
@@ -350,7 +350,7 @@ fn a_row_waits_for_the_open_one_of_its_pair_whatever_settled_between() {
         user: Some(user(1)),
         ..half_failed(row)
     };
-    let settled = Change::Settle([1, 2, 5, 8].map(no_member).to_vec());
+    let settled = Change::settle([1, 2, 5, 8].map(no_member).to_vec());
     ledger.commit(&[lease(1, 0, 100), settled]).unwrap();
     let pick = RetryPick {
         rows: numbers(&[1, 8]),

@@ -28,7 +28,7 @@ fn make_original() -> Original {
     ledger.begin_run(&Holder::current()).unwrap();
     ledger.commit(&[lease(1, 0, 1), lease(2, 1, 2)]).unwrap();
     let settled = (1..=25).map(created).collect();
-    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    ledger.commit(&[Change::settle(settled)]).unwrap();
     ledger.checkpoint().unwrap();
     let key = crate::model::OrgKey::External("acme".into());
     let at = ServerMs(5);
@@ -36,7 +36,7 @@ fn make_original() -> Original {
         .commit(&[lease(3, 2, 3), Change::OrgIntent { key, at }])
         .unwrap();
     let settled = vec![failed(26, Step::User, "x"), parked(27, "y")];
-    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    ledger.commit(&[Change::settle(settled)]).unwrap();
     let mut log = desk.path.clone().into_os_string();
     log.push("-wal");
     Original {
@@ -259,7 +259,7 @@ fn a_new_ledger_doubts_every_row_and_keeps_the_old_files() {
     assert_eq!(image.last_lease, LeaseId(3));
     // A retry of what fails later keeps the doubt and its date.
     ledger
-        .commit(&[Change::Settle(vec![parked(1, "server_error")])])
+        .commit(&[Change::settle(vec![parked(1, "server_error")])])
         .unwrap();
     ledger.retry(&RetryPick::default()).unwrap();
     let image = ledger.load().unwrap();
@@ -318,7 +318,7 @@ fn ruins_say_what_they_can() {
         .commit(&[lease(1, 0, 1_000), lease(2, 1, 1_500)])
         .unwrap();
     ledger
-        .commit(&[Change::Settle((1..=150).map(created).collect())])
+        .commit(&[Change::settle((1..=150).map(created).collect::<Vec<_>>())])
         .unwrap();
     drop(ledger);
     // Another program's number in the header: the rest is whole.

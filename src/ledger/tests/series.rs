@@ -91,7 +91,7 @@ fn problems_and_organizations_are_grouped_and_add_up() {
         _ => parked(row, "server_error"),
     });
     ledger
-        .commit(&[Change::Settle(outcomes.collect())])
+        .commit(&[Change::settle(outcomes.collect::<Vec<_>>())])
         .unwrap();
     let reader = LedgerReader::open(&desk.path).unwrap();
     let problems = reader.problems().unwrap();

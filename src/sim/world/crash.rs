@@ -185,7 +185,7 @@ impl World {
     /// I5: what was missing for another run is no reason for a row of this one.
     fn check_missing(&mut self, changes: &[Change]) {
         let outcomes = changes.iter().filter_map(|change| match change {
-            Change::Settle(outcomes) => Some(outcomes),
+            Change::Settle(outcomes) => Some(&**outcomes),
             _ => None,
         });
         let missed = outcomes.flatten().filter_map(|outcome| {

@@ -168,6 +168,7 @@ impl World {
                     String::from_utf8_lossy(body.as_deref().unwrap_or_default())
                 ),
                 Reply::Transport(error) => format!("{error:?}"),
+                Reply::Rehearsed { verdict, .. } => format!("{verdict:?}"),
             };
             format!(
                 "server   {} of row {:?}: {status}",

@@ -124,6 +124,27 @@ fn is_ambiguous(verdict: &Verdict, code: &str) -> bool {
     matches!(verdict, Verdict::Ambiguous(rejection) if rejection.code == code)
 }
 
+#[test]
+fn an_address_that_is_kept_is_the_one_that_would_be_read() {
+    let key = SecretString::from("sk_test_1");
+    for base in [
+        "http://127.0.0.1:1",
+        "http://127.0.0.1:1/a%20b/",
+        "https://x.org/v1",
+    ] {
+        let client = TargetClient::new(base, &key, Timeouts::STANDARD).unwrap();
+        for path in workos::COLLECTIONS {
+            let read = Url::parse(&format!("{}{path}", base.trim_end_matches('/')));
+            assert_eq!(client.url(path), Ok(read.unwrap()));
+        }
+        let other = client.url("/organizations/a%2Fb?x=1").unwrap();
+        assert!(
+            other.as_str().ends_with("/organizations/a%2Fb?x=1"),
+            "{other}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn an_answer_arrives_with_its_headers_body_and_latency() {
     let headers = "Date: Wed, 21 Oct 2026 07:28:00 GMT\r\nX-Request-ID: req_1\r\n";

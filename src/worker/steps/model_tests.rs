@@ -403,7 +403,7 @@ impl Setting {
                 }
                 Action::Settle(outcome) => {
                     target.pass(60_000);
-                    return (target, *outcome);
+                    return (target, RowOutcome::clone(&outcome));
                 }
                 Action::Halt(reason) => panic!("halted: {reason:?}"),
             };

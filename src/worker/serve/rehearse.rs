@@ -1,0 +1,93 @@
+//! A dry run's rows: nothing is waited for but organizations, so nobody gets a task before it has
+//! to wait for one.
+//!
+//! The steps, the rules and the requests are those of every run ([`Server::begin`],
+//! [`RowMachine`], [`Shell::rehearse`]); only the waiting is left out. A chunk's rows go through
+//! one after the other while its bytes are in the cache, one record's memory for all of them.
+//!
+//! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
+
+use super::{Action, Job, RowMachine, Server, Turn, no_chunk};
+use crate::model::LeaseId;
+use crate::protocol::{Grant, RowContext};
+use crate::source::{CsvRecord, SourceError, visit_chunk};
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Server {
+    /// Takes a granted chunk of a dry run.
+    pub(super) fn rehearse_grant(self: &Rc<Self>, grant: &Grant) {
+        self.credits.set(self.credits.get().saturating_sub(1));
+        let mut rows = 0;
+        let visited = visit_chunk(
+            &self.file,
+            &grant.chunk,
+            &self.shell.config.columns,
+            &mut |record| {
+                if let Some(context) = grant.context(record.number) {
+                    rows += 1;
+                    self.rehearse_or_queue(grant.lease, record, context);
+                }
+                Ok::<_, SourceError>(())
+            },
+        );
+        if let Err(error) = visited {
+            return self.shell.outbox.say(no_chunk(&error));
+        }
+        self.note_grant(rows);
+        self.ask_for_work();
+    }
+
+    /// Rows that wait for organizations are bounded like those of any other run.
+    fn rehearse_or_queue(self: &Rc<Self>, lease: LeaseId, record: &CsvRecord, context: RowContext) {
+        if self.active.get() < self.shell.config.concurrency {
+            self.rehearse_row(lease, record, context);
+        } else {
+            self.queue.borrow_mut().push_back(Job {
+                lease,
+                record: record.clone(),
+                context,
+            });
+        }
+    }
+
+    /// Takes a row as far as it goes without waiting: nearly always to its end.
+    pub(super) fn rehearse_row(
+        self: &Rc<Self>,
+        lease: LeaseId,
+        record: &CsvRecord,
+        context: RowContext,
+    ) {
+        let mut machine = match self.begin(record, context) {
+            Ok(machine) => machine,
+            Err(outcome) => return self.settle(lease, *outcome),
+        };
+        let mut action = machine.start();
+        loop {
+            action = match action {
+                Action::AskOrg(key) => match self.shell.known_org(&key) {
+                    Some(answer) => machine.on_org(answer),
+                    None => return self.wait_for_org(lease, machine, Action::AskOrg(key)),
+                },
+                Action::Send(op) => {
+                    let verdict = self.shell.rehearse(&op, record.number);
+                    machine.on_verdict(verdict, self.shell.alive(op.class()))
+                }
+                Action::Settle(outcome) => {
+                    drop(machine);
+                    return self.settle(lease, Arc::unwrap_or_clone(outcome));
+                }
+                other @ (Action::Recall(_) | Action::Backoff(_) | Action::Halt(_)) => {
+                    return self.wait_for_org(lease, machine, other);
+                }
+            };
+        }
+    }
+
+    /// The rest of the row needs a task.
+    fn wait_for_org(self: &Rc<Self>, lease: LeaseId, machine: RowMachine, action: Action) {
+        self.spawn_row(lease, async move |server| {
+            server.drive(machine, action, Turn::Fresh).await
+        });
+    }
+}
