@@ -4,8 +4,8 @@ use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
 use crate::model::ServerMs;
+use crate::target::NotApplied;
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
-use crate::target::{Entity, NotApplied};
 use crate::worker::reconcile::CLOCK_MARGIN_MS;
 
 /// What was made from here on may be ours: as much before the lease as clocks may differ.
