@@ -82,6 +82,10 @@ pub struct FailureStop {
 }
 
 /// Everything a run needs, resolved.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     /// The job's name (a placeholder in a dry run).

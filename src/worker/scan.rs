@@ -75,7 +75,7 @@ pub struct Course {
 }
 
 impl Course {
-    /// Begins a listing of at most that many pages.
+    /// Begins a listing of at most that many pages; those under way then come on top.
     pub fn new(pages_max: Option<u32>) -> Self {
         Self {
             tally: ScanTally::default(),

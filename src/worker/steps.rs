@@ -74,6 +74,10 @@ pub enum Recall {
 }
 
 /// One row on its way.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the row"
+)]
 #[derive(Debug)]
 pub struct RowMachine {
     row: SourceRow,
@@ -225,7 +229,11 @@ impl RowMachine {
             Some(_) => Some(self.user_step()),
             None => {
                 self.first_look = FirstLook::UnderWay;
-                Some(self.look_up_user(Why::First))
+                Some(if self.recalls {
+                    self.recall_user()
+                } else {
+                    self.look_up_user(Why::First)
+                })
             }
         }
     }

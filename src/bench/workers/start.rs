@@ -7,7 +7,7 @@ use crate::protocol::{BUILD, HelloToWorker, PROTOCOL_VERSION, WorkerConfig};
 use crate::source::Columns;
 use crate::supervise::{Input, Spawner};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -92,6 +92,8 @@ fn hello(worker: WorkerId, source: &Path) -> HelloToWorker {
         config: WorkerConfig {
             source: source.to_owned(),
             columns: Columns::default(),
+            known_in: PathBuf::new(),
+            known_key: [0; 4],
             base_url: "http://127.0.0.1:9".to_owned(),
             org_mode: OrgMode::Columns,
             on_existing: ExistingPolicy::Link,
@@ -99,8 +101,6 @@ fn hello(worker: WorkerId, source: &Path) -> HelloToWorker {
             require_membership: false,
             dry_run: false,
             check_target: false,
-            known_in: std::path::PathBuf::new(),
-            known_key: [0; 4],
             record_calls: false,
             concurrency: 64,
             prefetch_rows: 64,

@@ -719,7 +719,7 @@ fn a_listing_comes_before_the_first_row_and_everybody_is_told() {
     let play = scanned(ExistingScan::Auto, 300, |_| ());
     assert_eq!((play.scans.len(), play.knows.len()), (1, 3));
     // Those who come later, too.
-    let play = scanned(ExistingScan::List, 300, |play| play.deaths = 0.02);
+    let play = scanned(ExistingScan::List, 150, |play| play.deaths = 0.12);
     assert!(play.knows.len() > 3);
 }
 

@@ -54,7 +54,8 @@ impl World {
             auto_rate: self.plan.auto_rate,
             create_orgs: self.plan.create_orgs,
             dry_run: false,
-            any_environment: false,
+            // Where all who are known were deleted, a person says --yes.
+            any_environment: !self.server.gone.0.is_empty(),
             max_outage: self.plan.max_outage,
             max_failures: None,
             limit: None,

@@ -171,3 +171,30 @@ fn a_listed_user_who_is_gone_is_found_out_anew_once() {
     let (_, outcome) = play(RowContext::default(), LINK, memory(), answers);
     assert_eq!(outcome.error.unwrap().code, "organization_not_found");
 }
+
+#[test]
+fn a_look_before_the_organization_recalls_and_believes_only_what_it_finds() {
+    let policy = RowPolicy {
+        on_existing: ExistingPolicy::Skip,
+        ..LINK
+    };
+    let machine = || {
+        let mut machine = RowMachine::new(row(), RowContext::default(), policy).recalling();
+        assert!(matches!(machine.start(), Action::AskOrg(_)));
+        let first = machine.user_before_org();
+        assert!(matches!(first, Some(Action::Recall(Recall::User { .. }))));
+        machine
+    };
+    let Action::Settle(outcome) = machine().on_recalled(Some(&listed("user_1", Some("7")))) else {
+        panic!("it is left alone");
+    };
+    assert_eq!(outcome.state, RowState::Skipped);
+    // Not listed is not absent: nobody makes an organization for that.
+    let mut unknown = machine();
+    assert!(matches!(unknown.on_recalled(None), Action::Send(_)));
+    unknown.on_verdict(Verdict::Absent, 1);
+    assert!(matches!(
+        unknown.on_verdict(Verdict::Absent, 1),
+        Action::AskOrg(_)
+    ));
+}

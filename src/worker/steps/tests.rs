@@ -4,8 +4,8 @@ use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
 use crate::model::ServerMs;
-use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::target::NotApplied;
+use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::worker::reconcile::CLOCK_MARGIN_MS;
 
 /// What was made from here on may be ours: as much before the lease as clocks may differ.
@@ -155,7 +155,7 @@ fn play(machine: &mut RowMachine, script: Vec<Verdict>) -> (String, RowOutcome) 
                     None,
                     "the row ends before its script: {trace:?}"
                 );
-                return (trace.join(" "), RowOutcome::clone(&outcome));
+                return (trace.join(" "), *outcome);
             }
             Action::Halt(reason) => panic!("halted: {reason:?}"),
         };
@@ -950,9 +950,6 @@ fn an_event_out_of_turn_changes_nothing() {
     ] {
         assert!(matches!(action, Action::Settle(again) if again == outcome));
     }
-    let joined = outcome
-        .membership
-        .as_ref()
-        .map(|membership| membership.state);
+    let joined = outcome.membership.map(|membership| membership.state);
     assert_eq!(joined, Some(MembershipState::Created));
 }

@@ -1,6 +1,6 @@
 //! The user step: make the user, or find out whose it is.
 
-use super::{Action, Ask, By, Recall, RowMachine, unexpected};
+use super::{Action, Ask, By, FirstLook, Recall, RowMachine, unexpected};
 use crate::model::{
     Evidence, ExistingPolicy, Origin, RowError, RowState, Step, UserOutcome, plant,
 };
@@ -17,23 +17,25 @@ impl RowMachine {
             Some(_) => self.membership_step(),
             None if self.context.suspect => self.look_up_user(Why::First),
             None if self.looks_first && !self.recalls => self.look_up_user(Why::First),
-            None if self.recalls => {
-                let row = &self.row;
-                let what = Recall::User {
-                    email_norm: row.email_norm.clone(),
-                    external_id: row.external_id.clone(),
-                };
-                self.recall(what)
-            }
+            None if self.recalls => self.recall_user(),
             None => self.send(Ask::CreateUser),
         }
+    }
+
+    pub(super) fn recall_user(&mut self) -> Action {
+        let row = &self.row;
+        let what = Recall::User {
+            email_norm: row.email_norm.clone(),
+            external_id: row.external_id.clone(),
+        };
+        self.recall(what)
     }
 
     /// What was listed is a while ago: it is enough to take a user for known, but a row fails only
     /// by what is read for it.
     pub(super) fn on_recalled_user(&mut self, found: Option<&Entity>) -> Action {
         let Some(entity) = found else {
-            return if self.looks_first {
+            return if self.looks_first || self.first_look == FirstLook::UnderWay {
                 self.look_up_user(Why::First)
             } else {
                 self.send(Ask::CreateUser)
