@@ -10,14 +10,26 @@
 //! # See
 //! `measure.rs` for the words suites report in; a file per suite.
 
+mod bare;
+mod chart;
+pub mod compare;
+mod drive;
+mod http;
 pub mod machine;
 pub mod measure;
+mod model;
+pub mod page;
+pub mod report;
 pub mod stats;
+pub mod text;
+pub mod workers;
 
+pub use bare::main as bare_loop;
 pub use machine::{Load, Machine};
 pub use measure::{
     Align, Better, Chart, ChartKind, Column, Measure, Section, Series, SuiteReport, Table, Unit,
 };
+pub use report::{BaselineError, Report};
 pub use stats::Percentiles;
 
 use crate::ledger::LedgerError;
@@ -41,6 +53,8 @@ pub struct Budget {
     pub folder: PathBuf,
     /// The program, to be started as itself.
     pub program: PathBuf,
+    /// What only the suite `workers` heeds.
+    pub sweep: workers::Sweep,
 }
 
 impl Budget {
@@ -52,12 +66,18 @@ impl Budget {
             rows: None,
             folder,
             program,
+            sweep: workers::Sweep::default(),
         }
     }
 
     /// Returns `rows` if they were asked for, else the size for `--full`, else the default one.
     pub fn size(&self, quick: u32, full: u32) -> u32 {
         self.rows.unwrap_or(if self.full { full } else { quick })
+    }
+
+    /// Returns the default or the full one of a pair of sizes that are no rows.
+    pub fn size_of(&self, (quick, full): (u32, u32)) -> u32 {
+        if self.full { full } else { quick }
     }
 
     /// Measures once without keeping it, then `runs` times; `once` gets 0 for the warm-up and
@@ -92,7 +112,18 @@ pub struct Suite {
 }
 
 /// Every suite, in the order in which all of them run.
-pub const SUITES: &[Suite] = &[];
+pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "workers",
+        about: "how many worker processes pay, with and without a limit and a latency",
+        run: workers::run,
+    },
+    Suite {
+        name: "http",
+        about: "requests per second beside a bare client",
+        run: http::run,
+    },
+];
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@
 //! `run.rs` for the one call that runs a job; a file per command.
 
 pub mod args;
+mod bench;
 mod check;
 mod context;
 mod desk;
@@ -103,6 +104,8 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
     let exit = match command {
         // A worker's stdin and stdout belong to its coordinator: nothing else may touch them.
         Command::Worker => return Ok(worker::main()),
+        Command::BareLoop => return Ok(crate::bench::bare_loop()),
+        Command::Bench(args) => bench::run(&args),
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
         Command::Retry(args) => resume::retry(&mut of_run(&args.job.tuning), &args),
@@ -162,7 +165,9 @@ impl Command {
             Self::Report(_) => "report",
             Self::Sandbox(_) => "sandbox",
             Self::Generate(_) => "generate",
+            Self::Bench(_) => "bench",
             Self::Worker => "worker",
+            Self::BareLoop => "bare-loop",
         }
     }
 
@@ -181,7 +186,9 @@ impl Command {
             | Self::Report(_)
             | Self::Sandbox(_)
             | Self::Generate(_)
-            | Self::Worker => false,
+            | Self::Bench(_)
+            | Self::Worker
+            | Self::BareLoop => false,
         }
     }
 }

@@ -8,8 +8,12 @@
 //! A worker's death is reported after everything it said. A process id is signalled only while it
 //! is not reaped.
 
+pub mod measured;
 pub mod sandbox_child;
 pub mod worker_process;
+mod worker_thread;
 
+pub use measured::{Ended, Measured, Running, Usage};
 pub use sandbox_child::{SandboxChild, SandboxChildError, SandboxOptions};
 pub use worker_process::{Input, Spawner, WorkerHandle};
+pub use worker_thread::ThreadEntry;

@@ -21,5 +21,5 @@ pub mod serve;
 pub(crate) mod shell;
 pub mod steps;
 
-pub use process::main;
+pub use process::{main, on_thread};
 pub use serve::{ServeError, serve};
