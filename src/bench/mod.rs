@@ -10,9 +10,14 @@
 //! # See
 //! `measure.rs` for the words suites report in; a file per suite.
 
+pub mod events;
+pub mod index;
+pub mod ledger;
 pub mod machine;
 pub mod measure;
+pub mod pipe;
 pub mod stats;
+mod timing;
 
 pub use machine::{Load, Machine};
 pub use measure::{
@@ -92,7 +97,28 @@ pub struct Suite {
 }
 
 /// Every suite, in the order in which all of them run.
-pub const SUITES: &[Suite] = &[];
+pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "ledger",
+        about: "the job's memory: leases, settled rows, status, up to 1,000,000 chunks",
+        run: ledger::run,
+    },
+    Suite {
+        name: "pipe",
+        about: "messages between coordinator and worker",
+        run: pipe::run,
+    },
+    Suite {
+        name: "events",
+        about: "the writer of --events",
+        run: events::run,
+    },
+    Suite {
+        name: "index",
+        about: "the one pass over a file before the first request",
+        run: index::run,
+    },
+];
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]

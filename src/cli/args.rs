@@ -60,7 +60,11 @@ pub enum Command {
     Generate(GenerateArgs),
     /// The worker subprocess: started by the importer, never by hand
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// Send every message back: what `bench pipe` measures
+        #[arg(long = "echo-for-bench", hide = true)]
+        echo: bool,
+    },
 }
 
 /// `import`.

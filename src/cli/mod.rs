@@ -102,7 +102,8 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
     let quiet = || Context::quiet(Env::read(), started);
     let exit = match command {
         // A worker's stdin and stdout belong to its coordinator: nothing else may touch them.
-        Command::Worker => return Ok(worker::main()),
+        Command::Worker { echo: false } => return Ok(worker::main()),
+        Command::Worker { echo: true } => return Ok(worker::echo()),
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
         Command::Retry(args) => resume::retry(&mut of_run(&args.job.tuning), &args),
@@ -162,7 +163,7 @@ impl Command {
             Self::Report(_) => "report",
             Self::Sandbox(_) => "sandbox",
             Self::Generate(_) => "generate",
-            Self::Worker => "worker",
+            Self::Worker { .. } => "worker",
         }
     }
 
@@ -181,7 +182,7 @@ impl Command {
             | Self::Report(_)
             | Self::Sandbox(_)
             | Self::Generate(_)
-            | Self::Worker => false,
+            | Self::Worker { .. } => false,
         }
     }
 }

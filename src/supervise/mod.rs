@@ -8,8 +8,10 @@
 //! A worker's death is reported after everything it said. A process id is signalled only while it
 //! is not reaped.
 
+pub mod echo_child;
 pub mod sandbox_child;
 pub mod worker_process;
 
+pub use echo_child::EchoChild;
 pub use sandbox_child::{SandboxChild, SandboxChildError, SandboxOptions};
 pub use worker_process::{Input, Spawner, WorkerHandle};

@@ -12,6 +12,7 @@
 
 mod attempts;
 pub(crate) mod cache;
+mod echo;
 pub mod gate;
 pub mod org_steps;
 pub(crate) mod outbox;
@@ -21,5 +22,6 @@ pub mod serve;
 pub(crate) mod shell;
 pub mod steps;
 
+pub use echo::main as echo;
 pub use process::main;
 pub use serve::{ServeError, serve};
