@@ -338,6 +338,7 @@ mod tests {
             rows: Some(rows),
             folder: folder.to_owned(),
             program: PathBuf::new(),
+            sweep: super::super::workers::Sweep::default(),
         }
     }
 

@@ -306,6 +306,7 @@ mod tests {
             rows: Some(500),
             folder: folder.path().to_owned(),
             program: PathBuf::new(),
+            sweep: super::super::workers::Sweep::default(),
         };
         let report = run(&budget, &mut Silent).unwrap();
         assert_eq!(report.sections.len(), SHAPES.len());
@@ -333,6 +334,7 @@ mod tests {
             rows: None,
             folder: folder.path().to_owned(),
             program: PathBuf::new(),
+            sweep: super::super::workers::Sweep::default(),
         };
         let bench = Bench::new(&budget, &SHAPES[0], 10).unwrap();
         assert!(bench.expect(10).is_ok());

@@ -416,6 +416,7 @@ mod tests {
             rows: Some(chunks),
             folder: folder.to_owned(),
             program: PathBuf::new(),
+            sweep: super::super::workers::Sweep::default(),
         }
     }
 

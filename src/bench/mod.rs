@@ -10,19 +10,31 @@
 //! # See
 //! `measure.rs` for the words suites report in; a file per suite.
 
+mod bare;
+mod chart;
+pub mod compare;
+mod drive;
 pub mod events;
+mod http;
 pub mod index;
 pub mod ledger;
 pub mod machine;
 pub mod measure;
+mod model;
+pub mod page;
 pub mod pipe;
+pub mod report;
 pub mod stats;
+pub mod text;
 mod timing;
+pub mod workers;
 
+pub use bare::main as bare_loop;
 pub use machine::{Load, Machine};
 pub use measure::{
     Align, Better, Chart, ChartKind, Column, Measure, Section, Series, SuiteReport, Table, Unit,
 };
+pub use report::{BaselineError, Report};
 pub use stats::Percentiles;
 
 use crate::ledger::LedgerError;
@@ -46,6 +58,8 @@ pub struct Budget {
     pub folder: PathBuf,
     /// The program, to be started as itself.
     pub program: PathBuf,
+    /// What only the suite `workers` heeds.
+    pub sweep: workers::Sweep,
 }
 
 impl Budget {
@@ -57,12 +71,18 @@ impl Budget {
             rows: None,
             folder,
             program,
+            sweep: workers::Sweep::default(),
         }
     }
 
     /// Returns `rows` if they were asked for, else the size for `--full`, else the default one.
     pub fn size(&self, quick: u32, full: u32) -> u32 {
         self.rows.unwrap_or(if self.full { full } else { quick })
+    }
+
+    /// Returns the default or the full one of a pair of sizes that are no rows.
+    pub fn size_of(&self, (quick, full): (u32, u32)) -> u32 {
+        if self.full { full } else { quick }
     }
 
     /// Measures once without keeping it, then `runs` times; `once` gets 0 for the warm-up and
@@ -98,6 +118,16 @@ pub struct Suite {
 
 /// Every suite, in the order in which all of them run.
 pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "workers",
+        about: "how many worker processes pay, with and without a limit and a latency",
+        run: workers::run,
+    },
+    Suite {
+        name: "http",
+        about: "requests per second beside a bare client",
+        run: http::run,
+    },
     Suite {
         name: "ledger",
         about: "the job's memory: leases, settled rows, status, up to 1,000,000 chunks",

@@ -317,6 +317,7 @@ mod tests {
             rows: Some(1),
             folder: std::path::PathBuf::new(),
             program: std::path::PathBuf::new(),
+            sweep: super::super::workers::Sweep::default(),
         };
         let mut last = f64::MAX;
         for batch in [1, 8, 64, 512] {

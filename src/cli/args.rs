@@ -1,9 +1,11 @@
 //! The command line as clap reads it: words and ranges, nothing resolved.
 
 use super::rates::{LimitArg, MaxFailuresArg, RateArg};
+use crate::bench::SUITES;
+use crate::bench::workers::SimulatedLatency;
 use crate::model::escape::shown;
 use crate::model::rate::parse_duration;
-use crate::model::{Delimiter, Encoding, ExistingPolicy, Rename, RowState, TargetKind};
+use crate::model::{Delimiter, Encoding, ExistingPolicy, RateLimit, Rename, RowState, TargetKind};
 use crate::report::Overflow;
 use crate::sandbox::SandboxArgs;
 use crate::source::{GenerateArgs, header, known};
@@ -58,13 +60,83 @@ pub enum Command {
     Sandbox(SandboxArgs),
     /// Write a realistic CSV of users
     Generate(GenerateArgs),
+    /// Measure worker counts and components on this machine
+    Bench(Box<BenchArgs>),
     /// The worker subprocess: started by the importer, never by hand
     #[command(hide = true)]
-    Worker {
-        /// Send every message back: what `bench pipe` measures
-        #[arg(long = "echo-for-bench", hide = true)]
-        echo: bool,
-    },
+    Worker,
+    /// The bare client that `bench http` compares with: started by it, never by hand
+    #[command(hide = true)]
+    BareLoop,
+    /// The child that `bench pipe` talks to: started by it, never by hand
+    #[command(hide = true)]
+    EchoLoop,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The suite, or `all`
+    #[arg(value_name = "SUITE", help = suites_help())]
+    pub suite: String,
+    /// Rows of your own instead of generated ones (workers)
+    #[arg(value_name = "CSV")]
+    pub csv: Option<PathBuf>,
+    /// Every size, however long it takes; otherwise a suite ends within 40 s on 2 cores
+    #[arg(long)]
+    pub full: bool,
+    /// Repetitions of every measurement, after a warm-up that is not kept, 1 to 100
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub runs: u32,
+    /// Rows of every measurement instead of the suite's own sizes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: Option<u32>,
+    /// Keep the figures in this file, for `--baseline` and for programs
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the figures and charts as one page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Compare with the file of an earlier --json; exit 1 if something became slower or larger
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// How much worse a median must be, with every run beyond the earlier ones, to count as worse
+    #[arg(long, value_name = "P%", default_value = "15%", requires = "baseline",
+          value_parser = super::bench::parse_threshold)]
+    pub threshold: Percent,
+    /// Where files are written meanwhile: the disk to measure [default: the system's folder for
+    /// temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Do not say on stderr what is being measured
+    #[arg(long)]
+    pub quiet: bool,
+    /// Worker counts to compare (workers) [default: 1,2,4,8]
+    #[arg(long, value_name = "N,N", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: Option<Vec<u32>>,
+    /// How long answers of the simulated target take (workers) [default: 200ms~50%]
+    #[arg(long, value_name = "TIME[~P%]")]
+    pub latency: Option<SimulatedLatency>,
+    /// Writes the simulated target allows (workers) [default: 500/10s]
+    #[arg(long, value_name = "N/D")]
+    pub rate: Option<RateLimit>,
+    /// Rows in flight per worker (workers) [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub concurrency: Option<u32>,
+}
+
+/// A share, 1 is the whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f64);
+
+fn suites_help() -> String {
+    let lines = SUITES
+        .iter()
+        .map(|suite| format!("{}: {}", suite.name, suite.about));
+    let lines: Vec<String> = lines.collect();
+    format!("What to measure; `all`, or {}", lines.join("; "))
 }
 
 /// `import`.
@@ -394,6 +466,9 @@ pub struct TuningArgs {
     /// Starts workers from this file instead of this very program; for tests
     #[arg(long, value_name = "FILE", hide = true)]
     pub worker_program: Option<PathBuf>,
+    /// Runs workers on threads of this process; for measuring what a process costs
+    #[arg(long, hide = true, conflicts_with = "worker_program")]
+    pub worker_threads: bool,
 }
 
 /// Where jobs live.

@@ -8,6 +8,7 @@
 //! `run.rs` for the one call that runs a job; a file per command.
 
 pub mod args;
+mod bench;
 mod check;
 mod context;
 mod desk;
@@ -102,8 +103,10 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
     let quiet = || Context::quiet(Env::read(), started);
     let exit = match command {
         // A worker's stdin and stdout belong to its coordinator: nothing else may touch them.
-        Command::Worker { echo: false } => return Ok(worker::main()),
-        Command::Worker { echo: true } => return Ok(worker::echo()),
+        Command::Worker => return Ok(worker::main()),
+        Command::BareLoop => return Ok(crate::bench::bare_loop()),
+        Command::EchoLoop => return Ok(worker::echo()),
+        Command::Bench(args) => bench::run(&args),
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
         Command::Retry(args) => resume::retry(&mut of_run(&args.job.tuning), &args),
@@ -163,7 +166,10 @@ impl Command {
             Self::Report(_) => "report",
             Self::Sandbox(_) => "sandbox",
             Self::Generate(_) => "generate",
-            Self::Worker { .. } => "worker",
+            Self::Bench(_) => "bench",
+            Self::Worker => "worker",
+            Self::BareLoop => "bare-loop",
+            Self::EchoLoop => "echo-loop",
         }
     }
 
@@ -182,7 +188,10 @@ impl Command {
             | Self::Report(_)
             | Self::Sandbox(_)
             | Self::Generate(_)
-            | Self::Worker { .. } => false,
+            | Self::Bench(_)
+            | Self::Worker
+            | Self::BareLoop
+            | Self::EchoLoop => false,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::report::plan::{Plan, PlanFacts};
 use crate::report::problems::ProblemGroup;
 use crate::report::{EventLog, EventOptions, Overflow, Summary, SummaryFacts, screen, words};
 use crate::supervise::sandbox_child::state_path;
-use crate::supervise::{SandboxChild, SandboxOptions};
+use crate::supervise::{SandboxChild, SandboxOptions, ThreadEntry};
 use crate::target::proxy::proxy_for;
 use secrecy::SecretString;
 use std::io;
@@ -212,8 +212,9 @@ fn start_sandbox(job: &Job, args: &TuningArgs) -> CliResult<Option<SandboxChild>
     };
     let child = SandboxChild::start(&SandboxOptions {
         program: resolve::program()?,
-        state: state_path(job.folder.path()),
+        state: Some(state_path(job.folder.path())),
         limits,
+        more: Vec::new(),
     })?;
     Ok(Some(child))
 }
@@ -256,6 +257,9 @@ fn config(
             Some(program) => program.clone(),
             None => resolve::program()?,
         },
+        threads: args
+            .worker_threads
+            .then_some(crate::worker::on_thread as ThreadEntry),
         source: way.rows,
         columns: record.columns.clone(),
         options: record.options.clone(),

@@ -3,6 +3,7 @@
 use crate::ledger::RunSnapshot;
 use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally};
 use crate::source::Columns;
+use crate::supervise::ThreadEntry;
 use crate::target::StopReason;
 use secrecy::SecretString;
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ pub struct RunConfig {
     pub job: String,
     /// The program to start as `userferry worker`.
     pub program: PathBuf,
+    /// Workers run on threads of this process instead, for measuring what a process costs.
+    pub threads: Option<ThreadEntry>,
     /// The source file, absolute.
     pub source: PathBuf,
     /// Which column is which.

@@ -140,6 +140,7 @@ impl<'a> Driver<'a> {
                 program: config.program.clone(),
                 lock,
                 inbox: mouth,
+                threads: config.threads,
             },
             inbox,
             replies,

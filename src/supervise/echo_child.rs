@@ -14,9 +14,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 /// Bytes read at once: as many as are read from a worker.
 const READ_BYTES: usize = 64 * 1024;
 
-/// The word that turns `userferry worker` into an echo.
-pub const ECHO_OPTION: &str = "--echo-for-bench";
-
 /// A running child, spoken to as a worker is. It ends with its input, and is killed if it lives on
 /// when this is dropped.
 #[derive(Debug)]
@@ -48,7 +45,7 @@ impl EchoChild {
     pub fn start(program: &Path) -> io::Result<Self> {
         let mut child = Command::new(program)
             .arg0("userferry")
-            .args(["worker", ECHO_OPTION])
+            .arg("echo-loop")
             .env_remove("WORKOS_API_KEY")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

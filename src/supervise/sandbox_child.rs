@@ -6,6 +6,7 @@
 
 use crate::model::RateLimits;
 use secrecy::{ExposeSecret as _, SecretString};
+use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,12 @@ const LINE_BYTES_MAX: u64 = 1024;
 pub struct SandboxOptions {
     /// The program, started as `userferry sandbox`.
     pub program: PathBuf,
-    /// Where it keeps its data.
-    pub state: PathBuf,
+    /// Where it keeps its data; without it, nowhere.
+    pub state: Option<PathBuf>,
     /// Whether it enforces the limits of `WorkOS`.
     pub limits: RateLimits,
+    /// Further options of `userferry sandbox`.
+    pub more: Vec<OsString>,
 }
 
 /// Why there is no sandbox.
@@ -71,6 +74,11 @@ impl SandboxChild {
             key,
         })
     }
+
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for SandboxChild {
@@ -86,13 +94,16 @@ fn command(options: &SandboxOptions) -> Command {
     let mut command = Command::new(&options.program);
     command
         .arg0("userferry")
-        .args(["sandbox", "--child", "--listen", "127.0.0.1:0", "--state"])
-        .arg(&options.state);
+        .args(["sandbox", "--child", "--listen", "127.0.0.1:0"]);
+    if let Some(state) = &options.state {
+        command.arg("--state").arg(state);
+    }
     if options.limits == RateLimits::WORKOS {
         command.args(["--rate", "workos"]);
     } else if let Some(writes) = options.limits.writes {
         command.args(["--rate", &writes.to_string()]);
     }
+    command.args(&options.more);
     // It does not inherit the job lock: descriptors are close-on-exec unless said otherwise.
     command
         .env_remove("WORKOS_API_KEY")

@@ -4,6 +4,7 @@
     reason = "this room is the door to processes"
 )]
 
+use super::worker_thread::ThreadEntry;
 use crate::model::WorkerId;
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, HelloToWorker, PROTOCOL_VERSION, ToWorker, encode,
@@ -18,8 +19,10 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
@@ -27,7 +30,7 @@ use tokio::task::JoinHandle;
 /// Bytes read from a worker at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Messages to one worker that may wait for its pipe.
-const OUTGOING_MAX: usize = 4096;
+pub(super) const OUTGOING_MAX: usize = 4096;
 /// A worker that does not take bytes for this long is given up.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// After its output ended, a worker has this long to end itself.
@@ -71,18 +74,20 @@ pub struct Spawner {
     pub lock: Option<OwnedFd>,
     /// What workers say and what becomes of them.
     pub inbox: mpsc::Sender<(WorkerId, Input)>,
+    /// Workers run on threads of this process instead, for measuring what a process costs.
+    pub threads: Option<ThreadEntry>,
 }
 
 /// A live worker as the driver holds it. Dropping it closes the worker's input.
 #[derive(Debug)]
 pub struct WorkerHandle {
-    outgoing: Option<mpsc::Sender<ToWorker>>,
-    process: Rc<Process>,
+    pub(super) outgoing: Option<mpsc::Sender<ToWorker>>,
+    pub(super) process: Rc<Process>,
 }
 
 /// A process id that is forgotten the moment it is reaped.
-#[derive(Debug)]
-struct Process {
+#[derive(Debug, Default)]
+pub(super) struct Process {
     pid: Cell<Option<Pid>>,
 }
 
@@ -128,6 +133,9 @@ impl Spawner {
     /// # Errors
     /// When the process cannot be started; nothing arrives then.
     pub fn spawn(&self, worker: WorkerId, hello: HelloToWorker) -> io::Result<WorkerHandle> {
+        if let Some(entry) = self.threads {
+            return self.spawn_thread(entry, worker, hello);
+        }
         let mut child = self.start()?;
         let pid = child
             .id()
@@ -199,13 +207,13 @@ impl Spawner {
 
 /// Where what a worker does is reported.
 #[derive(Clone)]
-struct Mouth {
-    worker: WorkerId,
-    inbox: mpsc::Sender<(WorkerId, Input)>,
+pub(super) struct Mouth {
+    pub(super) worker: WorkerId,
+    pub(super) inbox: mpsc::Sender<(WorkerId, Input)>,
 }
 
 impl Mouth {
-    async fn report(&self, input: Input) {
+    pub(super) async fn report(&self, input: Input) {
         // The driver outlives its workers; if it is gone, nobody needs to know.
         drop(self.inbox.send((self.worker, input)).await);
     }
@@ -219,7 +227,11 @@ impl Mouth {
     }
 }
 
-async fn write(mut input: ChildStdin, mut queue: mpsc::Receiver<ToWorker>, mouth: Mouth) {
+pub(super) async fn write(
+    mut input: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<ToWorker>,
+    mouth: Mouth,
+) {
     let (mut sequence, mut bytes) = (0_u32, Vec::new());
     while let Some(message) = queue.recv().await {
         if let Err(error) = encode(sequence, &message, &mut bytes) {
@@ -239,11 +251,11 @@ async fn write(mut input: ChildStdin, mut queue: mpsc::Receiver<ToWorker>, mouth
     }
 }
 
-struct Listener {
-    mouth: Mouth,
-    process: Rc<Process>,
+pub(super) struct Listener {
+    pub(super) mouth: Mouth,
+    pub(super) process: Rc<Process>,
     /// The nonce and process id its hello must name.
-    expected: (u64, u32),
+    pub(super) expected: (u64, u32),
 }
 
 impl Listener {
@@ -270,7 +282,7 @@ impl Listener {
             .await;
     }
 
-    async fn listen(&self, output: &mut ChildStdout) {
+    pub(super) async fn listen(&self, output: &mut (impl AsyncRead + Unpin)) {
         let mut decoder = Decoder::default();
         let mut buffer = vec![0; READ_BYTES];
         let (mut greeted, mut trusted) = (false, true);

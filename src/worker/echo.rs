@@ -20,7 +20,7 @@ enum EchoError {
     Frame(#[from] FrameError),
 }
 
-/// Runs the hidden echo of `userferry worker`: until stdin ends.
+/// Runs the hidden `userferry echo-loop`: until stdin ends.
 pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

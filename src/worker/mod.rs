@@ -23,5 +23,5 @@ pub(crate) mod shell;
 pub mod steps;
 
 pub use echo::main as echo;
-pub use process::main;
+pub use process::{main, on_thread};
 pub use serve::{ServeError, serve};

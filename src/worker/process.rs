@@ -30,6 +30,17 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (input, output) = take_pipes().map_err(|error| {
         format!("stdin and stdout are no pipes ({error}); `userferry worker` is started by import")
     })?;
+    serve_on(input, output)
+}
+
+/// Serves a coordinator of this very process at the other end of two pipes, on this thread.
+pub fn on_thread(input: OwnedFd, output: OwnedFd) {
+    if let Err(error) = serve_on(input, output) {
+        eprintln!("worker: {error}");
+    }
+}
+
+fn serve_on(input: OwnedFd, output: OwnedFd) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -12,6 +12,7 @@
 )]
 
 mod access;
+mod bench;
 mod check;
 mod crash;
 mod dialects;
