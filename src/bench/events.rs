@@ -12,7 +12,7 @@ use crate::model::{RowNumber, WorkerId};
 use crate::report::{EventLine, EventLog, EventOptions, Overflow, words};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Events of a run unless all sizes are wanted.
 const EVENTS_QUICK: u32 = 300_000;
@@ -126,17 +126,21 @@ impl Bench<'_> {
                 .iter()
                 .map(|run| run.dropped as f64 / f64::from(self.events))
                 .collect();
-            let lost = Measure::new(format!("overflow/{word}/dropped"), Unit::Share, lost)
-                .circumstance();
+            let lost =
+                Measure::new(format!("overflow/{word}/dropped"), Unit::Share, lost).circumstance();
             let held_up = self.held_up(&format!("overflow/{word}"), &runs);
-            let p99 = held_up.as_ref().map(|measure| spread_cells(measure)[2].clone());
+            let p99 = held_up
+                .as_ref()
+                .map(|measure| spread_cells(measure)[2].clone());
             table.row([
                 word.to_owned(),
                 rate.unit.shown(rate.median()),
                 p99.unwrap_or_default(),
                 lost.unit.shown(lost.median()),
             ]);
-            section.measures.extend([Some(rate), held_up, Some(lost)].into_iter().flatten());
+            section
+                .measures
+                .extend([Some(rate), held_up, Some(lost)].into_iter().flatten());
         }
         section.table = Some(table);
         Ok(section)
@@ -308,7 +312,7 @@ fn row_of(line: &str) -> Option<u32> {
 
 fn advice_of(ways: &Section) -> Vec<String> {
     let of = |name: &str| ways.measures.iter().find(|measure| measure.name == name);
-    let usual = format!("queued/{}", crate::report::EventOptions::usual(Overflow::Block).batch);
+    let usual = format!("queued/{}", EventOptions::usual(Overflow::Block).batch);
     let (Some(rate), Some(held_up)) = (of(&usual), of(&format!("{usual}/held-up"))) else {
         return Vec::new();
     };
@@ -324,6 +328,7 @@ fn advice_of(ways: &Section) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     struct Silent;
 
@@ -352,11 +357,19 @@ mod tests {
             .flat_map(|section| &section.measures)
             .map(|measure| measure.name.as_str())
             .collect();
-        for name in ["direct", "queued/1", "queued/500/shutdown", "overflow/drop-oldest/dropped"] {
+        for name in [
+            "direct",
+            "queued/1",
+            "queued/500/shutdown",
+            "overflow/drop-oldest/dropped",
+        ] {
             assert!(names.contains(name), "{name} of {names:?}");
         }
         let block = report.sections[1].measures.iter();
-        let lost = block.clone().find(|it| it.name == "overflow/block/dropped").unwrap();
+        let lost = block
+            .clone()
+            .find(|it| it.name == "overflow/block/dropped")
+            .unwrap();
         assert_eq!(lost.values, [0.0, 0.0], "a run that waits loses nothing");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(report.advice.len(), 1);
@@ -373,7 +386,12 @@ mod tests {
         };
         let line = |row: u32| {
             let event = call(row);
-            serde_json::to_string(&EventLine { ts: 1, event: &event }).unwrap() + "\n"
+            serde_json::to_string(&EventLine {
+                ts: 1,
+                event: &event,
+            })
+            .unwrap()
+                + "\n"
         };
         let holds = |rows: &[u32], dropped| {
             let text: String = rows.iter().map(|row| line(*row)).collect();

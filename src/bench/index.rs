@@ -166,7 +166,9 @@ impl<'a> Bench<'a> {
             })
         };
         Ok(vec![
-            figure("read", "a plain read", false, &mut || plain_read(&self.path))?,
+            figure("read", "a plain read", false, &mut || {
+                plain_read(&self.path)
+            })?,
             figure("csv", "a loop of the csv crate", false, &mut || {
                 self.expect(csv_loop(&self.path)?)
             })?,
@@ -235,14 +237,18 @@ fn section(shape: &Shape, bench: &Bench<'_>, figures: &[Figure]) -> Section {
     let rows = f64::from(bench.rows);
     let mut measures = Vec::new();
     let mut table = Table::new(&["pass over the file", "bytes", "rows", "CPU a row", "x read"]);
-    let bare = figures
-        .first()
-        .map_or(f64::NAN, |read| super::stats::median(&read.rates(bench.bytes)));
+    let bare = figures.first().map_or(f64::NAN, |read| {
+        super::stats::median(&read.rates(bench.bytes))
+    });
     for figure in figures {
         let name = format!("{}/{}", shape.name, figure.key);
         let cpu = Unit::Seconds.shown(figure.cpu() / rows);
-        let bytes = Measure::new(name.clone(), Unit::BytesPerSecond, figure.rates(bench.bytes))
-            .note(format!("{cpu} of a core a row"));
+        let bytes = Measure::new(
+            name.clone(),
+            Unit::BytesPerSecond,
+            figure.rates(bench.bytes),
+        )
+        .note(format!("{cpu} of a core a row"));
         let lines = Measure::new(
             format!("{name}/rows"),
             Unit::RowsPerSecond,
@@ -256,7 +262,11 @@ fn section(shape: &Shape, bench: &Bench<'_>, figures: &[Figure]) -> Section {
             Unit::Ratio.shown(bytes.median() / bare),
         ]);
         for measure in [bytes, lines] {
-            measures.push(if figure.ours { measure } else { measure.circumstance() });
+            measures.push(if figure.ours {
+                measure
+            } else {
+                measure.circumstance()
+            });
         }
     }
     Section {

@@ -245,8 +245,11 @@ impl Bench<'_> {
             let rate = Measure::new(format!("{name}/rate"), Unit::OperationsPerSecond, rates);
             let took = of_operations(&name, &runs);
             let [p50, p95, p99, ..] = took.as_ref().map(spread_cells).unwrap_or_default();
-            let conflicts =
-                Measure::new(format!("{name}/conflicts"), Unit::Count, vec![conflicts as f64]);
+            let conflicts = Measure::new(
+                format!("{name}/conflicts"),
+                Unit::Count,
+                vec![conflicts as f64],
+            );
             table.row([
                 askers.to_string(),
                 rate.unit.shown(rate.median()),
@@ -281,14 +284,16 @@ impl Bench<'_> {
     fn readers(&mut self, mut ledger: Ledger) -> Result<(Section, Ledger), BenchError> {
         let mut section = Section {
             title: "ledger: status while importing".to_owned(),
-            about: "Connections of their own that ask for the status ten times a second each, while \
+            about:
+                "Connections of their own that ask for the status ten times a second each, while \
                     one writer settles rows as fast as the disk takes them. busy: answers of \
                     SQLITE_BUSY; there must be none."
-                .to_owned(),
+                    .to_owned(),
             ..Section::default()
         };
-        let mut table =
-            Table::new(&["readers", "p50", "p95", "p99", "busy", "answered", "settled"]);
+        let mut table = Table::new(&[
+            "readers", "p50", "p95", "p99", "busy", "answered", "settled",
+        ]);
         for &readers in READERS {
             self.say(&format!("{readers} readers"));
             let each = if self.budget.full { 50 } else { 10 };
@@ -309,8 +314,8 @@ impl Bench<'_> {
             let busy = Measure::new(format!("{name}/busy"), Unit::Count, busy);
             let answered = Measure::new(format!("{name}/answered"), Unit::Share, answered)
                 .better(Better::Higher);
-            let settled =
-                Measure::new(format!("{name}/settled"), Unit::RowsPerSecond, settled).circumstance();
+            let settled = Measure::new(format!("{name}/settled"), Unit::RowsPerSecond, settled)
+                .circumstance();
             table.row([
                 readers.to_string(),
                 p50,
@@ -349,8 +354,9 @@ impl Bench<'_> {
         let (reopened, took) = seconds(|| Ledger::open(self.desk.path()))?;
         drop(reopened);
         self.begin.push(
-            Measure::new(self.name("reopen"), Unit::Seconds, vec![took])
-                .note("reads the whole file to see whether it can be trusted, after the work above"),
+            Measure::new(self.name("reopen"), Unit::Seconds, vec![took]).note(
+                "reads the whole file to see whether it can be trusted, after the work above",
+            ),
         );
         self.desk.remove()
     }
@@ -426,14 +432,31 @@ mod tests {
         let report = run(&budget(folder.path(), 60), &mut Silent).unwrap();
         let measures: Vec<_> = report.sections.iter().flat_map(|it| &it.measures).collect();
         let names: std::collections::BTreeSet<_> = measures.iter().map(|it| &it.name).collect();
-        assert_eq!(names.len(), measures.len(), "every measure has a name of its own");
+        assert_eq!(
+            names.len(),
+            measures.len(),
+            "every measure has a name of its own"
+        );
         for (end, value) in [("/conflicts", 0.0), ("/busy", 0.0), ("/answered", 1.0)] {
-            let of: Vec<_> = measures.iter().filter(|it| it.name.ends_with(end)).collect();
+            let of: Vec<_> = measures
+                .iter()
+                .filter(|it| it.name.ends_with(end))
+                .collect();
             assert_eq!(of.len(), 3, "{end}");
             let all = of.iter().flat_map(|it| &it.values);
-            assert!(all.clone().all(|it| (it - value).abs() < f64::EPSILON), "{end}");
+            assert!(
+                all.clone().all(|it| (it - value).abs() < f64::EPSILON),
+                "{end}"
+            );
         }
-        for name in ["enqueue/60", "create/60", "open/60", "load/60", "lease/60", "settle/60"] {
+        for name in [
+            "enqueue/60",
+            "create/60",
+            "open/60",
+            "load/60",
+            "lease/60",
+            "settle/60",
+        ] {
             assert!(names.contains(&name.to_owned()), "{name} of {names:?}");
         }
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();

@@ -139,8 +139,8 @@ impl Bench<'_> {
     fn stream(&mut self, message: &FromWorker, times: u32) -> Result<Vec<f64>, BenchError> {
         let (runtime, echo) = (self.runtime, &mut self.echo);
         self.budget.repeat(|_| {
-            let (came, took) = seconds(|| runtime.block_on(echo.stream(message, times)))
-                .map_err(gone())?;
+            let (came, took) =
+                seconds(|| runtime.block_on(echo.stream(message, times))).map_err(gone())?;
             if came == times {
                 Ok(per_second(times.into(), took))
             } else {
@@ -288,7 +288,8 @@ fn outcomes(batch: u32) -> FromWorker {
 fn advice_of(sections: &[Section]) -> Vec<String> {
     let find = |name: &str| {
         let mut all = sections.iter().flat_map(|section| &section.measures);
-        all.find(|measure| measure.name == name).map(Measure::median)
+        all.find(|measure| measure.name == name)
+            .map(Measure::median)
     };
     let (Some(trip), Some(encode), Some(decode)) = (
         find("trip/100"),

@@ -74,7 +74,9 @@ mod tests {
         let (mut ours, theirs) = tokio::io::duplex(1 << 20);
         let (input, output) = tokio::io::split(theirs);
         let mut bytes = Vec::new();
-        let messages: Vec<_> = (0..50_u32).map(|nonce| FromWorker::Pong { nonce }).collect();
+        let messages: Vec<_> = (0..50_u32)
+            .map(|nonce| FromWorker::Pong { nonce })
+            .collect();
         for (sequence, message) in (0..).zip(&messages) {
             encode(sequence, message, &mut bytes).unwrap();
         }

@@ -1,7 +1,7 @@
 //! Askers that compete for leases at the writer's thread, and a second process at the lock.
 
-use super::super::timing::seconds;
 use super::super::BenchError;
+use super::super::timing::seconds;
 use super::desk::{Desk, lease};
 use crate::ledger::{Change, JobLock, Ledger, LockError, Replies, Request, Writer};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,8 +74,8 @@ pub(super) fn compete(
         thread::scope(|scope| {
             let one = &one;
             let threads: Vec<_> = (0_u64..)
-                .zip(&hear)
-                .map(|(ticket, hear)| scope.spawn(move || one(ticket, hear)))
+                .zip(hear)
+                .map(|(ticket, hear)| scope.spawn(move || one(ticket, &hear)))
                 .collect();
             let ended = threads.into_iter().map(|thread| match thread.join() {
                 Ok(asked) => asked,
