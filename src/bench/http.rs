@@ -44,6 +44,17 @@ impl Pair {
             .collect()
     }
 
+    fn rows_per_s(&self) -> Vec<f64> {
+        self.imports.iter().map(|took| took.rows_per_s).collect()
+    }
+
+    /// The import beside the bare client of the same turn.
+    fn ratios(&self) -> Vec<f64> {
+        let pairs = self.imports.iter().zip(&self.bare);
+        let ratio = |(took, bare): (&Took, &f64)| took.requests_per_s / bare;
+        pairs.map(ratio).collect()
+    }
+
     fn bare(&self) -> f64 {
         stats::median(&self.bare)
     }
@@ -151,57 +162,12 @@ fn organization(server: &SandboxChild) -> Result<String, BenchError> {
 }
 
 fn section(rows: u32, pairs: &[Pair]) -> Section {
-    let mut table = Table::new(&[
-        "processes",
-        "rows/s",
-        "req/s",
-        "bare req/s",
-        "ratio",
-        "coord. CPU",
-        "of product",
-    ]);
-    let mut measures = Vec::new();
-    for pair in pairs {
-        let (own, bare) = (pair.imports_per_s(), pair.bare.clone());
-        let ratios: Vec<f64> = own.iter().zip(&bare).map(|(one, b)| one / b).collect();
-        let speeds = pair
-            .values(|took| Some(took.rows_per_s))
-            .unwrap_or_default();
-        let share = pair.values(Took::coordinator_share);
-        let beside_workers = pair.values(super::workers::own_share);
-        let percent = |values: &Option<Vec<f64>>| {
-            let middle = values.as_deref().map(stats::median);
-            middle.map_or_else(|| "-".to_owned(), |share| Unit::Share.shown(share))
-        };
-        table.row([
-            pair.processes.to_string(),
-            words::rate(stats::median(&speeds)),
-            words::rate(pair.import()),
-            words::rate(pair.bare()),
-            format!("{:.2} x", stats::median(&ratios)),
-            percent(&share),
-            percent(&beside_workers),
-        ]);
-        let n = pair.processes;
-        let mut add = |what: &str, unit, values| {
-            measures.push(Measure::new(format!("{what}/{n}"), unit, values));
-        };
-        add("import", Unit::RequestsPerSecond, own);
-        add("rows", Unit::RowsPerSecond, speeds);
-        add("ratio", Unit::Ratio, ratios);
-        if let Some(share) = share {
-            add("coordinator-share", Unit::Share, share);
-        }
-        measures
-            .push(Measure::new(format!("bare/{n}"), Unit::RequestsPerSecond, bare).circumstance());
-    }
+    let mut measures: Vec<Measure> = pairs.iter().flat_map(measures_of).collect();
     measures.extend(best_ratio(pairs).map(|ratio| {
         Measure::new("ratio/best", Unit::Ratio, vec![ratio])
             .better(Better::Higher)
             .note("the fastest import beside the fastest bare client, whatever their processes")
     }));
-    let series = |name: &str, values: Vec<f64>| Series::new(name, values);
-    let imports = pairs.iter().map(Pair::import).collect();
     Section {
         title: "import beside a bare client".to_owned(),
         about: format!(
@@ -211,7 +177,7 @@ fn section(rows: u32, pairs: &[Pair]) -> Section {
             words::count(u64::from(rows))
         ),
         measures,
-        table: Some(table),
+        table: Some(table(pairs)),
         charts: vec![Chart {
             title: "Requests per second".to_owned(),
             unit: Unit::RequestsPerSecond,
@@ -222,11 +188,53 @@ fn section(rows: u32, pairs: &[Pair]) -> Section {
                 .map(|pair| pair.processes.to_string())
                 .collect(),
             series: vec![
-                series("import", imports),
-                series("bare client", pairs.iter().map(Pair::bare).collect()),
+                Series::new("import", pairs.iter().map(Pair::import)),
+                Series::new("bare client", pairs.iter().map(Pair::bare)),
             ],
         }],
     }
+}
+
+fn table(pairs: &[Pair]) -> Table {
+    let mut table = Table::new(&[
+        "processes",
+        "rows/s",
+        "req/s",
+        "bare req/s",
+        "ratio",
+        "coord. CPU",
+        "of product",
+    ]);
+    let share = |values: Option<Vec<f64>>| match values {
+        Some(values) => Unit::Share.shown(stats::median(&values)),
+        None => "-".to_owned(),
+    };
+    for pair in pairs {
+        table.row([
+            pair.processes.to_string(),
+            words::rate(stats::median(&pair.rows_per_s())),
+            words::rate(pair.import()),
+            words::rate(pair.bare()),
+            format!("{:.2} x", stats::median(&pair.ratios())),
+            share(pair.values(Took::coordinator_share)),
+            share(pair.values(super::workers::own_share)),
+        ]);
+    }
+    table
+}
+
+fn measures_of(pair: &Pair) -> Vec<Measure> {
+    let n = pair.processes;
+    let measure = |what: &str, unit, values| Measure::new(format!("{what}/{n}"), unit, values);
+    let mut measures = vec![
+        measure("import", Unit::RequestsPerSecond, pair.imports_per_s()),
+        measure("rows", Unit::RowsPerSecond, pair.rows_per_s()),
+        measure("ratio", Unit::Ratio, pair.ratios()),
+        measure("bare", Unit::RequestsPerSecond, pair.bare.clone()).circumstance(),
+    ];
+    let share = pair.values(Took::coordinator_share);
+    measures.extend(share.map(|share| measure("coordinator-share", Unit::Share, share)));
+    measures
 }
 
 fn best_ratio(pairs: &[Pair]) -> Option<f64> {
