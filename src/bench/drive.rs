@@ -19,7 +19,9 @@ const STATS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The organizations of generated rows: few enough that making them costs nothing, and enough
 /// that rows of one wait for nobody.
-pub(super) const ORGS: u32 = 50;
+const ORGS: u32 = 50;
+/// Rows of one organization, at least.
+const ROWS_PER_ORG: u32 = 20;
 
 /// One import.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +93,7 @@ pub(super) fn rows_file(
     let share = |text: String| text.parse().map_err(BenchError::Wrong);
     let args = GenerateArgs {
         rows,
-        orgs: ORGS.min(rows),
+        orgs: ORGS.min(rows.div_ceil(ROWS_PER_ORG)),
         multi_org: share("0%".to_owned())?,
         duplicates: share(format!("{percent}%"))?,
         bad: share("0%".to_owned())?,
@@ -216,7 +218,7 @@ fn took(summary: &Value, usage: Usage) -> Took {
     let known = |path: &str| number(path).unwrap_or(0.0);
     let elapsed = known("/elapsed_s").max(0.001);
     let rows_per_s = known("/rows_per_s");
-    let rows = rows_per_s * elapsed;
+    let rows = known("/rows/total") - known("/rows/pending");
     Took {
         rows_per_s,
         requests_per_s: known("/requests/total") / elapsed,
@@ -256,6 +258,7 @@ mod tests {
     fn a_summary_is_read_as_it_is_printed() {
         let summary = serde_json::json!({
             "elapsed_s": 2.0, "rows_per_s": 50.0,
+            "rows": {"total": 120, "pending": 20},
             "requests": {"total": 210, "writes": 200, "throttled": 1},
             "rate": {"used": 0.98}, "latency_ms": {"p50": 200.0},
         });

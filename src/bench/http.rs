@@ -81,8 +81,10 @@ pub(super) fn run(budget: &Budget, progress: &mut dyn Progress) -> Result<SuiteR
     for run in 0..=budget.runs {
         for pair in &mut pairs {
             let processes = pair.processes;
+            let clients = words::counted(u64::from(processes), "bare client");
             progress.say(&format!(
-                "http: {processes} workers and {processes} bare clients, run {run} of {}",
+                "http: {} and {clients}, run {run} of {}",
+                words::counted(u64::from(processes), "worker"),
                 budget.runs
             ));
             let import = Import {

@@ -72,21 +72,22 @@ pub fn best(reached: &[Reached]) -> Option<Reached> {
     reached.iter().max_by(order).copied()
 }
 
-/// Says in a sentence how many workers to use, and why; `place` begins it, such as `in a dry run`.
-pub fn sentence(place: &str, reached: &[Reached], bounds: Option<&Bounds>) -> Option<String> {
+/// A run that uses this share of a limit is decided by it: the rest is its start and its last
+/// rows.
+const LIMIT_DECIDES: f64 = 0.85;
+
+/// Says in a sentence how many workers to use, and why; `place` begins it, such as `in a dry run`,
+/// and `used` is the share of the limit that the recommended count used, with a limit.
+pub fn sentence(place: &str, reached: &[Reached], used: Option<f64>) -> Option<String> {
     use crate::report::words::{counted, rate};
     let chosen = recommended(reached)?;
     let best = best(reached)?;
     let workers = counted(u64::from(chosen.workers), "worker");
-    let predicted = bounds.map(|bounds| bounds.predict(chosen.workers));
-    if let Some((most, Decides::Limit)) = predicted
-        && chosen.rows_per_s >= 0.9 * most
-    {
+    if let Some(used) = used.filter(|used| *used >= LIMIT_DECIDES) {
         return Some(format!(
-            "{place}: use {workers}. The limit decides, not the workers: {} of the {} rows/s it \
-             allows are reached, and more workers do not help.",
-            rate(chosen.rows_per_s),
-            rate(most)
+            "{place}: use {workers}. The limit decides, not the workers: {:.0} % of it is used \
+             while rows are sent, and more workers do not help.",
+            used * 100.0
         ));
     }
     let why = if reached.len() == 1 {
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn the_reason_is_said() {
         let same = reached(&[(1, 24.6), (2, 24.7), (4, 24.7)]);
-        let words = sentence("at 500/10s", &same, Some(&WORKOS)).unwrap();
+        let words = sentence("at 500/10s", &same, Some(0.98)).unwrap();
         assert!(words.contains("use 1 worker. The limit decides"), "{words}");
         let scaling = reached(&[(1, 100.0), (2, 190.0), (4, 197.0)]);
         let words = sentence("dry", &scaling, None).unwrap();
@@ -178,7 +179,7 @@ mod tests {
         assert!(words.contains("fewer reach 53 %"), "{words}");
         // Far below what the limit allows, something else decides.
         let short = reached(&[(1, 5.0), (2, 10.0)]);
-        let words = sentence("x", &short, Some(&WORKOS)).unwrap();
+        let words = sentence("x", &short, Some(0.3)).unwrap();
         assert!(!words.contains("limit decides"), "{words}");
     }
 }

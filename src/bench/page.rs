@@ -11,7 +11,7 @@ const MORE_STYLE: &str = ".about{color:var(--soft);margin:0 0 10px;max-width:75c
     .advice-box{border-left:4px solid var(--a);margin-top:20px}\
     .advice-box p{margin:4px 0}.doubt{border-left-color:var(--warn)}\
     h2 small{font-weight:400;color:var(--soft)}.box+.charts,.charts+.box{margin-top:12px}\
-    td.bad{color:var(--bad)}td.good{color:var(--good)}";
+    .charts>.box:only-child{max-width:540px}td.bad{color:var(--bad)}td.good{color:var(--good)}";
 
 /// Returns the page.
 pub fn render(report: &Report, comparison: Option<(&Comparison<'_>, f64)>) -> String {

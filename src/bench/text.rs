@@ -116,6 +116,9 @@ pub(super) fn spread_table(section: &Section) -> Option<Table> {
 /// Returns what became of the measures of an earlier run.
 pub fn comparison(comparison: &Comparison<'_>, threshold: f64) -> String {
     let mut table = Table::new(&["compared", "then", "now", "change", ""]);
+    if let Some(last) = table.columns.last_mut() {
+        last.align = Align::Left;
+    }
     let moved = |verdict| verdict != Verdict::Same;
     for change in comparison.changes.iter().filter(|c| moved(c.verdict)) {
         let shown = |measure: &Measure| measure.unit.shown(measure.median());

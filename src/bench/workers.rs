@@ -110,9 +110,8 @@ fn sweep(
     }
     for run in 1..=runs {
         for (workers, took) in &mut all {
-            progress.say(&format!(
-                "workers: {name}: {workers} workers, run {run} of {runs}"
-            ));
+            let count = crate::report::words::counted(u64::from(*workers), "worker");
+            progress.say(&format!("workers: {name}: {count}, run {run} of {runs}"));
             took.push(once(*workers)?);
         }
     }

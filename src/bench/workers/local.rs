@@ -57,13 +57,21 @@ pub(super) fn isolation(
     let rows = budget.size(DRY_ROWS.0, DRY_ROWS.1);
     let import = import_of(budget, "isolation", rows)?;
     let counts: Vec<u32> = budget.sweep.workers.iter().copied().take(2).collect();
-    let mut table = Table::new(&["workers", "processes", "threads", "ratio", "CPU", "CPU"]);
+    let mut table = Table::new(&[
+        "workers",
+        "processes",
+        "threads",
+        "ratio",
+        "CPU proc.",
+        "CPU thr.",
+    ]);
     let mut measures = Vec::new();
     for workers in counts {
         let mut took: [Vec<Took>; 2] = Default::default();
         for run in 1..=budget.runs {
             progress.say(&format!(
-                "workers: {workers} as processes and as threads, run {run} of {}",
+                "workers: {} as processes and as threads, run {run} of {}",
+                words::counted(u64::from(workers), "worker"),
                 budget.runs
             ));
             for (took, threads) in took.iter_mut().zip([false, true]) {

@@ -142,7 +142,13 @@ pub(super) fn limited(
         bounds.concurrency
     );
     let place = format!("At {rate} with answers after {}", latency.words);
-    let advice = model::sentence(&place, &reached(&all), Some(&bounds));
+    let reached = reached(&all);
+    let chosen = model::recommended(&reached).map(|chosen| chosen.workers);
+    let used = all
+        .iter()
+        .find(|(workers, _)| Some(*workers) == chosen)
+        .and_then(|(_, took)| middle(took, |took| took.used));
+    let advice = model::sentence(&place, &reached, used);
     Ok((section, advice))
 }
 
