@@ -14,14 +14,19 @@ mod bare;
 mod chart;
 pub mod compare;
 mod drive;
+pub mod events;
 mod http;
+pub mod index;
+pub mod ledger;
 pub mod machine;
 pub mod measure;
 mod model;
 pub mod page;
+pub mod pipe;
 pub mod report;
 pub mod stats;
 pub mod text;
+mod timing;
 pub mod workers;
 
 pub use bare::main as bare_loop;
@@ -122,6 +127,26 @@ pub const SUITES: &[Suite] = &[
         name: "http",
         about: "requests per second beside a bare client",
         run: http::run,
+    },
+    Suite {
+        name: "ledger",
+        about: "the job's memory: leases, settled rows, status, up to 1,000,000 chunks",
+        run: ledger::run,
+    },
+    Suite {
+        name: "pipe",
+        about: "messages between coordinator and worker",
+        run: pipe::run,
+    },
+    Suite {
+        name: "events",
+        about: "the writer of --events",
+        run: events::run,
+    },
+    Suite {
+        name: "index",
+        about: "the one pass over a file before the first request",
+        run: index::run,
     },
 ];
 

@@ -68,6 +68,9 @@ pub enum Command {
     /// The bare client that `bench http` compares with: started by it, never by hand
     #[command(hide = true)]
     BareLoop,
+    /// The child that `bench pipe` talks to: started by it, never by hand
+    #[command(hide = true)]
+    EchoLoop,
 }
 
 /// `bench`.

@@ -106,6 +106,7 @@ fn dispatch(command: Command, started: Mono) -> CliResult<ExitCode> {
         // A worker's stdin and stdout belong to its coordinator: nothing else may touch them.
         Command::Worker => return Ok(worker::main()),
         Command::BareLoop => return Ok(crate::bench::bare_loop()),
+        Command::EchoLoop => return Ok(worker::echo()),
         Command::Bench(args) => bench::run(&args),
         Command::Import(args) => import::run(&mut of_run(&args.tuning), &args),
         Command::Resume(args) => resume::resume(&mut of_run(&args.tuning), &args),
@@ -169,6 +170,7 @@ impl Command {
             Self::Bench(_) => "bench",
             Self::Worker => "worker",
             Self::BareLoop => "bare-loop",
+            Self::EchoLoop => "echo-loop",
         }
     }
 
@@ -189,7 +191,8 @@ impl Command {
             | Self::Generate(_)
             | Self::Bench(_)
             | Self::Worker
-            | Self::BareLoop => false,
+            | Self::BareLoop
+            | Self::EchoLoop => false,
         }
     }
 }

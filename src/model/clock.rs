@@ -56,6 +56,12 @@ fn read(clock: ClockId) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
+/// Returns how much of a core the calling thread has used so far: what a measurement is not lied
+/// to about by whatever else the machine does.
+pub fn thread_cpu() -> Duration {
+    Duration::from_nanos(read(ClockId::ThreadCPUTime))
+}
+
 /// Returns a duration in whole nanoseconds, saturating.
 pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)

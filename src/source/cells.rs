@@ -3,6 +3,7 @@
 
 use super::Columns;
 use super::records::Fields;
+use super::row::trimmed;
 use std::borrow::Cow;
 
 /// The cells of one record.
@@ -42,7 +43,7 @@ impl<'a> Cells<'a> {
     /// Returns a cell when its column exists and it is not blank.
     pub(super) fn some(&self, column: Option<usize>) -> Option<Cow<'a, str>> {
         let value = self.value(column?);
-        (!value.trim().is_empty()).then_some(value)
+        (!trimmed(&value).is_empty()).then_some(value)
     }
 
     /// Puts every cell, unescaped and in the order of the columns, in place of what `all` holds.

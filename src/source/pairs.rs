@@ -9,8 +9,9 @@ use super::cells::Cells;
 use super::chunk::read_bytes;
 use super::error::SourceError;
 use super::keyed::{Keyed, Purpose, org_bytes};
+use super::meet::Meet;
 use super::records::records;
-use super::row::{email_norm, org_of};
+use super::row::{email_norm, org_of, put_email_norm, trimmed};
 use super::sorter::{Sorted, Sorter};
 use crate::model::{ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber};
 use std::collections::BTreeMap;
@@ -22,8 +23,6 @@ const EXTERNAL_ID: [Purpose; 2] = [Purpose::ExternalId, Purpose::ExternalIdCheck
 /// The share of a sorter's memory that each of the two later ones gets: they hold few rows.
 const LATER_SHARE: usize = 4;
 
-/// `(hash, row)`: what the one pass keeps.
-type Seen = (u64, u32);
 /// `(email, row, organization or 0, user fields)` of a row whose email hash is not alone; among
 /// the rows of one email, 64 bits tell organizations apart.
 type EmailFact = ([u64; 2], u32, u64, u64);
@@ -35,8 +34,10 @@ type ExternalFact = ([u64; 2], u32, u64);
 pub(super) struct Repeats {
     keyed: Keyed,
     bytes_max: usize,
-    emails: Sorter<Seen>,
-    externals: Sorter<Seen>,
+    emails: Meet,
+    externals: Meet,
+    /// The email of one row, lower-cased.
+    email: String,
 }
 
 /// What the rows share.
@@ -68,25 +69,26 @@ impl Repeats {
         Self {
             keyed,
             bytes_max,
-            emails: Sorter::new(bytes_max),
-            externals: Sorter::new(bytes_max),
+            emails: Meet::new(bytes_max),
+            externals: Meet::new(bytes_max),
+            email: String::new(),
         }
     }
 
     /// Takes note of one row that is not left out. One without an email shares nothing, it fails by
     /// itself.
     pub(super) fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
-        let email = email_norm(&cells.value(cells.columns.email));
-        if email.is_empty() {
+        self.email.clear();
+        put_email_norm(&cells.value(cells.columns.email), &mut self.email);
+        if self.email.is_empty() {
             return Ok(());
         }
-        let hash = self.keyed.hash(Purpose::Email, email.as_bytes());
-        self.emails.push((hash, row.0))?;
+        let hash = self.keyed.quick(Purpose::Email, self.email.as_bytes());
+        self.emails.push(hash, row.0)?;
         if let Some(external) = cells.some(cells.columns.external_id) {
-            let hash = self
-                .keyed
-                .hash(Purpose::ExternalId, external.trim().as_bytes());
-            self.externals.push((hash, row.0))?;
+            let external = trimmed(&external).as_bytes();
+            let hash = self.keyed.quick(Purpose::ExternalId, external);
+            self.externals.push(hash, row.0)?;
         }
         Ok(())
     }
@@ -100,8 +102,8 @@ impl Repeats {
             externals: Sorter::new(bytes_max),
         };
         let mut wanted = Wanted {
-            emails: Ahead::new(not_alone(self.emails.finish()?, bytes_max)?)?,
-            externals: Ahead::new(not_alone(self.externals.finish()?, bytes_max)?)?,
+            emails: Ahead::new(self.emails.finish(bytes_max)?)?,
+            externals: Ahead::new(self.externals.finish(bytes_max)?)?,
         };
         for spec in again.chunks {
             if wanted.next_row().is_some_and(|row| spec.contains(row)) {
@@ -113,26 +115,6 @@ impl Repeats {
         shared.find_followers(facts.emails.finish()?)?;
         Ok(shared)
     }
-}
-
-/// Returns the rows whose hash another row has too, ascending.
-fn not_alone(seen: Sorted<Seen>, bytes_max: usize) -> Result<Sorted<u32>, SourceError> {
-    let mut rows = Sorter::new(bytes_max);
-    let mut before: Option<Seen> = None;
-    let mut before_is_in = false;
-    for entry in seen {
-        let (hash, row) = entry?;
-        let met = before.filter(|(other, _)| *other == hash);
-        if let Some((_, other)) = met {
-            if !before_is_in {
-                rows.push(other)?;
-            }
-            rows.push(row)?;
-        }
-        before_is_in = met.is_some();
-        before = Some((hash, row));
-    }
-    rows.finish()
 }
 
 /// A stream of rows with its head looked at.

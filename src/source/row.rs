@@ -5,12 +5,32 @@ use secrecy::SecretString;
 
 /// Returns the email by which rows and users are compared: trimmed and lower-cased.
 pub fn email_norm(email: &str) -> String {
-    let email = email.trim();
+    let mut norm = String::with_capacity(email.len());
+    put_email_norm(email, &mut norm);
+    norm
+}
+
+/// Appends what [`email_norm`] returns to `out`.
+pub(super) fn put_email_norm(email: &str, out: &mut String) {
+    let email = trimmed(email);
     if email.is_ascii() {
         // What `to_lowercase` would give, several times faster.
-        return email.to_ascii_lowercase();
+        let start = out.len();
+        out.push_str(email);
+        if let Some(email) = out.get_mut(start..) {
+            email.make_ascii_lowercase();
+        }
+    } else {
+        out.push_str(&email.to_lowercase());
     }
-    email.to_lowercase()
+}
+
+/// Returns what `trim` returns, at once for the many cells that need none.
+pub(super) fn trimmed(cell: &str) -> &str {
+    match cell.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => cell,
+        _ => cell.trim(),
+    }
 }
 
 /// Returns the organization two cells name; `None` when they name none, or two. `name` is that of

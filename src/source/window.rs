@@ -48,8 +48,12 @@ pub(super) struct Window<R> {
     base: u64,
     /// Nothing follows what is in the buffer.
     last: bool,
-    /// The physical line of the next byte, from 1.
+    /// The physical line (from 1) of the byte at `counted`.
     line: u64,
+    /// Up to here (an index of `buffer`) lines are counted; the rest when somebody asks.
+    counted: usize,
+    /// File offset behind the last NUL that was read: nothing after it has to be searched for one.
+    nul_end: u64,
     /// The row whose record comes next; `None` while the header does.
     row: Option<RowNumber>,
     whole: blake3::Hasher,
@@ -69,6 +73,8 @@ impl<R: Read> Window<R> {
             base: 0,
             last: false,
             line: 1,
+            counted: 0,
+            nul_end: 0,
             row: None,
             whole: blake3::Hasher::new(),
             chunk: blake3::Hasher::new(),
@@ -180,7 +186,7 @@ impl<R: Read> Window<R> {
                 at: self.place_at(offset),
             }
         })?;
-        match memchr::memchr(0, bytes) {
+        match self.nul_in(bytes) {
             Some(offset) => Err(SourceError::Nul {
                 at: self.place_at(offset),
             }),
@@ -188,11 +194,23 @@ impl<R: Read> Window<R> {
         }
     }
 
+    /// Returns where a NUL stands in `bytes`, which are the next ones.
+    fn nul_in(&self, bytes: &[u8]) -> Option<usize> {
+        if self.offset() >= self.nul_end {
+            return None;
+        }
+        memchr::memchr(0, bytes)
+    }
+
     /// Steps over `length` bytes.
     pub(super) fn advance(&mut self, length: usize) {
-        let end = (self.at + length).min(self.filled);
-        self.line += lines_in(self.buffer.get(self.at..end).unwrap_or_default());
-        self.at = end;
+        self.at = (self.at + length).min(self.filled);
+    }
+
+    /// Counts the lines that were stepped over.
+    fn count_lines(&mut self) {
+        self.line = self.line();
+        self.counted = self.at;
     }
 
     /// Says which row's record comes next.
@@ -204,6 +222,7 @@ impl<R: Read> Window<R> {
     pub(super) fn begin_chunk(&mut self) {
         self.chunk.reset();
         self.hashed = self.at;
+        self.count_lines();
     }
 
     /// Returns the hash of the chunk's bytes up to the next byte.
@@ -231,7 +250,8 @@ impl<R: Read> Window<R> {
 
     /// Returns the physical line of the next byte.
     pub(super) fn line(&self) -> u64 {
-        self.line
+        let since = self.buffer.get(self.counted..self.at).unwrap_or_default();
+        self.line + lines_in(since)
     }
 
     /// Returns the place `ahead` bytes after the next byte.
@@ -239,7 +259,7 @@ impl<R: Read> Window<R> {
         let between = self.rest().get(..ahead).unwrap_or_default();
         Place {
             row: self.row,
-            line: self.line + lines_in(between),
+            line: self.line() + lines_in(between),
             column: None,
             byte: self.offset() + ahead as u64,
         }
@@ -252,18 +272,24 @@ impl<R: Read> Window<R> {
     /// Drops what was stepped over and reads one more block.
     fn fill(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<(), SourceError> {
         self.hash_chunk();
+        self.count_lines();
         self.buffer.copy_within(self.at..self.filled, 0);
         self.base += self.at as u64;
         self.filled -= self.at;
         self.at = 0;
         self.hashed = 0;
+        self.counted = 0;
         if self.buffer.len() < self.filled + BLOCK_BYTES {
             self.buffer.resize(self.filled + BLOCK_BYTES, 0);
         }
         let end = self.filled + BLOCK_BYTES;
         let block = self.buffer.get_mut(self.filled..end).unwrap_or_default();
         let read = read_some(&mut self.file, block)?;
-        self.whole.update(block.get(..read).unwrap_or_default());
+        let block = block.get(..read).unwrap_or_default();
+        self.whole.update(block);
+        if let Some(nul) = memchr::memrchr(0, block) {
+            self.nul_end = self.base + (self.filled + nul) as u64 + 1;
+        }
         self.filled += read;
         self.last = read == 0;
         on_bytes(self.base + self.filled as u64);

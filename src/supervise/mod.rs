@@ -8,11 +8,13 @@
 //! A worker's death is reported after everything it said. A process id is signalled only while it
 //! is not reaped.
 
+pub mod echo_child;
 pub mod measured;
 pub mod sandbox_child;
 pub mod worker_process;
 mod worker_thread;
 
+pub use echo_child::EchoChild;
 pub use measured::{Ended, Measured, Running, Usage};
 pub use sandbox_child::{SandboxChild, SandboxChildError, SandboxOptions};
 pub use worker_process::{Input, Spawner, WorkerHandle};

@@ -12,6 +12,7 @@
 
 mod attempts;
 pub(crate) mod cache;
+mod echo;
 pub mod gate;
 pub mod known;
 pub mod org_steps;
@@ -23,5 +24,6 @@ pub mod serve;
 pub(crate) mod shell;
 pub mod steps;
 
+pub use echo::main as echo;
 pub use process::{main, on_thread};
 pub use serve::{ServeError, serve};

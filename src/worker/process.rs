@@ -20,7 +20,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("worker: {error}");
+            complain(&error);
             ExitCode::from(70)
         }
     }
@@ -54,8 +54,13 @@ fn serve_on(input: OwnedFd, output: OwnedFd) -> Result<(), Box<dyn std::error::E
     served
 }
 
+/// Says why this process ends, where its log is.
+pub(super) fn complain(error: &dyn std::fmt::Display) {
+    eprintln!("worker: {error}");
+}
+
 /// Moves the protocol away from the standard descriptors: a stray print must not tear it.
-fn take_pipes() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn take_pipes() -> io::Result<(OwnedFd, OwnedFd)> {
     let private = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(io::Error::from);
     let input = private(stdin())?;
     let output = private(stdout())?;

@@ -13,6 +13,7 @@
 
 mod access;
 mod bench;
+mod bench_parts;
 mod check;
 mod corpus;
 mod crash;
