@@ -51,6 +51,7 @@ fn answer(op: &Op) -> (u16, Value) {
     match op {
         Op::Probe
         | Op::FindUserByEmail(_)
+        | Op::FindFactor(_)
         | Op::FindMembership { .. }
         | Op::FindOrgByName(_)
         | Op::ListUsers { .. }
@@ -68,6 +69,15 @@ fn answer(op: &Op) -> (u16, Value) {
                 "email": user.email,
                 "external_id": user.external_id,
             }),
+        ),
+        Op::SetLocale { user_id, locale } => (200, json!({"id": user_id, "locale": locale})),
+        Op::CreateFactor(factor) => (
+            201,
+            json!({"authentication_factor": {
+                "id": id("auth_factor", &[&factor.user_id]),
+                "type": "totp",
+                "user_id": factor.user_id,
+            }}),
         ),
         Op::CreateMembership {
             user_id, org_id, ..
@@ -147,6 +157,7 @@ mod tests {
                 user_id: "u".to_owned(),
                 org_id: "o".to_owned(),
             },
+            Op::FindFactor("user_1".to_owned()),
         ] {
             assert_eq!(DryClient.send(&op).verdict(&op), Verdict::Absent, "{op:?}");
         }

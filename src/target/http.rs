@@ -290,6 +290,7 @@ impl TargetClient {
         let builder = match request.method {
             Method::Get => self.http.get(url),
             Method::Post => self.http.post(url),
+            Method::Put => self.http.put(url),
         };
         let builder = match request.body {
             Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body),

@@ -1,12 +1,12 @@
 //! How a request looks on the wire of the `WorkOS` API.
 //!
 //! # Owns
-//! Paths, queries, bodies; the only lines that expose a password or a hash.
+//! Paths, queries, bodies; the only lines that expose a password, a hash or the secret of a second factor.
 //! # Never
 //! Opens a socket, reads an answer.
 
-use super::{NewUser, Op, PageOf};
-use crate::source::Credential;
+use super::{NewFactor, NewUser, Op, PageOf};
+use crate::source::{Credential, Totp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
@@ -27,6 +27,8 @@ pub enum Method {
     Get,
     /// Makes something.
     Post,
+    /// Changes something; doing it twice is doing it once.
+    Put,
 }
 
 /// One request, ready for the wire except for origin and key.
@@ -63,6 +65,19 @@ pub fn request(op: &Op) -> HttpRequest {
             get(format!("/user_management/users?email={}", encoded(email)))
         }
         Op::GetUser(id) => get(format!("/user_management/users/{}", encoded(id))),
+        Op::SetLocale { user_id, locale } => {
+            let mut body = Map::new();
+            body.insert("locale".to_owned(), locale.as_str().into());
+            HttpRequest {
+                method: Method::Put,
+                ..post(
+                    &format!("/user_management/users/{}", encoded(user_id)),
+                    body,
+                )
+            }
+        }
+        Op::CreateFactor(factor) => post(&factors(&factor.user_id), factor_body(factor)),
+        Op::FindFactor(user_id) => get(format!("{}?limit={LIST_MAX}", factors(user_id))),
         Op::FindMembership { user_id, org_id } => get(format!(
             // Without `statuses` only active memberships are listed.
             "/user_management/organization_memberships?user_id={}&organization_id={}\
@@ -124,6 +139,11 @@ pub fn unspeakable(credential: &Credential) -> &str {
     }
 }
 
+/// Returns what must not appear in any text about a row with this second factor.
+pub fn unspeakable_secret(totp: &Totp) -> &str {
+    totp.secret.expose_secret()
+}
+
 /// The longest page of a list (reference/pagination).
 const LIST_MAX: u32 = 100;
 
@@ -180,6 +200,24 @@ fn user_body(user: &NewUser) -> Map<String, Value> {
             .map(|(key, value)| (key.clone(), value.as_str().into()))
             .collect();
         put("metadata", metadata.into());
+    }
+    body
+}
+
+fn factors(user_id: &str) -> String {
+    format!("/user_management/users/{}/auth_factors", encoded(user_id))
+}
+
+fn factor_body(factor: &NewFactor) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("type".to_owned(), "totp".into());
+    body.insert(
+        "totp_secret".to_owned(),
+        factor.secret.expose_secret().into(),
+    );
+    body.insert("totp_user".to_owned(), factor.label.as_str().into());
+    if let Some(issuer) = &factor.issuer {
+        body.insert("totp_issuer".to_owned(), issuer.as_str().into());
     }
     body
 }
@@ -345,6 +383,45 @@ mod tests {
         assert_eq!(body_of(&op)["password"], "hunter2");
         let debug = format!("{:?} {op:?}", request(&op));
         assert!(!debug.contains("hunter2"), "{debug}");
+    }
+
+    #[test]
+    fn a_locale_is_put_on_its_user_and_nothing_else_is() {
+        let op = Op::SetLocale {
+            user_id: "user_1".to_owned(),
+            locale: "pt-BR".to_owned(),
+        };
+        let made = request(&op);
+        assert_eq!(made.method, Method::Put);
+        assert_eq!(made.path_and_query, "/user_management/users/user_1");
+        assert_eq!(body_of(&op), serde_json::json!({"locale": "pt-BR"}));
+    }
+
+    #[test]
+    fn a_factor_is_enrolled_with_the_secret_that_the_app_has_and_is_never_printed() {
+        let op = Op::CreateFactor(Box::new(NewFactor {
+            user_id: "user_1".to_owned(),
+            secret: SecretString::from("JBSWY3DPEHPK3PXP"),
+            issuer: Some("Acme".to_owned()),
+            label: "a@x.org".to_owned(),
+        }));
+        let made = request(&op);
+        assert_eq!(made.method, Method::Post);
+        assert_eq!(
+            made.path_and_query,
+            "/user_management/users/user_1/auth_factors"
+        );
+        assert_eq!(
+            body_of(&op),
+            serde_json::json!({"type": "totp", "totp_secret": "JBSWY3DPEHPK3PXP",
+                "totp_user": "a@x.org", "totp_issuer": "Acme"})
+        );
+        let debug = format!("{made:?} {op:?}");
+        assert!(!debug.contains("JBSWY3DPEHPK3PXP"), "{debug}");
+        assert_eq!(
+            path_of(&Op::FindFactor("user_1".to_owned())),
+            "/user_management/users/user_1/auth_factors?limit=100"
+        );
     }
 
     #[test]

@@ -402,6 +402,10 @@ impl Server {
                     self.shell.back_off(wait).await;
                     machine.on_timer()
                 }
+                Action::WaitOut { wait, since } => {
+                    self.shell.wait_out(wait, since).await;
+                    machine.on_timer()
+                }
                 Action::Settle(outcome) => return Ok(*outcome),
                 Action::Halt(reason) => {
                     self.shell.halt(reason);
