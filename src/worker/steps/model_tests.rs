@@ -76,15 +76,17 @@ struct Target {
 
 impl Target {
     fn pass(&mut self, millis: i64) {
-        self.now += millis;
-        let now = self.now;
+        let end = self.now + millis;
         let late = mem::take(&mut self.late);
-        let (due, rest) = late.into_iter().partition(|(at, _)| *at <= now);
+        let (due, rest) = late.into_iter().partition(|(at, _)| *at <= end);
         self.late = rest;
         let due: Vec<(i64, Op)> = due;
-        for (_, op) in due {
+        // Applied when it comes, not when somebody looks: readers are behind from then on.
+        for (at, op) in due {
+            self.now = self.now.max(at);
             self.apply(&op);
         }
+        self.now = end;
     }
 
     fn is_visible(&self, entity: &Entity) -> bool {
