@@ -13,6 +13,8 @@ from source import email_key
 
 GOOD = {"created", "recovered", "linked", "updated", "merged"}
 BAD = {"failed", "parked"}
+# Steps at which a row fails whose user is there.
+LATE_STEPS = ("membership", "locale", "factor")
 # States that belong to a run which did not end.
 OPEN = {"pending", ""}
 
@@ -89,6 +91,10 @@ class World:
             "duplicated membership",
             verdict,
         )
+        # Targets that know no second factors show none.
+        self.factors = unique(
+            dump.get("factors", []), lambda one: one["user_id"], "duplicated factor", verdict
+        )
 
     def org_of(self, row):
         """The organization a row names, or None when the target has none such."""
@@ -120,6 +126,7 @@ def judge(rows, results, dump, before=None, default_roles=True):
     judge_rows(rows, by_row, world, known, verdict)
     judge_people(rows, by_row, world, known, verdict)
     judge_memberships(rows, by_row, world, known, default_roles, verdict)
+    judge_factors(rows, by_row, world, verdict)
     judge_organizations(rows, world, known, verdict)
     verdict.facts = {
         "rows": len(rows),
@@ -218,7 +225,7 @@ def judge_people(rows, by_row, world, known, verdict):
     leaders = {}
     for row in rows:
         result = by_row.get(row.number, {})
-        usable = result.get("state") in GOOD or result.get("step") in ("membership", "factor")
+        usable = result.get("state") in GOOD or result.get("step") in LATE_STEPS
         if usable:
             leaders.setdefault(row.key, row)
     for key, row in leaders.items():
@@ -252,6 +259,20 @@ def judge_memberships(rows, by_row, world, known, default_roles, verdict):
             verdict.fault("wrong role", f"{pair}: {roles_of(member)} is not in {roles}")
     for pair in set(world.memberships) - set(asked) - set(known.memberships):
         verdict.fault("membership extra", pair)
+
+
+def judge_factors(rows, by_row, world, verdict):
+    """The users this job made have the factor their row brings; nobody else got one."""
+    asked = set()
+    for row in rows:
+        result = by_row.get(row.number, {})
+        user = world.users.get(row.key)
+        if user and row.fields.get("totp_secret") and result.get("state") in ("created", "recovered"):
+            asked.add(user["id"])
+    for user in asked - set(world.factors):
+        verdict.fault("falsely succeeded (no factor)", user)
+    for user in set(world.factors) - asked:
+        verdict.fault("factor extra", user)
 
 
 def roles_of(member):

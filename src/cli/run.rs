@@ -247,6 +247,7 @@ pub fn rehearse(
         memberships: &end.memberships,
         organizations: &end.organizations,
         target: config.check_target.then_some(found),
+        finish: end.finish,
         limits: config.tuning.limits,
         concurrency: config.tuning.concurrency,
         problems,

@@ -2,7 +2,9 @@
 
 use crate::ledger::RunSnapshot;
 use crate::model::scan::ExistingScan;
-use crate::model::{JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally};
+use crate::model::{
+    FinishTally, JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally,
+};
 use crate::source::Columns;
 use crate::supervise::ThreadEntry;
 use crate::target::StopReason;
@@ -173,4 +175,6 @@ pub struct RunEnd {
     pub memberships: MembershipTally,
     /// Organizations of the job.
     pub organizations: OrgTally,
+    /// What this run set on users it made.
+    pub finish: FinishTally,
 }

@@ -71,6 +71,7 @@ pub fn run(
                 rows,
                 memberships,
                 organizations,
+                finish: core.finish_tally(),
             };
         }
     };
@@ -340,6 +341,7 @@ impl<'a> Driver<'a> {
     /// unless the ledger was known to have failed.
     fn finish(mut self, why: EndReason) -> RunEnd {
         let (rows, memberships, organizations) = self.core.tallies();
+        let finish = self.core.finish_tally();
         let snapshot = self.core.snapshot(Mono::now(), state_of(&why));
         let closed = self.writer.take().map_or(Ok(()), |writer| {
             let mut ledger = writer.finish()?;
@@ -362,6 +364,7 @@ impl<'a> Driver<'a> {
             rows,
             memberships,
             organizations,
+            finish,
         }
     }
 }

@@ -46,6 +46,7 @@ codes!(Step {
     User = 3,
     Membership = 4,
     Factor = 5,
+    Locale = 6,
 });
 
 codes!(MembershipState {
@@ -107,7 +108,7 @@ mod tests {
         let states: Vec<i64> = RowState::ALL.iter().map(|state| state.code()).collect();
         assert_eq!(states, [1, 2, 3, 4, 5, 6, 7, 8]);
         let steps: Vec<i64> = Step::ALL.iter().map(|step| step.code()).collect();
-        assert_eq!(steps, [1, 2, 3, 4, 5]);
+        assert_eq!(steps, [1, 2, 3, 4, 5, 6]);
         let memberships: Vec<i64> = MembershipState::ALL
             .iter()
             .map(|state| state.code())

@@ -1,11 +1,14 @@
 //! The image of a job: everything a coordinator needs, without reading what is over.
 
+use super::codes::Code as _;
 use super::commit::{self, Known};
 use super::error::Fault;
 use super::rows::{self, RowSet};
 use super::store::read_job;
 use super::types::{Carry, Fate, FollowerImage, GroupFate, JobImage, LeaseImage, OrgImage};
-use crate::model::{ChunkHash, ChunkId, ChunkSpec, Follower, LeaseId, OrgKey, RowNumber, ServerMs};
+use crate::model::{
+    ChunkHash, ChunkId, ChunkSpec, Follower, LeaseId, OrgKey, Reached, RowNumber, ServerMs, Step,
+};
 use rusqlite::{Connection, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -349,7 +352,12 @@ fn carry(
     open_leaders: &BTreeSet<RowNumber>,
 ) -> Result<BTreeMap<RowNumber, Carry>, Fault> {
     let mut read = conn.prepare_cached(
-        "SELECT row, user_id, user_origin, suspect FROM carry AS c
+        "SELECT c.row, c.user_id, c.user_origin, c.suspect, h.step, g.id, h.membership,
+                h.membership_id, h.membership_repeat
+         FROM carry AS c
+         LEFT JOIN outcome_history AS h ON h.row = c.row AND h.generation =
+             (SELECT max(generation) FROM outcome_history WHERE row = c.row AND step IN (5, 6))
+         LEFT JOIN org_id AS g ON g.code = h.org
          WHERE NOT EXISTS (SELECT 1 FROM outcome WHERE row = c.row)",
     )?;
     let mut carry = BTreeMap::new();
@@ -358,6 +366,7 @@ fn carry(
         let facts = Carry {
             user: rows::user(row, 1)?,
             suspect: row.get(3)?,
+            reached: reached(row)?,
         };
         carry.insert(RowNumber(row.get(0)?), facts);
     }
@@ -368,9 +377,27 @@ fn carry(
         if let Some(user) = made.filter(|_| open_leaders.contains(&follower.leader)) {
             let leader = carry.entry(follower.leader).or_default();
             leader.user.get_or_insert(user);
+            let facts = carry.get_mut(&follower.row);
+            if let Some(reached) = facts.and_then(|facts| facts.reached.as_mut()) {
+                reached.leads = false;
+            }
         }
     }
     Ok(carry)
+}
+
+/// What a row had reached when it ended at one of its last steps: factor (5) or locale (6).
+fn reached(row: &Row<'_>) -> Result<Option<Reached>, Fault> {
+    let step = row.get::<_, Option<i64>>(4)?.map(Step::of).transpose()?;
+    let Some(step) = step.filter(|step| step.is_last()) else {
+        return Ok(None);
+    };
+    Ok(Some(Reached {
+        org_id: row.get(5)?,
+        membership: rows::membership(row, 6)?,
+        locale_set: step == Step::Factor,
+        leads: true,
+    }))
 }
 
 fn orgs(conn: &Connection) -> Result<BTreeMap<OrgKey, OrgImage>, Fault> {

@@ -94,14 +94,6 @@ pub(super) fn find(conn: &Connection, row: RowNumber) -> Result<Option<RowOutcom
 
 /// Reads a row of [`OUTCOME`].
 pub(super) fn outcome(row: &Row<'_>) -> Result<RowOutcome, Fault> {
-    let membership = match row.get::<_, Option<i64>>(6)? {
-        None => None,
-        Some(state) => Some(MembershipOutcome {
-            state: MembershipState::of(state)?,
-            id: row.get(7)?,
-            repeat: row.get(8)?,
-        }),
-    };
     let error = match row.get::<_, Option<String>>(10)? {
         None => None,
         Some(code) => Some(RowError {
@@ -117,9 +109,21 @@ pub(super) fn outcome(row: &Row<'_>) -> Result<RowOutcome, Fault> {
         step: row.get::<_, Option<i64>>(2)?.map(Step::of).transpose()?,
         user: user(row, 3)?,
         org_id: row.get(5)?,
-        membership,
+        membership: membership(row, 6)?,
         attempts: row.get(9)?,
         error,
+    })
+}
+
+/// Reads the state of a membership and, in the next columns, its id and whether it is a repeat.
+pub(super) fn membership(row: &Row<'_>, at: usize) -> Result<Option<MembershipOutcome>, Fault> {
+    Ok(match row.get::<_, Option<i64>>(at)? {
+        None => None,
+        Some(state) => Some(MembershipOutcome {
+            state: MembershipState::of(state)?,
+            id: row.get(at + 1)?,
+            repeat: row.get(at + 2)?,
+        }),
     })
 }
 

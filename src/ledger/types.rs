@@ -4,8 +4,8 @@ use super::settings::Settings;
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
     AutoRate, ChunkId, ChunkSpec, ExternalIdConflict, Follower, JobOptions, LeaseId,
-    MembershipTally, OrgKey, OrgTally, Origin, Reading, RequestTally, RowNumber, RowOutcome,
-    RowTally, ServerMs, UserOutcome, WorkerId,
+    MembershipTally, OrgKey, OrgTally, Origin, Reached, Reading, RequestTally, RowNumber,
+    RowOutcome, RowTally, ServerMs, UserOutcome, WorkerId,
 };
 use crate::source::Columns;
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,9 @@ impl Fate {
     /// Returns how `outcome` bears on the rows that wait for it.
     pub fn of(outcome: &RowOutcome) -> Self {
         use crate::model::{RowState, Step};
-        let late = matches!(outcome.step, Some(Step::Membership | Step::Factor));
+        let late = outcome
+            .step
+            .is_some_and(|step| step == Step::Membership || step.is_last());
         match outcome.state {
             RowState::Created
             | RowState::Recovered
@@ -215,6 +217,8 @@ pub struct Carry {
     pub user: Option<UserOutcome>,
     /// It was parked: what it sent may have been applied.
     pub suspect: bool,
+    /// What it had reached, if it ended at one of its last steps.
+    pub reached: Option<Reached>,
 }
 
 /// A follower without an outcome.

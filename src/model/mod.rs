@@ -34,12 +34,12 @@ pub mod tally;
 pub use clock::{Mono, ServerMs};
 pub use job::{ExistingPolicy, JobOptions, OrgMode, TargetKind};
 pub use outcome::{
-    Evidence, MembershipOutcome, MembershipState, Origin, RowError, RowOutcome, RowState, Step,
-    UserOutcome,
+    Evidence, MembershipOutcome, MembershipState, Origin, Reached, RowError, RowOutcome, RowState,
+    Step, UserOutcome,
 };
 pub use rate::{AutoRate, RateLimit, RateLimits, RateShift};
 pub use reading::{Delimiter, Encoding, Packing, Reading, Rename, Spool};
-pub use tally::{MembershipTally, OrgTally, RequestTally, RowTally};
+pub use tally::{FinishTally, MembershipTally, OrgTally, RequestTally, RowTally};
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

@@ -70,6 +70,8 @@ words!(
         Membership = "membership",
         /// Enrolling the second factor.
         Factor = "factor",
+        /// Setting the user's locale.
+        Locale = "locale",
     }
 );
 
@@ -151,6 +153,41 @@ pub struct MembershipOutcome {
     pub state: MembershipState,
     /// A lower row of the same user already stands for this membership: it is not counted again.
     pub repeat: bool,
+}
+
+impl Step {
+    /// Returns whether it comes when the user and its membership are settled: what was reached
+    /// stays reached, whatever becomes of this step.
+    pub const fn is_last(self) -> bool {
+        matches!(self, Self::Factor | Self::Locale)
+    }
+}
+
+/// What a row had reached when one of its last steps failed or was parked: a retry goes on there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The target's id of its organization, if it names one.
+    pub org_id: Option<String>,
+    /// Its membership, if it asks for one.
+    pub membership: Option<MembershipOutcome>,
+    /// Its locale is set, if it brings one.
+    pub locale_set: bool,
+    /// It made the user of its group, and nobody has taken the lead from it.
+    pub leads: bool,
+}
+
+impl Reached {
+    /// Returns what `outcome` had reached, if it ended at one of the last steps.
+    pub fn of(outcome: &RowOutcome) -> Option<Self> {
+        let step = outcome.step.filter(|step| step.is_last())?;
+        outcome.user.as_ref()?;
+        Some(Self {
+            org_id: outcome.org_id.clone(),
+            membership: outcome.membership.clone(),
+            locale_set: step == Step::Factor,
+            leads: true,
+        })
+    }
 }
 
 /// Why a row failed or was parked.

@@ -123,6 +123,23 @@ pub struct OrgTally {
     pub failed: u64,
 }
 
+/// What one run set on users it made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishTally {
+    /// Locales.
+    pub locales: u64,
+    /// Second factors.
+    pub factors: u64,
+}
+
+impl FinishTally {
+    /// Adds another tally to this one.
+    pub const fn add(&mut self, other: &Self) {
+        self.locales += other.locales;
+        self.factors += other.factors;
+    }
+}
+
 /// Requests of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestTally {

@@ -4,8 +4,8 @@ use crate::model::event::{CallRecord, WorkerGauge};
 use crate::model::scan::ScanTally;
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
-    ChunkSpec, ExistingPolicy, LeaseId, Mono, OrgKey, OrgMode, Origin, RequestTally, RowNumber,
-    RowOutcome, ServerMs, UserOutcome, WorkerId,
+    ChunkSpec, ExistingPolicy, FinishTally, LeaseId, Mono, OrgKey, OrgMode, Origin, Reached,
+    RequestTally, RowNumber, RowOutcome, ServerMs, UserOutcome, WorkerId,
 };
 use crate::source::Columns;
 use crate::target::{RequestClass, StopReason};
@@ -238,6 +238,9 @@ impl Grant {
 pub struct RowContext {
     /// It was leased before and has no outcome: what it sent may have been applied.
     pub suspect: bool,
+    /// Nobody has sent anything for it since then without its outcome being known: its owner died,
+    /// or the run began.
+    pub doubt_since: Mono,
     /// Its chunk's first lease, by the target's clock.
     pub t_lo: ServerMs,
     /// The user it already has: its leader's, or its own from an earlier generation.
@@ -246,6 +249,8 @@ pub struct RowContext {
     pub follower: bool,
     /// The membership that the lower row with the same user and organization has.
     pub pair_membership: Option<String>,
+    /// What it had reached in an earlier generation: only its last steps are left.
+    pub reached: Option<Reached>,
 }
 
 /// Where an organization's name stands.
@@ -456,6 +461,8 @@ pub enum ProbeResult {
 pub struct StatsDelta {
     /// Requests.
     pub requests: RequestTally,
+    /// What was set on users.
+    pub finish: FinishTally,
     /// Cache.
     pub org_cache: OrgCacheTally,
     /// Latencies of answered requests, in microseconds.

@@ -58,6 +58,7 @@ const ADVICE: &[(&[&str], &str)] = &[
             "email_verified_invalid",
             "external_id_not_ascii",
             "external_id_too_long",
+            "locale_invalid",
             "invalid_metadata",
             "metadata_duplicate_key",
             "metadata_invalid_json",
@@ -87,6 +88,20 @@ const ADVICE: &[(&[&str], &str)] = &[
             "password_and_hash",
         ],
         "correct the hash columns in the rejects, or leave them empty: the user resets the password",
+    ),
+    (
+        &["totp_secret_invalid", "totp_issuer_without_secret"],
+        "correct the totp columns in the rejects, or leave them empty: the user enrols a factor again",
+    ),
+    (
+        &["factor_exists"],
+        "the user has a second factor already and keeps it: nothing is to do, or remove it at the \
+         target and `retry`",
+    ),
+    (
+        &["invalid_locale"],
+        "the target does not know this locale; the user is there without one, and an administrator \
+         can set it",
     ),
     (
         &["organization_required"],

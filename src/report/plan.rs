@@ -3,7 +3,7 @@
 use super::findings::Findings;
 use super::problems::{self, ProblemGroup};
 use super::words;
-use crate::model::{MembershipTally, OrgTally, RateLimit, RateLimits, RowTally};
+use crate::model::{FinishTally, MembershipTally, OrgTally, RateLimit, RateLimits, RowTally};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub struct PlanFacts<'a> {
     pub organizations: &'a OrgTally,
     /// What the target was found to hold, if it was read.
     pub target: Option<Findings>,
+    /// What would be set on new users.
+    pub finish: FinishTally,
     /// The limits that the real run would keep.
     pub limits: RateLimits,
     /// Rows in flight per worker.
@@ -69,6 +71,10 @@ pub struct Calls {
     pub create_membership: u64,
     /// Organizations to make.
     pub create_organization: u64,
+    /// Locales to set on new users.
+    pub set_locale: u64,
+    /// Second factors to enrol for new users.
+    pub create_factor: u64,
     /// Look-ups.
     pub reads: u64,
 }
@@ -81,13 +87,19 @@ impl Calls {
             create_user: facts.rows.created + there.refused(),
             create_membership: facts.memberships.created + facts.memberships.reactivated,
             create_organization: orgs.created,
+            set_locale: facts.finish.locales,
+            create_factor: facts.finish.factors,
             // Every organization is looked up once, and the first request is a look as well.
             reads: orgs.created + orgs.found + orgs.failed + 1 + there.reads(),
         }
     }
 
     fn writes(self) -> u64 {
-        self.create_user + self.create_membership + self.create_organization
+        self.create_user
+            + self.create_membership
+            + self.create_organization
+            + self.set_locale
+            + self.create_factor
     }
 }
 
@@ -129,16 +141,23 @@ impl Plan {
             create_user,
             create_membership,
             create_organization,
+            set_locale,
+            create_factor,
             reads,
         } = self.calls;
         for (what, words) in self.target.iter().flat_map(Findings::lines) {
             line(&mut out, what, &words);
         }
-        let parts = [
+        let mut parts = vec![
             words::counted(create_user, "user"),
             words::counted(create_membership, "membership"),
             words::counted(create_organization, "organization"),
         ];
+        for (count, noun) in [(set_locale, "locale"), (create_factor, "second factor")] {
+            if count > 0 {
+                parts.push(words::counted(count, noun));
+            }
+        }
         line(
             &mut out,
             "to make",
@@ -245,6 +264,10 @@ mod tests {
             memberships: &memberships,
             organizations: &OrgTally::default(),
             target: None,
+            finish: FinishTally {
+                locales: 0,
+                factors: 50_000,
+            },
             limits,
             concurrency,
             problems: Vec::new(),
@@ -257,17 +280,19 @@ mod tests {
         let plan = plan(RateLimits::WORKOS, 64);
         assert_eq!(plan.limited_by, "writes");
         assert!(
-            (plan.shortest_s - 1_199_999.0 / 49.5).abs() < 0.01,
+            (plan.shortest_s - 1_249_999.0 / 49.5).abs() < 0.01,
             "{plan:?}"
         );
         assert!(!plan.limits_assumed);
         let text = plan.text();
         assert!(
-            text.contains("at least 6h44m at 50.0 writes a second\n"),
+            text.contains("at least 7h00m at 50.0 writes a second\n"),
             "{text}"
         );
         assert!(
-            text.contains("1,000,000 users · 200,000 memberships"),
+            text.contains(
+                "1,000,000 users · 200,000 memberships · 0 organizations · 50,000 second"
+            ),
             "{text}"
         );
         assert!(

@@ -83,6 +83,8 @@ pub enum Kind {
     Organization,
     /// `om_…`
     Membership,
+    /// `auth_factor_…`
+    Factor,
 }
 
 impl Kind {
@@ -91,6 +93,7 @@ impl Kind {
             Self::User => "user_",
             Self::Organization => "org_",
             Self::Membership => "om_",
+            Self::Factor => "auth_factor_",
         }
     }
 
@@ -100,6 +103,7 @@ impl Kind {
             Self::User => "User",
             Self::Organization => "Organization",
             Self::Membership => "Organization membership",
+            Self::Factor => "Authentication factor",
         }
     }
 }

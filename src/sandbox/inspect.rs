@@ -9,7 +9,7 @@
 
 use super::api::error::ApiError;
 use super::api::route::Query;
-use super::api::view::{MembershipView, OrganizationView, UserView};
+use super::api::view::{FactorView, MembershipView, OrganizationView, UserView};
 use super::api::{Answer, seed};
 use super::directory::Directory;
 use super::ids::Kind;
@@ -35,6 +35,7 @@ struct Entities {
     users: usize,
     organizations: usize,
     memberships: usize,
+    factors: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +92,7 @@ fn stats(state: &State) -> Response<Payload> {
             users,
             organizations,
             memberships,
+            factors: state.directory.store().count(Kind::Factor),
         },
         history: HistoryView {
             first,
@@ -194,7 +196,8 @@ fn dump(shared: &Shared) -> Response<Payload> {
             let (next, between) = match section {
                 Kind::User => (Some(Kind::Organization), "],\"organizations\":["),
                 Kind::Organization => (Some(Kind::Membership), "],\"memberships\":["),
-                Kind::Membership => (None, "]}\n"),
+                Kind::Membership => (Some(Kind::Factor), "],\"factors\":["),
+                Kind::Factor => (None, "]}\n"),
             };
             text.extend_from_slice(between.as_bytes());
             cursor = Cursor {
@@ -228,6 +231,9 @@ fn write_entity(
         Kind::Membership => store
             .membership_at(slot)
             .map(|membership| serde_json::to_vec(&MembershipView::new(directory, membership))),
+        Kind::Factor => store
+            .factor_at(slot)
+            .map(|factor| serde_json::to_vec(&FactorView::from(factor))),
     };
     if let Some(Ok(json)) = json {
         if !std::mem::take(is_first) {

@@ -1,6 +1,6 @@
 //! What the directory keeps of an entity, and the changes its journal is made of.
 //!
-//! There is no field for a password or a hash: what is never stored can never be dumped.
+//! There is no field for a password, a hash or the secret of a factor: what is never stored can never be dumped.
 
 use super::ids::Ulid;
 use serde::{Deserialize, Serialize};
@@ -128,6 +128,18 @@ pub struct MembershipRecord {
     pub roles: Roles,
 }
 
+/// A second factor of a user: one-time passwords. Its secret is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactorRecord<'a> {
+    pub id: Ulid,
+    pub created_ms: i64,
+    pub user: Ulid,
+    /// Whom the person's app shows as the one that asks.
+    pub issuer: Option<&'a str>,
+    /// What the app shows as the account.
+    pub label: Option<&'a str>,
+}
+
 /// One applied write: the whole entity as it is afterwards, so that replaying needs no rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change<'a> {
@@ -143,6 +155,8 @@ pub enum Change<'a> {
     Membership(MembershipRecord),
     /// A membership is gone.
     MembershipDeleted(Ulid),
+    /// A factor is new. The last one: logs count from the first.
+    Factor(#[serde(borrow)] FactorRecord<'a>),
 }
 
 impl Change<'_> {
@@ -157,6 +171,7 @@ impl Change<'_> {
             Self::User(user) => user.id,
             Self::Organization(organization) => organization.id,
             Self::Membership(membership) => membership.id,
+            Self::Factor(factor) => factor.id,
             Self::UserDeleted(id) | Self::OrganizationDeleted(id) | Self::MembershipDeleted(id) => {
                 *id
             }

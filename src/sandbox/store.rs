@@ -10,8 +10,11 @@
 use super::ids::{Id, Kind, Ulid};
 use super::index::{Index, Slot};
 use super::page::Listing;
-use super::record::{Change, MembershipRecord, OrganizationRecord, Roles, Status, UserRecord};
+use super::record::{
+    Change, FactorRecord, MembershipRecord, OrganizationRecord, Roles, Status, UserRecord,
+};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// Marks the end of a user's chain of memberships.
 const NO_SLOT: Slot = Slot::MAX;
@@ -64,16 +67,26 @@ struct MembershipSlot {
     status: Option<Status>,
 }
 
+#[derive(Debug)]
+struct FactorSlot {
+    id: Ulid,
+    /// A [`FactorRecord`], empty once its user is deleted.
+    body: Box<[u8]>,
+}
+
 /// All data of one environment.
 #[derive(Debug, Default)]
 pub struct Store {
     users: Vec<UserSlot>,
     organizations: Vec<OrganizationSlot>,
     memberships: Vec<MembershipSlot>,
+    factors: Vec<FactorSlot>,
+    /// Few users have one: by the id of the user, ascending.
+    factors_by_user: BTreeMap<Ulid, Vec<Slot>>,
     users_by_email: Index,
     users_by_external_id: Index,
     organizations_by_external_id: Index,
-    live: [usize; 3],
+    live: [usize; 4],
 }
 
 /// Returns the form in which emails are compared.
@@ -98,6 +111,12 @@ impl Keyed for OrganizationSlot {
 }
 
 impl Keyed for MembershipSlot {
+    fn key(&self) -> Ulid {
+        self.id
+    }
+}
+
+impl Keyed for FactorSlot {
     fn key(&self) -> Ulid {
         self.id
     }
@@ -139,6 +158,7 @@ impl Store {
             self.users.last().map(Keyed::key),
             self.organizations.last().map(Keyed::key),
             self.memberships.last().map(Keyed::key),
+            self.factors.last().map(Keyed::key),
         ];
         last.into_iter().flatten().max().unwrap_or_default()
     }
@@ -252,6 +272,20 @@ impl Store {
             .map_or(&[], |organization| &organization.memberships)
     }
 
+    /// Returns the live factor in a slot.
+    pub fn factor_at(&self, slot: Slot) -> Option<FactorRecord<'_>> {
+        let body = &at(&self.factors, slot)?.body;
+        if body.is_empty() {
+            return None;
+        }
+        postcard::from_bytes(body).ok()
+    }
+
+    /// Returns the slots of a user's factors, ascending.
+    pub fn factors_of_user(&self, user: Ulid) -> &[Slot] {
+        self.factors_by_user.get(&user).map_or(&[], Vec::as_slice)
+    }
+
     /// Returns the slots of the users with a membership in an organization, ascending.
     pub fn users_of_organization(&self, organization: Ulid) -> Vec<Slot> {
         let mut users: Vec<Slot> = self
@@ -271,6 +305,7 @@ impl Store {
             Kind::User => self.users.len(),
             Kind::Organization => self.organizations.len(),
             Kind::Membership => self.memberships.len(),
+            Kind::Factor => self.factors.len(),
         };
         Selection {
             store: self,
@@ -293,6 +328,7 @@ impl Store {
             Kind::User => at(&self.users, slot).map(Keyed::key),
             Kind::Organization => at(&self.organizations, slot).map(Keyed::key),
             Kind::Membership => at(&self.memberships, slot).map(Keyed::key),
+            Kind::Factor => at(&self.factors, slot).map(Keyed::key),
         }
     }
 
@@ -303,6 +339,7 @@ impl Store {
                 at(&self.organizations, slot).is_some_and(|row| !row.body.is_empty())
             }
             Kind::Membership => at(&self.memberships, slot).is_some_and(|row| row.status.is_some()),
+            Kind::Factor => at(&self.factors, slot).is_some_and(|row| !row.body.is_empty()),
         }
     }
 }
@@ -361,6 +398,7 @@ impl Store {
             Change::OrganizationDeleted(id) => self.delete_organization(id),
             Change::Membership(membership) => self.put_membership(&membership),
             Change::MembershipDeleted(id) => self.delete_membership(id),
+            Change::Factor(factor) => self.put_factor(&factor),
         }
     }
 
@@ -407,6 +445,12 @@ impl Store {
         let slot = slot.ok_or(ApplyError::Missing(Id(Kind::User, id)))?;
         for membership in self.memberships_of_user(id) {
             self.clear_membership(membership);
+        }
+        for factor in self.factors_by_user.remove(&id).unwrap_or_default() {
+            if let Some(row) = at_mut(&mut self.factors, factor) {
+                row.body = Box::default();
+                self.live[Kind::Factor as usize] -= 1;
+            }
         }
         self.unindex_user(slot);
         if let Some(row) = at_mut(&mut self.users, slot) {
@@ -503,6 +547,24 @@ impl Store {
             status: Some(membership.status),
         });
         self.live[Kind::Membership as usize] += 1;
+        Ok(())
+    }
+
+    fn put_factor(&mut self, factor: &FactorRecord<'_>) -> Result<(), ApplyError> {
+        if self.user(factor.user).is_none() {
+            return Err(ApplyError::Missing(Id(Kind::User, factor.user)));
+        }
+        let body = postcard::to_stdvec(factor)?.into_boxed_slice();
+        let slot = next_slot(&self.factors, Kind::Factor, factor.id)?;
+        self.factors.push(FactorSlot {
+            id: factor.id,
+            body,
+        });
+        self.factors_by_user
+            .entry(factor.user)
+            .or_default()
+            .push(slot);
+        self.live[Kind::Factor as usize] += 1;
         Ok(())
     }
 

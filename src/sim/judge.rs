@@ -1,6 +1,6 @@
 //! The verdict on a finished play: what the ledger says against what the server holds.
 
-use super::plan::{BAD_ROLE, REFUSED, REFUSED_ORG};
+use super::plan::{BAD_ISSUER, BAD_LOCALE, BAD_ROLE, REFUSED, REFUSED_ORG};
 use super::server::{By, Membership, OLD_MS, Org, User};
 use super::world::World;
 use crate::ledger::OrgState;
@@ -11,6 +11,7 @@ use crate::model::{
 use crate::pace::budget::USED_PERCENT;
 use crate::source::SourceRow;
 use crate::target::RequestClass;
+use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 
 type Judged = Result<(), String>;
@@ -162,6 +163,10 @@ impl<'a> Judge<'a> {
             _ => self.is_follower(),
         };
         self.ensure(fits, "I7", "its state is not that of its user")?;
+        if matches!(self.outcome.state, RowState::Created | RowState::Recovered) {
+            self.has_locale(planned)?;
+            self.has_factor(planned)?;
+        }
         match (&planned.org, &self.outcome.membership) {
             (None, None) => Ok(()),
             (Some(key), Some(membership)) => {
@@ -275,7 +280,76 @@ impl<'a> Judge<'a> {
         self.ensure(!made, "I5", "it made a membership")
     }
 
+    /// The user has the locale that the row which made it asks for.
+    fn has_locale(&self, planned: &SourceRow) -> Judged {
+        let found = self.user().and_then(|user| user.locale.as_ref());
+        self.ensure(found == planned.locale.as_ref(), "I6", "another locale")
+    }
+
+    /// Its user has the factor that it brings, once, and no other.
+    fn has_factor(&self, planned: &SourceRow) -> Judged {
+        let user = self.outcome.user.as_ref().map(|user| user.id.as_str());
+        let factors = &self.world.server.factors;
+        let found: Vec<&str> = factors
+            .iter()
+            .filter(|factor| Some(factor.user.as_str()) == user)
+            .map(|factor| factor.secret.as_str())
+            .collect();
+        let asked = planned.totp.iter().map(|totp| totp.secret.expose_secret());
+        let asked: Vec<&str> = asked.collect();
+        self.ensure(found == asked, "I6", &format!("its factors are {found:?}"))
+    }
+
+    fn made_no_factor(&self) -> Judged {
+        let factors = &self.world.server.factors;
+        let made = factors
+            .iter()
+            .any(|factor| factor.by == By::Job(Some(self.row)));
+        self.ensure(!made, "I5", "it made a factor")
+    }
+
+    fn failed_at_factor(&self) -> Judged {
+        self.failed_at_last()?;
+        let planned = self.parsed()?;
+        self.has_locale(planned)?;
+        let issuer = planned
+            .totp
+            .as_ref()
+            .and_then(|totp| totp.issuer.as_deref());
+        let right = self.code() == "invalid_request_parameters" && issuer == Some(BAD_ISSUER);
+        self.ensure(right, "I5", "its factor is fine")
+    }
+
+    /// What its earlier steps made is there and stays.
+    fn failed_at_last(&self) -> Judged {
+        let planned = self.parsed()?;
+        self.origin_is_right()?;
+        let made = self.outcome.user.as_ref();
+        let made = made.is_some_and(|user| user.origin.is_made()) && self.user().is_some();
+        self.ensure(made, "I5", "it made no user")?;
+        match (&planned.org, &self.outcome.membership) {
+            (None, None) => Ok(()),
+            (Some(key), Some(_)) => self.is_member(planned, key),
+            _ => self.ensure(false, "I6", "its membership is missing"),
+        }
+    }
+
+    fn failed_at_locale(&self) -> Judged {
+        self.failed_at_last()?;
+        let planned = self.parsed()?;
+        let refused = planned.locale.as_deref() == Some(BAD_LOCALE);
+        let unset = self.user().is_some_and(|user| user.locale.is_none());
+        let right = self.code() == "invalid_locale" && refused && unset;
+        self.ensure(right, "I5", "its locale is fine")
+    }
+
     fn failed(&self, step: Step) -> Judged {
+        self.made_no_factor()?;
+        match step {
+            Step::Locale => return self.failed_at_locale(),
+            Step::Factor => return self.failed_at_factor(),
+            _ => {}
+        }
         self.made_no_membership()?;
         match step {
             Step::Validation => {
@@ -293,7 +367,7 @@ impl<'a> Judge<'a> {
             Step::Organization => self.failed_at_organization(),
             Step::User => self.failed_at_user(),
             Step::Membership => self.failed_at_membership(),
-            Step::Factor => self.ensure(false, "I5", "there are no factors"),
+            Step::Factor | Step::Locale => Ok(()),
         }
     }
 
@@ -371,6 +445,7 @@ impl<'a> Judge<'a> {
 
     fn skipped(&self) -> Judged {
         self.made_no_user()?;
+        self.made_no_factor()?;
         self.made_no_membership()?;
         let by_policy =
             self.world.plan.policy.on_existing == ExistingPolicy::Skip && self.is_others();
@@ -588,14 +663,23 @@ fn uniqueness(world: &World) -> Judged {
         .iter()
         .map(|org| org.external_id.as_str())
         .collect();
-    let counts = (users.len(), pairs.len(), orgs.len());
+    // Nobody but the job enrols factors here, and nothing but the importer keeps them apart.
+    let mut factors: Vec<&str> = world
+        .server
+        .factors
+        .iter()
+        .map(|factor| factor.user.as_str())
+        .collect();
+    let counts = (users.len(), pairs.len(), orgs.len(), factors.len());
+    factors.sort_unstable();
+    factors.dedup();
     users.sort_unstable();
     users.dedup();
     pairs.sort_unstable();
     pairs.dedup();
     orgs.sort_unstable();
     orgs.dedup();
-    let distinct = (users.len(), pairs.len(), orgs.len());
+    let distinct = (users.len(), pairs.len(), orgs.len(), factors.len());
     ensure(counts == distinct, "I4", || "something exists twice".into())
 }
 

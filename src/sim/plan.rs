@@ -8,7 +8,7 @@ use crate::model::{
     OrgKey, OrgMode, RateLimit, RateLimits, RowError, RowNumber, TargetKind,
 };
 use crate::source::index::org_key_hash;
-use crate::source::{Columns, SourceRow};
+use crate::source::{Columns, SourceRow, Totp};
 use crate::worker::steps::RowPolicy;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +19,10 @@ pub const REFUSED: &str = "Refused";
 pub const REFUSED_ORG: &str = "refused";
 /// A role the server does not know.
 pub const BAD_ROLE: &str = "nobody";
+/// A locale the server does not know.
+pub const BAD_LOCALE: &str = "xx";
+/// Factors with this issuer are refused.
+pub const BAD_ISSUER: &str = "refused";
 
 /// One row of the file.
 #[derive(Clone, Debug)]
@@ -72,6 +76,8 @@ struct Maker {
     org_share: f64,
     repeat_share: f64,
     trouble_share: f64,
+    locale_share: f64,
+    factor_share: f64,
     orgs: Vec<OrgKey>,
 }
 
@@ -82,6 +88,24 @@ impl Maker {
 
     fn between(&mut self, from: u32, to: u32) -> u32 {
         from + u32::try_from(self.rng.below((to - from + 1) as usize)).unwrap()
+    }
+
+    /// Returns what is set on the row's user when it is there.
+    fn finish(&mut self, number: u32) -> (Option<String>, Option<Totp>) {
+        let locale = if !self.chance(self.locale_share) {
+            None
+        } else if self.chance(self.trouble_share) {
+            Some(BAD_LOCALE.to_owned())
+        } else {
+            Some(format!("en-{number:03}"))
+        };
+        let totp = self.chance(self.factor_share).then(|| Totp {
+            secret: format!("SECRET{number}").into(),
+            issuer: self
+                .chance(self.trouble_share)
+                .then(|| BAD_ISSUER.to_owned()),
+        });
+        (locale, totp)
     }
 
     fn row(&mut self, number: u32, rows: &[PlannedRow]) -> PlannedRow {
@@ -120,6 +144,7 @@ impl Maker {
             1 if self.chance(self.trouble_share) => vec![BAD_ROLE.to_owned()],
             _ => Vec::new(),
         };
+        let (locale, totp) = self.finish(number);
         let org_name = match &org {
             Some(OrgKey::External(id)) if self.chance(0.5) => Some(format!("{id} of row {number}")),
             _ => None,
@@ -138,7 +163,9 @@ impl Maker {
                 last_name: Some(last_name.to_owned()),
                 email_verified: self.chance(0.5).then_some(true),
                 external_id,
+                locale,
                 credential: None,
+                totp,
                 metadata: Vec::new(),
                 org,
                 org_name,
@@ -335,12 +362,16 @@ impl Plan {
             org_share: 0.0,
             repeat_share: 0.0,
             trouble_share: 0.0,
+            locale_share: 0.0,
+            factor_share: 0.0,
             orgs: Vec::new(),
         };
         maker.external_share = [0.0, 0.5, 1.0][maker.rng.below(3)];
         maker.org_share = [0.0, 0.6, 1.0, 1.0][maker.rng.below(4)];
         maker.repeat_share = [0.0, 0.2, 0.5][maker.rng.below(3)];
         maker.trouble_share = [0.0, 0.05, 0.15][maker.rng.below(3)];
+        maker.locale_share = [0.0, 0.0, 0.5][maker.rng.below(3)];
+        maker.factor_share = [0.0, 0.0, 0.3, 1.0][maker.rng.below(4)];
         let old_orgs = vec!["old1".to_owned(), "old2".to_owned()];
         maker.orgs = maker.organizations();
         let count = if maker.chance(0.85) {
@@ -405,7 +436,12 @@ impl Plan {
                 last_name: Some("Lee".into()),
                 email_verified: None,
                 external_id: Some(format!("ext-{email}")),
+                locale: None,
                 credential: None,
+                totp: (number == 2).then(|| Totp {
+                    secret: "SECRET".into(),
+                    issuer: None,
+                }),
                 metadata: Vec::new(),
                 org: Some(OrgKey::External(org.to_owned())),
                 org_name: None,

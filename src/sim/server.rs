@@ -1,8 +1,9 @@
 //! A target in the shape of the `WorkOS` API: atomic uniqueness, reads that lag, answers as HTTP.
 
-use super::plan::{BAD_ROLE, OldUser, REFUSED, REFUSED_ORG, old_org_id};
+use super::plan::{BAD_ISSUER, BAD_LOCALE, BAD_ROLE, OldUser, REFUSED, REFUSED_ORG, old_org_id};
 use crate::model::{Mono, RowNumber};
-use crate::target::{NewUser, Op, PageOf, Reply};
+use crate::target::{NewFactor, NewUser, Op, PageOf, Reply};
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,6 +29,9 @@ pub struct User {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub verified: bool,
+    pub locale: Option<String>,
+    /// The row whose request set the locale last.
+    pub locale_by: Option<RowNumber>,
     pub by: By,
     pub created_ms: i64,
     seen_from: Mono,
@@ -44,6 +48,17 @@ pub struct Membership {
     /// The row whose request activated it again.
     pub reactivated_by: Option<RowNumber>,
     pub created_ms: i64,
+    seen_from: Mono,
+}
+
+/// A second factor: nothing makes it unique.
+#[derive(Clone, Debug)]
+pub struct Factor {
+    pub id: String,
+    pub user: String,
+    pub secret: String,
+    pub by: By,
+    created_ms: i64,
     seen_from: Mono,
 }
 
@@ -65,6 +80,7 @@ pub struct Server {
     pub orgs: Vec<Org>,
     /// Who was there before and was deleted by somebody else, with their memberships.
     pub gone: (Vec<User>, Vec<Membership>),
+    pub factors: Vec<Factor>,
     /// How much later than writers readers see something new.
     lag: Duration,
     next_id: u32,
@@ -117,6 +133,7 @@ impl Server {
             memberships: Vec::new(),
             orgs: Vec::new(),
             gone: (Vec::new(), Vec::new()),
+            factors: Vec::new(),
             lag,
             behind,
             next_id: 0,
@@ -148,6 +165,8 @@ impl Server {
             first_name: old.first_name.clone(),
             last_name: Some("Lee".into()),
             verified: false,
+            locale: None,
+            locale_by: None,
             by: By::Other,
             created_ms: OLD_MS,
             seen_from: Mono(0),
@@ -180,6 +199,8 @@ impl Server {
             first_name: first.map(str::to_owned),
             last_name: Some("Lee".into()),
             verified,
+            locale: None,
+            locale_by: None,
             by: By::Other,
             created_ms: self.dated(now),
             seen_from: now.after(self.lag),
@@ -301,6 +322,9 @@ impl Server {
                 org_id,
                 role_slugs,
             } => self.create_membership(now, (user_id, org_id, role_slugs), row),
+            Op::CreateFactor(factor) => self.create_factor(now, factor, row),
+            Op::FindFactor(user_id) => self.find_factors(now, user_id),
+            Op::SetLocale { user_id, locale } => self.set_locale(now, user_id, locale, row),
             Op::CreateOrg { external_id, name } => self.create_org(now, external_id, name),
             Op::FindUserByExternalId(id) => {
                 let found = self
@@ -387,6 +411,8 @@ impl Server {
             first_name: new.first_name.clone(),
             last_name: new.last_name.clone(),
             verified: new.email_verified.unwrap_or(false),
+            locale: None,
+            locale_by: None,
             by: By::Job(row),
             created_ms: self.dated(now),
             seen_from: now.after(self.lag),
@@ -394,6 +420,59 @@ impl Server {
         let shown = show_user(&user);
         self.users.push(user);
         http(now, 201, &shown)
+    }
+
+    fn find_factors(&self, now: Mono, user_id: &str) -> Reply {
+        if !self.users.iter().any(|user| user.id == user_id) {
+            return missing(now, "User");
+        }
+        let found = self
+            .factors
+            .iter()
+            .filter(|found| found.user == user_id && found.seen_from <= now);
+        http(now, 200, &list(&found.map(show_factor).collect::<Vec<_>>()))
+    }
+
+    fn create_factor(&mut self, now: Mono, new: &NewFactor, row: Option<RowNumber>) -> Reply {
+        if !self.users.iter().any(|user| user.id == new.user_id) {
+            return missing(now, "User");
+        }
+        if new.issuer.as_deref() == Some(BAD_ISSUER) {
+            let body = json!({"message": "No.", "code": "invalid_request_parameters"});
+            return http(now, 422, &body);
+        }
+        self.writes_applied += 1;
+        let factor = Factor {
+            id: self.id("auth_factor"),
+            user: new.user_id.clone(),
+            secret: new.secret.expose_secret().to_owned(),
+            by: By::Job(row),
+            created_ms: ms(now),
+            seen_from: now.after(self.lag),
+        };
+        let shown = show_factor(&factor);
+        self.factors.push(factor);
+        http(now, 201, &json!({"authentication_factor": shown}))
+    }
+
+    fn set_locale(
+        &mut self,
+        now: Mono,
+        user_id: &str,
+        locale: &str,
+        row: Option<RowNumber>,
+    ) -> Reply {
+        let Some(user) = self.users.iter_mut().find(|user| user.id == user_id) else {
+            return missing(now, "User");
+        };
+        if locale == BAD_LOCALE {
+            let body = json!({"message": "No.", "code": "invalid_locale"});
+            return http(now, 400, &body);
+        }
+        user.locale = Some(locale.to_owned());
+        user.locale_by = row;
+        self.writes_applied += 1;
+        http(now, 200, &show_user(user))
     }
 
     fn create_membership(
@@ -525,6 +604,11 @@ fn show_membership(membership: &Membership) -> Value {
     json!({"object": "organization_membership", "id": membership.id, "user_id": membership.user,
            "organization_id": membership.org, "status": membership.status,
            "role": {"slug": membership.role}, "created_at": iso(membership.created_ms)})
+}
+
+fn show_factor(factor: &Factor) -> Value {
+    json!({"object": "authentication_factor", "id": factor.id, "type": "totp",
+           "user_id": factor.user, "created_at": iso(factor.created_ms)})
 }
 
 fn show_org(org: &Org) -> Value {

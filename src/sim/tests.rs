@@ -294,6 +294,11 @@ const PLANTS: &[(u32, &str)] = &[
     (24, "slots that a hold voids are not asked for again"),
     (25, "slots are taken behind a pause without end"),
     (26, "a row that shares its leader's fate is granted as well"),
+    (27, "a row in doubt enrols a factor without a look"),
+    (
+        28,
+        "what may still be under way to a factor is not waited out",
+    ),
 ];
 
 /// Plays until the planted bug is found; returns the seed and what broke.

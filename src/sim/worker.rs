@@ -141,6 +141,7 @@ enum Todo {
     AskOrg(OrgKey),
     Send(Op),
     Backoff(Duration),
+    WaitOut(Duration, Option<Mono>),
     Settle(Box<RowOutcome>),
     Done(OrgVerdict),
     Halt(StopReason),
@@ -153,6 +154,7 @@ impl From<Action> for Todo {
             Action::Send(op) => Self::Send(op),
             Action::Recall(what) => Self::Recall(what),
             Action::Backoff(wait) => Self::Backoff(wait),
+            Action::WaitOut { wait, since } => Self::WaitOut(wait, since),
             Action::Settle(outcome) => Self::Settle(Box::new(RowOutcome::clone(&outcome))),
             Action::Halt(reason) => Self::Halt(reason),
         }
@@ -574,6 +576,11 @@ impl SimWorker {
         now.after(wait.mul_f64(share * self.time_scale))
     }
 
+    fn waited_out(&self, now: Mono, wait: Duration, since: Option<Mono>) -> Mono {
+        let from = since.unwrap_or(now);
+        from.after(wait.mul_f64(self.time_scale)).max(now)
+    }
+
     fn hold(&mut self, now: Mono, wait: Duration) {
         self.gate.hold(now.after(wait.min(HOLD_MAX)));
     }
@@ -644,6 +651,7 @@ impl SimWorker {
                 return;
             }
             Todo::Backoff(wait) => State::Asleep(self.back_off(now, wait)),
+            Todo::WaitOut(wait, since) => State::Asleep(self.waited_out(now, wait, since)),
             Todo::Settle(outcome) => {
                 if let Some(Task {
                     machine: Machine::Row { lease, .. },

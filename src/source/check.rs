@@ -30,7 +30,7 @@ const EXAMPLES_MAX: usize = 5;
 const VALUE_CHARS_MAX: usize = 40;
 
 /// Columns of which nothing is ever shown.
-const SECRET: &[&str] = &["password", "password_hash"];
+const SECRET: &[&str] = &["password", "password_hash", "totp_secret"];
 
 /// One problem with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -104,14 +104,6 @@ pub enum SourceError {
         /// Where the header starts.
         at: Place,
     },
-    /// Columns this build does not carry yet.
-    #[error("these columns are not carried yet: {} ({at})", names.join(", "))]
-    ColumnsNotBuilt {
-        /// Their names.
-        names: Vec<String>,
-        /// Where the first one starts.
-        at: Place,
-    },
     /// JSON that cannot be read to its end.
     #[error("the JSON cannot be read at line {line}: {what}")]
     Json {
@@ -355,7 +347,6 @@ impl SourceError {
             Self::Delimiter { .. } => "delimiter_other",
             Self::ColumnTwice { .. } => "column_duplicated",
             Self::EmailColumnMissing { .. } => "email_column_missing",
-            Self::ColumnsNotBuilt { .. } => "columns_not_built",
             Self::Json { .. } => "json_broken",
             Self::JsonUnknown => "json_unknown",
             Self::Hashes { .. } => "password_hashes",
@@ -406,9 +397,6 @@ impl SourceError {
             }
             Self::ColumnTwice { .. } => {
                 "rename or remove one of them; letter case, spaces, - and _ do not count"
-            }
-            Self::ColumnsNotBuilt { .. } => {
-                "remove them from the file; nothing is read and then ignored"
             }
             Self::Json { .. } => {
                 "export it again; records are JSON objects, one a line or in one array"
@@ -526,7 +514,6 @@ impl SourceError {
             | Self::Delimiter { at, .. }
             | Self::ColumnTwice { at, .. }
             | Self::EmailColumnMissing { at, .. }
-            | Self::ColumnsNotBuilt { at, .. }
             | Self::ProfileColumn { at, .. }
             | Self::MapAndProfile { at, .. }
             | Self::OrganizationColumns { at, .. }
@@ -578,7 +565,6 @@ impl SourceError {
             | Self::Delimiter { at, .. }
             | Self::ColumnTwice { at, .. }
             | Self::EmailColumnMissing { at, .. }
-            | Self::ColumnsNotBuilt { at, .. }
             | Self::OrganizationColumns { at, .. }
             | Self::MapColumnMissing { at, .. }
             | Self::MapAndProfile { at, .. }

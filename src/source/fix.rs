@@ -24,8 +24,13 @@ use std::io::{self, Write};
 /// UTF-8's byte order mark.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Columns whose cells are copied as they are: spaces may belong to a password.
-const UNTOUCHED: &[&str] = &["password", "password_hash", "password_hash_type"];
+/// Columns whose cells are copied as they are: spaces may belong to a password, and repairs are shown.
+const UNTOUCHED: &[&str] = &[
+    "password",
+    "password_hash",
+    "password_hash_type",
+    "totp_secret",
+];
 
 /// Copies an indexed file to `out` with every safe repair; `visit` gets each of them in order.
 pub fn fix(

@@ -8,25 +8,25 @@ use crate::model::{Delimiter, OrgMode, Rename};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The columns of the contract that are carried, in its order.
+/// The columns of the contract, in its order.
 pub const KNOWN: &[&str] = &[
     "email",
     "first_name",
     "last_name",
     "email_verified",
     "external_id",
+    "locale",
     "password",
     "password_hash",
     "password_hash_type",
+    "totp_secret",
+    "totp_issuer",
     "metadata",
     "org_id",
     "org_external_id",
     "org_name",
     "role_slugs",
 ];
-
-/// Columns of the contract that are refused until they are carried.
-const NOT_BUILT: &[&str] = &["locale", "totp_secret", "totp_issuer"];
 
 /// Columns that contradict one organization for every row.
 const ORGANIZATION: &[&str] = &["org_id", "org_external_id", "org_name"];
@@ -134,6 +134,15 @@ pub struct Columns {
     pub org_name: Option<usize>,
     /// `role_slugs`.
     pub role_slugs: Option<usize>,
+    /// `locale`.
+    #[serde(default)]
+    pub locale: Option<usize>,
+    /// `totp_secret`.
+    #[serde(default)]
+    pub totp_secret: Option<usize>,
+    /// `totp_issuer`.
+    #[serde(default)]
+    pub totp_issuer: Option<usize>,
     /// Byte length of the header record with its line end, a byte order mark included.
     pub header_bytes: u64,
     /// What stands between two cells.
@@ -187,6 +196,9 @@ impl Columns {
             "org_external_id" => &mut self.org_external_id,
             "org_name" => &mut self.org_name,
             "role_slugs" => &mut self.role_slugs,
+            "locale" => &mut self.locale,
+            "totp_secret" => &mut self.totp_secret,
+            "totp_issuer" => &mut self.totp_issuer,
             SKIP_COLUMN => &mut self.skip,
             _ => return None,
         })
@@ -252,7 +264,6 @@ pub(super) fn parse(
     let Some(email) = position(&cells, "email") else {
         return Err(no_email(&cells, at));
     };
-    refuse_not_built(&cells)?;
     let mut columns = Columns {
         count: cells.len(),
         email,
@@ -545,14 +556,6 @@ fn no_email(cells: &[Cell], at: &Place) -> SourceError {
     SourceError::EmailColumnMissing {
         nearest: named.map(|cell| cell.name.clone()),
         at,
-    }
-}
-
-fn refuse_not_built(cells: &[Cell]) -> Result<(), SourceError> {
-    let (names, at) = those_of(cells, NOT_BUILT);
-    match at {
-        Some(at) => Err(SourceError::ColumnsNotBuilt { names, at }),
-        None => Ok(()),
     }
 }
 
@@ -921,13 +924,6 @@ mod tests {
             "{error}"
         );
         assert_eq!(error.place().unwrap().byte, 8);
-    }
-
-    #[test]
-    fn columns_that_are_not_carried_are_refused_by_name() {
-        let error = read("email,Locale,totp_secret\n").unwrap_err();
-        assert_eq!(error.code(), "columns_not_built");
-        assert!(error.to_string().contains("Locale, totp_secret"));
     }
 
     #[test]

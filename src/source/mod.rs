@@ -38,7 +38,7 @@ pub use header::{Columns, known, same_name};
 pub use index::{Index, IndexOptions, build, file_hash};
 pub use open::{Ask, Input, Opened, Reencoder, SPOOL_FILE, copy, read};
 pub use records::{RawRecord, records};
-pub use row::{Credential, SourceRow, email_norm};
+pub use row::{Credential, SourceRow, Totp, email_norm};
 pub use rules::catalog::{Rule, Severity};
 pub use rules::{Problem, RowRules, parse_row};
 

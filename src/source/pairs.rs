@@ -218,10 +218,13 @@ impl Facts {
             columns.last_name,
             columns.email_verified,
             columns.external_id,
+            columns.locale,
             columns.metadata,
             columns.password,
             columns.password_hash,
             columns.password_hash_type,
+            columns.totp_secret,
+            columns.totp_issuer,
         ];
         let mut all = Vec::with_capacity(cells.bytes());
         for column in columns.into_iter().flatten() {

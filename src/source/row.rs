@@ -63,8 +63,12 @@ pub struct SourceRow {
     pub email_verified: Option<bool>,
     /// `external_id`, absent when blank.
     pub external_id: Option<String>,
+    /// `locale` as a BCP 47 tag, absent when blank.
+    pub locale: Option<String>,
     /// `password`, or `password_hash` with its type.
     pub credential: Option<Credential>,
+    /// `totp_secret` with its `totp_issuer`.
+    pub totp: Option<Totp>,
     /// `metadata` as string pairs in the order of the file; numbers and booleans become strings.
     pub metadata: Vec<(String, String)>,
     /// The organization it names, if any.
@@ -73,6 +77,15 @@ pub struct SourceRow {
     pub org_name: Option<String>,
     /// `role_slugs` in the order of the file; empty means the target's default role.
     pub role_slugs: Vec<String>,
+}
+
+/// A second factor: one-time passwords (SHA-1, 6 digits, 30 s).
+#[derive(Clone, Debug)]
+pub struct Totp {
+    /// Base32 in capitals, without spaces and padding.
+    pub secret: SecretString,
+    /// `totp_issuer`, absent when blank.
+    pub issuer: Option<String>,
 }
 
 /// What lets the user sign in.

@@ -6,12 +6,14 @@
 pub mod catalog;
 mod email;
 pub(in crate::source) mod harmless;
+mod locale;
 mod metadata;
 mod password;
 mod problem;
+mod totp;
 
 use super::row::org_of;
-use super::{Columns, Credential, CsvRecord, SourceRow, email_norm};
+use super::{Columns, Credential, CsvRecord, SourceRow, Totp, email_norm};
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
     EMAIL_INVALID, EMAIL_MISSING, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG,
@@ -89,7 +91,9 @@ pub struct ReadRow<'a> {
     last_name: Option<&'a str>,
     email_verified: Option<bool>,
     external_id: Option<&'a str>,
+    locale: Option<Cow<'a, str>>,
     credential: Option<Credential>,
+    totp: Option<Totp>,
     metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     org_id: &'a str,
     org_external_id: &'a str,
@@ -125,7 +129,9 @@ impl ReadRow<'_> {
             last_name: self.last_name.map(str::to_owned),
             email_verified: self.email_verified,
             external_id: self.external_id.map(str::to_owned),
+            locale: self.locale.map(Cow::into_owned),
             credential: self.credential,
+            totp: self.totp,
             metadata: metadata
                 .map(|(key, value)| (key.into_owned(), value.into_owned()))
                 .collect(),
@@ -175,6 +181,8 @@ pub fn judge<'a>(
     if let Some(id) = row.external_id {
         judge_external_id(id, problems);
     }
+    let locale = locale::read(cells.get(columns.locale));
+    row.locale = problems.value("locale", locale).flatten();
     let metadata = metadata::read(cells.get(columns.metadata));
     row.metadata = problems.value("metadata", metadata).unwrap_or_default();
     judge_pairs(row.metadata.len(), problems);
@@ -184,6 +192,11 @@ pub fn judge<'a>(
             hash: cells.get(columns.password_hash),
             kind: cells.get(columns.password_hash_type),
         },
+        problems,
+    );
+    row.totp = totp::judge(
+        cells.get(columns.totp_secret),
+        cells.get(columns.totp_issuer),
         problems,
     );
     let slugs = role_slugs(cells.get(columns.role_slugs));

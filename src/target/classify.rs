@@ -125,6 +125,7 @@ const EXISTS_CODES: &[&str] = &[
 const REJECTED_CODES: &[&str] = &[
     "invalid_request_parameters",
     "invalid_email",
+    "invalid_locale",
     "invalid_metadata",
     "invalid_password_hash",
     "password_strength_error",
@@ -236,11 +237,12 @@ impl Page<'_> {
                 Verdict::Ambiguous(self.rejection(None))
             }
             _ if !self.body.is_api_shaped() => not_this_api(),
-            Op::CreateMembership { .. } => {
+            Op::SetLocale { .. } | Op::CreateFactor(_) | Op::CreateMembership { .. } => {
                 Verdict::Rejected(self.rejection(Some(USER_OR_ORG_MISSING)))
             }
             Op::FindUserByExternalId(_)
             | Op::GetUser(_)
+            | Op::FindFactor(_)
             | Op::FindMembership { .. }
             | Op::ListMemberships { .. }
             | Op::GetOrg(_)
@@ -259,14 +261,17 @@ impl Page<'_> {
         match self.op {
             Op::Probe
             | Op::FindUserByEmail(_)
+            | Op::FindFactor(_)
             | Op::FindMembership { .. }
             | Op::ListUsers { .. }
             | Op::ListMemberships { .. }
             | Op::ListOrgs(_) => self.listed(),
+            Op::CreateFactor(factor) => self.enrolled(&factor.user_id, json),
             Op::FindOrgByName(name) => self.only_org(name, json),
             Op::CreateUser(_)
             | Op::FindUserByExternalId(_)
             | Op::GetUser(_)
+            | Op::SetLocale { .. }
             | Op::CreateMembership { .. }
             | Op::GetOrg(_)
             | Op::FindOrgByExternalId(_)
@@ -283,12 +288,25 @@ impl Page<'_> {
         let chosen = match self.op {
             Op::FindUserByEmail(email) => user_with(items, email),
             Op::FindMembership { user_id, org_id } => membership_of(items, user_id, org_id),
+            Op::FindFactor(user_id) => factor_of(items, user_id),
             _ => return Verdict::Ok(Entity::default()),
         };
         let Some(chosen) = chosen else {
             return Verdict::Absent;
         };
         body::entity(chosen).map_or_else(|| self.malformed(), Verdict::Ok)
+    }
+
+    /// An enrolment answers with the factor and a first challenge.
+    fn enrolled(&self, user_id: &str, json: &Value) -> Verdict {
+        let inner = ["authentication_factor", "factor"]
+            .iter()
+            .find_map(|field| json.get(field));
+        let factor = inner.unwrap_or(json);
+        match body::entity(factor) {
+            Some(entity) if is_factor_of(factor, user_id) => Verdict::Ok(entity),
+            Some(_) | None => self.malformed(),
+        }
     }
 
     /// A search answers with every name that contains the words: the only one that is equal, none,
@@ -349,7 +367,11 @@ impl Page<'_> {
             | Op::CreateOrg {
                 external_id: asked, ..
             } => self.with_external_id(entity, asked),
-            Op::GetUser(id) | Op::GetOrg(id) if entity.id == *id => Verdict::Ok(entity),
+            Op::GetUser(id) | Op::SetLocale { user_id: id, .. } | Op::GetOrg(id)
+                if entity.id == *id =>
+            {
+                Verdict::Ok(entity)
+            }
             Op::CreateMembership {
                 user_id, org_id, ..
             } if is_of(json, user_id, org_id) => Verdict::Ok(entity),
@@ -425,6 +447,19 @@ fn membership_of<'a>(items: &'a [Value], user_id: &str, org_id: &str) -> Option<
     };
     let matching = items.iter().filter(|item| is_of(item, user_id, org_id));
     matching.min_by_key(|&item| rank(item))
+}
+
+/// Returns the first factor with one-time passwords that is not somebody else's.
+fn factor_of<'a>(items: &'a [Value], user_id: &str) -> Option<&'a Value> {
+    items.iter().find(|item| is_factor_of(item, user_id))
+}
+
+fn is_factor_of(item: &Value, user_id: &str) -> bool {
+    let says = |field: &str, word: &str| {
+        let said = item.get(field).and_then(Value::as_str);
+        said.is_none_or(|said| said == word)
+    };
+    says("type", "totp") && says("user_id", user_id)
 }
 
 /// Returns whether a membership does not name another user or organization.

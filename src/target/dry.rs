@@ -44,9 +44,10 @@ impl DryClient {
             Op::Probe | Op::ListUsers { .. } | Op::ListMemberships { .. } | Op::ListOrgs(_) => {
                 (200, Verdict::Ok(Entity::default()))
             }
-            Op::FindUserByEmail(_) | Op::FindMembership { .. } | Op::FindOrgByName(_) => {
-                (200, Verdict::Absent)
-            }
+            Op::FindUserByEmail(_)
+            | Op::FindFactor(_)
+            | Op::FindMembership { .. }
+            | Op::FindOrgByName(_) => (200, Verdict::Absent),
             Op::GetOrg(asked) if body::is_id(asked) => {
                 let id = asked.clone();
                 let entity = Entity {
@@ -63,6 +64,15 @@ impl DryClient {
             Op::CreateMembership {
                 user_id, org_id, ..
             } => made(id("dry_om_", &[user_id, org_id])),
+            Op::SetLocale { user_id, .. } => {
+                let id = user_id.clone();
+                let entity = Entity {
+                    id,
+                    ..Entity::default()
+                };
+                (200, Verdict::Ok(entity))
+            }
+            Op::CreateFactor(factor) => made(id("dry_auth_factor_", &[&factor.user_id])),
             Op::CreateOrg { external_id, .. } => made(id("dry_org_", &[external_id])),
         }
     }
@@ -137,6 +147,7 @@ mod tests {
                 user_id: "u".to_owned(),
                 org_id: "o".to_owned(),
             },
+            Op::FindFactor("user_1".to_owned()),
         ] {
             assert_eq!(DryClient.send(&op).verdict(&op), Verdict::Absent, "{op:?}");
         }

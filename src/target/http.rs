@@ -318,6 +318,7 @@ impl TargetClient {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
         };
         let mut wire = reqwest::Request::new(method, url);
         if let Some(body) = request.body {

@@ -2,6 +2,7 @@
 
 use crate::model::ServerMs;
 use crate::source::Credential;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 /// Which budget a request draws on.
@@ -36,6 +37,17 @@ pub enum Op {
     FindUserByEmail(String),
     /// Reads one user by its id.
     GetUser(String),
+    /// Sets the locale of a user; the API does not take it when it makes one.
+    SetLocale {
+        /// The user.
+        user_id: String,
+        /// A BCP 47 tag.
+        locale: String,
+    },
+    /// Gives a user a second factor. Not idempotent: a second one makes a second factor.
+    CreateFactor(Box<NewFactor>),
+    /// Finds a one-time password factor of a user.
+    FindFactor(String),
     /// Lists a user's memberships in one organization, in every status.
     FindMembership {
         /// The user.
@@ -87,13 +99,16 @@ impl Op {
     /// Returns which budget it draws on.
     pub const fn class(&self) -> RequestClass {
         match self {
-            Self::CreateUser(_) | Self::CreateMembership { .. } | Self::CreateOrg { .. } => {
-                RequestClass::Write
-            }
+            Self::CreateUser(_)
+            | Self::SetLocale { .. }
+            | Self::CreateFactor(_)
+            | Self::CreateMembership { .. }
+            | Self::CreateOrg { .. } => RequestClass::Write,
             Self::Probe
             | Self::FindUserByExternalId(_)
             | Self::FindUserByEmail(_)
             | Self::GetUser(_)
+            | Self::FindFactor(_)
             | Self::FindMembership { .. }
             | Self::GetOrg(_)
             | Self::FindOrgByExternalId(_)
@@ -112,6 +127,9 @@ impl Op {
             Self::FindUserByExternalId(_) => "find_user_by_external_id",
             Self::FindUserByEmail(_) => "find_user_by_email",
             Self::GetUser(_) => "get_user",
+            Self::SetLocale { .. } => "set_locale",
+            Self::CreateFactor(_) => "create_factor",
+            Self::FindFactor(_) => "find_factor",
             Self::FindMembership { .. } => "find_membership",
             Self::CreateMembership { .. } => "create_membership",
             Self::GetOrg(_) => "get_org",
@@ -171,6 +189,19 @@ pub struct NewUser {
     pub credential: Option<Credential>,
     /// Never sent when empty: an empty object would delete everything.
     pub metadata: Vec<(String, String)>,
+}
+
+/// A second factor to enrol: one-time passwords (SHA-1, 6 digits, 30 s).
+#[derive(Clone, Debug)]
+pub struct NewFactor {
+    /// Whose.
+    pub user_id: String,
+    /// What the person's app has: Base32 in capitals, without spaces and padding.
+    pub secret: SecretString,
+    /// What an app shows as the one that asks, if anything.
+    pub issuer: Option<String>,
+    /// What an app shows as the account.
+    pub label: String,
 }
 
 /// What an answer said about one entity.

@@ -1,12 +1,12 @@
 //! How a request looks on the wire of the `WorkOS` API.
 //!
 //! # Owns
-//! Paths, queries, bodies; the only lines that expose a password or a hash.
+//! Paths, queries, bodies; the only lines that expose a password, a hash or the secret of a second factor.
 //! # Never
 //! Opens a socket, reads an answer.
 
-use super::{NewUser, Op, PageOf};
-use crate::source::Credential;
+use super::{NewFactor, NewUser, Op, PageOf};
+use crate::source::{Credential, Totp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
@@ -28,6 +28,8 @@ pub enum Method {
     Get,
     /// Makes something.
     Post,
+    /// Changes something; doing it twice is doing it once.
+    Put,
 }
 
 /// One request, ready for the wire except for origin and key.
@@ -64,6 +66,15 @@ pub fn request(op: &Op) -> HttpRequest {
             get(format!("/user_management/users?email={}", encoded(email)))
         }
         Op::GetUser(id) => get(format!("/user_management/users/{}", encoded(id))),
+        Op::SetLocale { user_id, locale } => HttpRequest {
+            method: Method::Put,
+            ..post(
+                format!("/user_management/users/{}", encoded(user_id)),
+                &LocaleBody { locale },
+            )
+        },
+        Op::CreateFactor(factor) => post(factors(&factor.user_id), &factor_body(factor)),
+        Op::FindFactor(user_id) => get(format!("{}?limit={LIST_MAX}", factors(user_id))),
         Op::FindMembership { user_id, org_id } => get(format!(
             // Without `statuses` only active memberships are listed.
             "/user_management/organization_memberships?user_id={}&organization_id={}\
@@ -120,6 +131,11 @@ pub fn unspeakable(credential: &Credential) -> &str {
     match credential {
         Credential::Plain(secret) | Credential::Hash { hash: secret, .. } => secret.expose_secret(),
     }
+}
+
+/// Returns what must not appear in any text about a row with this second factor.
+pub fn unspeakable_secret(totp: &Totp) -> &str {
+    totp.secret.expose_secret()
 }
 
 const USERS: &str = "/user_management/users";
@@ -214,6 +230,34 @@ fn user_body(user: &NewUser) -> UserBody<'_> {
         password_hash_type: kind,
         metadata: Pairs(&user.metadata),
     }
+}
+
+fn factors(user_id: &str) -> String {
+    format!("/user_management/users/{}/auth_factors", encoded(user_id))
+}
+
+#[derive(Serialize)]
+struct FactorBody<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    totp_secret: &'a str,
+    totp_user: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    totp_issuer: Option<&'a str>,
+}
+
+fn factor_body(factor: &NewFactor) -> FactorBody<'_> {
+    FactorBody {
+        kind: "totp",
+        totp_secret: factor.secret.expose_secret(),
+        totp_user: factor.label.as_str(),
+        totp_issuer: factor.issuer.as_deref(),
+    }
+}
+
+#[derive(Serialize)]
+struct LocaleBody<'a> {
+    locale: &'a str,
 }
 
 #[derive(Serialize)]
@@ -389,6 +433,45 @@ mod tests {
         assert_eq!(body_of(&op)["password"], "hunter2");
         let debug = format!("{:?} {op:?}", request(&op));
         assert!(!debug.contains("hunter2"), "{debug}");
+    }
+
+    #[test]
+    fn a_locale_is_put_on_its_user_and_nothing_else_is() {
+        let op = Op::SetLocale {
+            user_id: "user_1".to_owned(),
+            locale: "pt-BR".to_owned(),
+        };
+        let made = request(&op);
+        assert_eq!(made.method, Method::Put);
+        assert_eq!(made.path_and_query, "/user_management/users/user_1");
+        assert_eq!(body_of(&op), serde_json::json!({"locale": "pt-BR"}));
+    }
+
+    #[test]
+    fn a_factor_is_enrolled_with_the_secret_that_the_app_has_and_is_never_printed() {
+        let op = Op::CreateFactor(Box::new(NewFactor {
+            user_id: "user_1".to_owned(),
+            secret: SecretString::from("JBSWY3DPEHPK3PXP"),
+            issuer: Some("Acme".to_owned()),
+            label: "a@x.org".to_owned(),
+        }));
+        let made = request(&op);
+        assert_eq!(made.method, Method::Post);
+        assert_eq!(
+            made.path_and_query,
+            "/user_management/users/user_1/auth_factors"
+        );
+        assert_eq!(
+            body_of(&op),
+            serde_json::json!({"type": "totp", "totp_secret": "JBSWY3DPEHPK3PXP",
+                "totp_user": "a@x.org", "totp_issuer": "Acme"})
+        );
+        let debug = format!("{made:?} {op:?}");
+        assert!(!debug.contains("JBSWY3DPEHPK3PXP"), "{debug}");
+        assert_eq!(
+            path_of(&Op::FindFactor("user_1".to_owned())),
+            "/user_management/users/user_1/auth_factors?limit=100"
+        );
     }
 
     #[test]

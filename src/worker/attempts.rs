@@ -14,6 +14,11 @@ pub const READ_LAG: [Duration; 3] = [
     Duration::from_secs(3),
 ];
 
+/// After its answer was lost, or its sender died, a request may still be applied for this long: it
+/// may have lain on the way, or in a queue of the target. Twice the time that is waited for an
+/// answer, and the longest time readers may be behind. Only what nothing makes unique has to wait so.
+pub const LATE: Duration = Duration::from_secs(75);
+
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 

@@ -468,6 +468,10 @@ impl Server {
                     self.shell.back_off(wait).await;
                     machine.on_timer()
                 }
+                Action::WaitOut { wait, since } => {
+                    self.shell.wait_out(wait, since).await;
+                    machine.on_timer()
+                }
                 Action::Settle(outcome) => {
                     drop(machine);
                     return Ok(Arc::unwrap_or_clone(outcome));

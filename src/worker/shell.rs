@@ -250,6 +250,15 @@ impl Shell {
         tokio::time::sleep(wait.mul_f64(share * self.config.time_scale)).await;
     }
 
+    /// Waits until this time, scaled, has passed since an instant, or since now.
+    pub(super) async fn wait_out(&self, wait: Duration, since: Option<Mono>) {
+        let now = Mono::now();
+        let until = since
+            .unwrap_or(now)
+            .after(wait.mul_f64(self.config.time_scale));
+        tokio::time::sleep(until.since(now)).await;
+    }
+
     /// The target answered a probe; after an outage requests start one by one.
     pub(super) fn on_alive(&self, writes: bool, ramp: bool) {
         self.bump(RequestClass::Read);
@@ -339,6 +348,7 @@ impl Shell {
         let micros = u32::try_from(exchange.latency().as_micros()).unwrap_or(u32::MAX);
         let dry = !self.client.borrow().sends(op);
         self.outbox.count(|delta| {
+            count_finish(delta, op, verdict);
             // A dry run asks nobody anything.
             if !dry {
                 count_answer(delta, exchange, verdict, micros);
@@ -429,6 +439,14 @@ pub(crate) const fn is_good(verdict: &Verdict) -> bool {
         verdict,
         Verdict::NotApplied(_) | Verdict::Ambiguous(_) | Verdict::Stop(_)
     )
+}
+
+fn count_finish(delta: &mut StatsDelta, op: &Op, verdict: &Verdict) {
+    match (op, verdict) {
+        (Op::SetLocale { .. }, Verdict::Ok(_)) => delta.finish.locales += 1,
+        (Op::CreateFactor(_), Verdict::Ok(_)) => delta.finish.factors += 1,
+        _ => {}
+    }
 }
 
 /// Returns the stable word of a verdict.

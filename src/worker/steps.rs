@@ -1,4 +1,5 @@
-//! One row as a state machine: organization, then user, then membership.
+//! One row as a state machine: organization, then user, then membership, then what is set on the
+//! user that is there.
 //!
 //! # Owns
 //! What is sent next for a row, and what became of it.
@@ -11,6 +12,8 @@
 //!
 //! [`reconcile`]: mod@super::reconcile
 
+mod factor;
+mod finish;
 #[cfg(test)]
 pub mod fixtures;
 mod membership;
@@ -18,8 +21,8 @@ mod user;
 
 use super::attempts::{Attempts, Why};
 use crate::model::{
-    Evidence, ExistingPolicy, MembershipOutcome, OrgKey, Origin, RowError, RowNumber, RowOutcome,
-    RowState, Step, UserOutcome, escape, plant,
+    Evidence, ExistingPolicy, MembershipOutcome, Mono, OrgKey, Origin, RowError, RowNumber,
+    RowOutcome, RowState, Step, UserOutcome, escape, plant,
 };
 pub use crate::protocol::{OrgAnswer, RowContext};
 use crate::source::SourceRow;
@@ -48,6 +51,14 @@ pub enum Action {
     Recall(Recall),
     /// Wait this long (jitter is the shell's), then call [`RowMachine::on_timer`].
     Backoff(Duration),
+    /// Wait until this long (scaled, without jitter) after an instant, or after now, then call
+    /// [`RowMachine::on_timer`].
+    WaitOut {
+        /// How long.
+        wait: Duration,
+        /// After what.
+        since: Option<Mono>,
+    },
     /// The row has an outcome. The machine remembers it; whoever drops it first owns it alone.
     Settle(Arc<RowOutcome>),
     /// The run stops; the row is as it was. [`RowMachine::on_timer`] would send again.
@@ -98,7 +109,13 @@ pub struct RowMachine {
     looks_first: bool,
     /// The user is known from the listing alone.
     user_recalled: bool,
-    /// Answers 404 to the membership's create.
+    /// The user's membership, once it is settled.
+    membership: Option<MembershipOutcome>,
+    locale_set: bool,
+    /// An enrolment of the factor was sent in this run and its answer is not known.
+    factor_unclear: bool,
+    factor_enrolled: bool,
+    /// Answers 404 in the current step.
     missing: usize,
     attempts: Attempts,
     /// Requests sent, those that were definitely not applied left out.
@@ -146,6 +163,11 @@ enum Ask {
     },
     /// After a 404: is it the user that is missing?
     GetUser,
+    SetLocale,
+    CreateFactor,
+    FindFactor {
+        why: Why,
+    },
 }
 
 /// The three ways to find a user, in this order.
@@ -173,6 +195,10 @@ impl RowMachine {
             recalls: false,
             looks_first: false,
             user_recalled: false,
+            membership: None,
+            locale_set: false,
+            factor_unclear: false,
+            factor_enrolled: false,
             missing: 0,
             attempts: Attempts::default(),
             requests: 0,
@@ -204,6 +230,11 @@ impl RowMachine {
     /// no user.
     pub fn start(&mut self) -> Action {
         self.waiting_for = WaitingFor::Org;
+        if let (Some(reached), Some(_)) = (self.context.reached.clone(), &self.user) {
+            self.org_id = reached.org_id;
+            self.locale_set = reached.locale_set;
+            return self.finish(reached.membership);
+        }
         match &self.row.org {
             None => self.user_step(),
             Some(OrgKey::Id(id)) if self.pair_membership().is_some() => {
@@ -296,6 +327,9 @@ impl RowMachine {
             Ask::CreateMembership => self.on_create_membership(answer, alive),
             Ask::FindMembership { why } => self.on_find_membership(why, answer, alive),
             Ask::GetUser => self.on_get_user(answer, alive),
+            Ask::SetLocale => self.on_set_locale(answer, alive),
+            Ask::CreateFactor => self.on_create_factor(answer, alive),
+            Ask::FindFactor { why } => self.on_find_factor(why, answer, alive),
         }
     }
 
@@ -339,7 +373,12 @@ impl RowMachine {
         Action::Backoff(wait)
     }
 
-    /// An answer to a read that says nothing: read again, unless it was too often.
+    fn wait_out(&mut self, wait: Duration, since: Option<Mono>, ask: Ask) -> Action {
+        self.waiting_for = WaitingFor::Timer(ask);
+        Action::WaitOut { wait, since }
+    }
+
+    /// An answer that says nothing to what may be asked twice: ask again, unless it was too often.
     fn read_again(&mut self, step: Step, ask: Ask, unclear: Rejection, alive: u64) -> Action {
         self.last = unclear;
         let wait = self.attempts.note_unclear(alive);
@@ -354,11 +393,17 @@ impl RowMachine {
             Ask::CreateUser => self.create_user(),
             Ask::FindUser { by, .. } => self.find_user(*by),
             Ask::GetUser => Op::GetUser(self.user_id()),
+            Ask::SetLocale => Op::SetLocale {
+                user_id: self.user_id(),
+                locale: self.row.locale.clone().unwrap_or_default(),
+            },
             Ask::CreateMembership => Op::CreateMembership {
                 user_id: self.user_id(),
                 org_id: self.org_id.clone().unwrap_or_default(),
                 role_slugs: self.row.role_slugs.clone(),
             },
+            Ask::CreateFactor => self.create_factor(),
+            Ask::FindFactor { .. } => Op::FindFactor(self.user_id()),
             Ask::FindMembership { .. } => Op::FindMembership {
                 user_id: self.user_id(),
                 org_id: self.org_id.clone().unwrap_or_default(),
@@ -366,7 +411,7 @@ impl RowMachine {
         }
     }
 
-    /// Only called in the membership step, which is not reached without a user.
+    /// Only called in steps that are not reached without a user.
     fn user_id(&self) -> String {
         let user = self.user.as_ref();
         user.map(|user| user.id.clone()).unwrap_or_default()
@@ -389,11 +434,13 @@ impl RowMachine {
     }
 
     fn fail(&mut self, step: Step, error: RowError) -> Action {
-        self.settle(RowState::Failed, Some(step), None, Some(error))
+        let membership = self.membership.clone();
+        self.settle(RowState::Failed, Some(step), membership, Some(error))
     }
 
     fn park(&mut self, step: Step, error: RowError) -> Action {
-        self.settle(RowState::Parked, Some(step), None, Some(error))
+        let membership = self.membership.clone();
+        self.settle(RowState::Parked, Some(step), membership, Some(error))
     }
 
     /// Eight attempts settled nothing while other rows succeeded.
@@ -457,6 +504,7 @@ impl RowMachine {
             row.external_id.as_ref(),
         ];
         let mut secrets: Vec<&str> = row.credential.iter().map(workos::unspeakable).collect();
+        secrets.extend(row.totp.as_ref().map(workos::unspeakable_secret));
         secrets.extend(cells.into_iter().flatten().map(String::as_str));
         secrets.extend(row.metadata.iter().map(|(_, value)| value.as_str()));
         let message = escape::without_people(&rejection.message, &secrets);

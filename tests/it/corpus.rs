@@ -63,6 +63,7 @@ fn others() -> Vec<Case> {
         Case::new("bad-rows.csv", ""),
         Case::new("many-organizations.csv", ""),
         Case::new("password-hashes.csv", ""),
+        Case::new("second-factors.csv", ""),
         Case::new("plain.csv", ""),
         Case::new("quoted.csv", ""),
         Case::new("users.csv", ""),

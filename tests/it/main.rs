@@ -27,6 +27,7 @@ mod faults_process;
 mod faults_target;
 mod faults_workers;
 mod files;
+mod finish;
 mod harness;
 mod http;
 mod jobs;

@@ -2,7 +2,7 @@
 
 use crate::ledger::{RunSnapshot, RunState};
 use crate::model::tally::OrgCacheTally;
-use crate::model::{Mono, RateLimits, RequestTally};
+use crate::model::{FinishTally, Mono, RateLimits, RequestTally};
 use crate::protocol::StatsDelta;
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
@@ -20,6 +20,7 @@ pub(super) struct Meter {
     started: Mono,
     limits: RateLimits,
     pub(super) requests: RequestTally,
+    pub(super) finish: FinishTally,
     pub(super) org_cache: OrgCacheTally,
     pub(super) settled: u64,
     latencies: Histogram<u64>,
@@ -39,6 +40,7 @@ impl Meter {
             started,
             limits,
             requests: RequestTally::default(),
+            finish: FinishTally::default(),
             org_cache: OrgCacheTally::default(),
             settled: 0,
             latencies,
@@ -51,6 +53,7 @@ impl Meter {
     /// Adds what a worker reports.
     pub(super) fn add(&mut self, delta: &StatsDelta) {
         self.requests.add(&delta.requests);
+        self.finish.add(&delta.finish);
         self.org_cache.add(&delta.org_cache);
         for micros in &delta.latencies_us {
             let micros = u64::from(*micros).clamp(1, LATENCY_US_MAX);

@@ -21,8 +21,8 @@ use crate::model::plant;
 use crate::model::rng::Rng;
 use crate::model::scan::ExistingScan;
 use crate::model::{
-    MembershipTally, Mono, OrgKey, OrgTally, Origin, RateLimits, RowError, RowNumber, RowOutcome,
-    RowState, RowTally, ServerMs, Step, WorkerId,
+    FinishTally, MembershipTally, Mono, OrgKey, OrgTally, Origin, RateLimits, RowError, RowNumber,
+    RowOutcome, RowState, RowTally, ServerMs, Step, WorkerId,
 };
 use crate::pace::{Breaker, Pacer, Throttle};
 use crate::protocol::{FromWorker, NameAt, ToWorker};
@@ -241,7 +241,8 @@ impl Core {
     /// Takes a job as the ledger knows it. The first effects come with the first event.
     pub fn new(config: CoreConfig, mut image: JobImage, now: Mono) -> Self {
         let in_flight = (!config.dry_run).then_some(config.concurrency as usize);
-        let (work, doomed) = Work::load(&mut image, in_flight, config.limit);
+        let (mut work, doomed) = Work::load(&mut image, in_flight, config.limit);
+        work.doubt_from(now);
         let mut core = Self {
             stage: Stage::Connecting { since: now },
             crew: Crew::new(config.workers, now, config.time_scale),
@@ -330,6 +331,11 @@ impl Core {
     /// Returns rows, memberships and organizations of the job, from commits only.
     pub const fn tallies(&self) -> (RowTally, MembershipTally, OrgTally) {
         (self.rows, self.memberships, self.organizations)
+    }
+
+    /// Returns what this run set on users it made.
+    pub const fn finish_tally(&self) -> FinishTally {
+        self.meter.finish
     }
 
     /// Returns this run's counters.
@@ -664,6 +670,7 @@ impl Core {
             return;
         };
         self.pacer.forget(worker);
+        self.work.doubt_from(now);
         let (poison, suspects) = self.work.on_worker_gone(worker);
         let expected = !self.stage.is_working();
         let slot = member.slot;

@@ -9,7 +9,8 @@
 use super::followers::{Followers, Released};
 use crate::ledger::{Carry, Change, Fate, FollowerFacts, JobImage};
 use crate::model::{
-    ChunkId, ChunkSpec, LeaseId, RowNumber, RowOutcome, RowState, ServerMs, WorkerId, plant,
+    ChunkId, ChunkSpec, LeaseId, Mono, Reached, RowNumber, RowOutcome, RowState, ServerMs,
+    WorkerId, plant,
 };
 use crate::protocol::{Grant, RowContext};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -139,6 +140,8 @@ pub(super) struct Work {
     ready_count: usize,
     followers: Followers,
     suspects: BTreeSet<RowNumber>,
+    /// When a worker died last, or the run began: see [`RowContext::doubt_since`].
+    doubt_since: Mono,
     carry: BTreeMap<RowNumber, Carry>,
     live: BTreeMap<LeaseId, LiveLease>,
     /// How many of them hold rows that workers died with: mostly none, and then nobody has to look
@@ -187,6 +190,7 @@ impl Work {
             ready_count: 0,
             followers,
             suspects: BTreeSet::new(),
+            doubt_since: Mono::default(),
             carry: std::mem::take(&mut image.carry),
             live: BTreeMap::new(),
             deadly: 0,
@@ -353,6 +357,7 @@ impl Work {
         let followers = unit
             .rows
             .iter()
+            .filter(|row| !self.leads(**row))
             .filter_map(|row| self.followers.ask(*row))
             .collect::<Vec<_>>();
         let asks = !followers.is_empty();
@@ -400,6 +405,13 @@ impl Work {
                 asks,
             },
         ))
+    }
+
+    /// Returns whether a row that is open again has the user of its group made: it goes on as the
+    /// one that leads, whoever of the group is ahead of it.
+    fn leads(&self, row: RowNumber) -> bool {
+        let reached = self.carry.get(&row).and_then(|it| it.reached.as_ref());
+        reached.is_some_and(|reached| reached.leads)
     }
 
     /// Adds what the ledger said about followers to a grant.
@@ -488,12 +500,18 @@ impl Work {
         }
         self.suspects.insert(row);
         let facts = Carry {
+            reached: Reached::of(&outcome),
             user: outcome.user,
             suspect: true,
         };
         self.carry.insert(row, facts);
         self.set_aside.insert(row);
         None
+    }
+
+    /// The run begins, or a worker died: rows in doubt are in doubt since now.
+    pub(super) const fn doubt_from(&mut self, now: Mono) {
+        self.doubt_since = now;
     }
 
     /// Returns how many rows are in live leases.
@@ -599,8 +617,10 @@ impl Work {
                     *row,
                     RowContext {
                         suspect,
+                        doubt_since: self.doubt_since,
                         t_lo,
                         user,
+                        reached: carry.and_then(|carry| carry.reached.clone()),
                         ..RowContext::default()
                     },
                 )

@@ -1,7 +1,7 @@
 //! `retry`: what is opened, what is kept, and that it still adds up.
 
 use super::*;
-use crate::model::OrgKey;
+use crate::model::{OrgKey, Reached};
 
 #[test]
 fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
@@ -41,21 +41,24 @@ fn failed_and_parked_rows_are_pending_again_with_what_is_known_of_them() {
         image.carry[&RowNumber(2)],
         Carry {
             user: Some(user(2)),
-            suspect: false
+            suspect: false,
+            ..Carry::default()
         }
     );
     assert_eq!(
         image.carry[&RowNumber(3)],
         Carry {
             user: None,
-            suspect: true
+            suspect: true,
+            ..Carry::default()
         }
     );
     assert_eq!(
         image.carry[&RowNumber(4)],
         Carry {
             user: None,
-            suspect: true
+            suspect: true,
+            ..Carry::default()
         }
     );
 
@@ -89,7 +92,8 @@ fn a_row_that_was_suspect_and_never_settled_stays_suspect() {
         image.carry[&RowNumber(2)],
         Carry {
             user: None,
-            suspect: true
+            suspect: true,
+            ..Carry::default()
         }
     );
 }
@@ -111,7 +115,8 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
         carry[&RowNumber(1)],
         Carry {
             user: Some(user(1)),
-            suspect: true
+            suspect: true,
+            ..Carry::default()
         }
     );
     ledger
@@ -123,7 +128,8 @@ fn a_user_known_two_generations_ago_is_not_forgotten() {
         carry[&RowNumber(1)],
         Carry {
             user: Some(user(1)),
-            suspect: false
+            suspect: false,
+            ..Carry::default()
         }
     );
     let kept: i64 = ledger
@@ -363,4 +369,46 @@ fn a_row_waits_for_the_open_one_of_its_pair_whatever_settled_between() {
     };
     assert_eq!(waiting.follower.row, RowNumber(8));
     assert_eq!(waiting.waits_for, Some(RowNumber(1)));
+}
+
+#[test]
+fn a_row_that_ended_at_a_last_step_goes_on_there_with_what_it_had_reached() {
+    let desk = Desk::new(&job(10, 5));
+    let mut ledger = desk.open();
+    let late = |row, step| RowOutcome {
+        step: Some(step),
+        state: RowState::Failed,
+        error: failed(row, step, "x").error,
+        ..created(row)
+    };
+    let settled = vec![late(1, Step::Factor), late(2, Step::Locale), created(3)];
+    let kept = settled[0].clone();
+    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    let before = ledger.load().unwrap().memberships;
+    ledger.retry(&RetryPick::default()).unwrap();
+    ledger.verify_totals().unwrap();
+    let image = ledger.load().unwrap();
+    let reached = Reached {
+        org_id: kept.org_id.clone(),
+        membership: kept.membership.clone(),
+        locale_set: true,
+        leads: true,
+    };
+    for (row, locale_set) in [(1, true), (2, false)] {
+        let carry = &image.carry[&RowNumber(row)];
+        assert!(carry.user.is_some());
+        let told = carry.reached.as_ref().unwrap();
+        assert_eq!((told.leads, told.locale_set), (true, locale_set));
+    }
+    assert_eq!(image.carry[&RowNumber(1)].reached, Some(reached.clone()));
+    // A generation that learnt nothing about it takes nothing away.
+    ledger
+        .commit(&[Change::Settle(vec![parked(1, "poison"), created(2)])])
+        .unwrap();
+    ledger.retry(&RetryPick::default()).unwrap();
+    let carry = ledger.load().unwrap().carry;
+    assert_eq!(carry[&RowNumber(1)].reached, Some(reached));
+    ledger.commit(&[Change::Settle(vec![created(1)])]).unwrap();
+    assert_eq!(ledger.load().unwrap().memberships, before);
+    ledger.verify_totals().unwrap();
 }

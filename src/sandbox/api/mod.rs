@@ -3,9 +3,10 @@
 //! # Owns
 //! Routes, request fields, refusals, views.
 //! # Never
-//! Reads a clock or a socket; keeps a password or a hash; applies a change past the directory.
+//! Reads a clock or a socket; keeps a password, a hash or the secret of a factor; applies a change past the directory.
 
 pub mod error;
+mod factors;
 pub mod fields;
 mod hash;
 mod memberships;
@@ -105,6 +106,8 @@ fn dispatch(call: &mut Call<'_>, fields: &Fields) -> ApiResult<Answer> {
         Op::GetUserByExternalId => users::get_by_external_id(call),
         Op::UpdateUser => users::update(call, fields),
         Op::DeleteUser => users::delete(call),
+        Op::CreateFactor => factors::create(call, fields),
+        Op::ListFactors => factors::list(call),
         Op::CreateMembership => memberships::create(call, fields),
         Op::ListMemberships => memberships::list(call),
         Op::GetMembership => memberships::get(call),

@@ -29,6 +29,8 @@ ops! {
     GetUserByExternalId = "get_user_by_external_id",
     UpdateUser = "update_user",
     DeleteUser = "delete_user",
+    CreateFactor = "create_factor",
+    ListFactors = "list_factors",
     CreateMembership = "create_membership",
     ListMemberships = "list_memberships",
     GetMembership = "get_membership",
@@ -52,6 +54,7 @@ impl Op {
             self,
             Self::CreateUser
                 | Self::UpdateUser
+                | Self::CreateFactor
                 | Self::CreateMembership
                 | Self::UpdateMembership
                 | Self::CreateOrganization
@@ -118,6 +121,8 @@ fn users<'a>(method: &Method, rest: &[&'a str]) -> (Op, &'a str) {
         ("GET", ["external_id", key]) => (Op::GetUserByExternalId, key),
         ("GET", [key]) => (Op::GetUser, key),
         ("PUT", [key]) => (Op::UpdateUser, key),
+        ("POST", [key, "auth_factors"]) => (Op::CreateFactor, key),
+        ("GET", [key, "auth_factors"]) => (Op::ListFactors, key),
         ("DELETE", [key]) => (Op::DeleteUser, key),
         _ => (Op::Unknown, ""),
     }

@@ -4,7 +4,7 @@ use crate::sandbox::directory::Directory;
 use crate::sandbox::ids::{Id, Kind, Ulid};
 use crate::sandbox::page::Page;
 use crate::sandbox::record::{
-    MembershipRecord, Metadata, OrganizationRecord, Role, Roles, UserRecord,
+    FactorRecord, MembershipRecord, Metadata, OrganizationRecord, Role, Roles, UserRecord,
 };
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -154,6 +154,100 @@ impl<'a> MembershipView<'a> {
             roles: RolesView(membership.roles),
             created_at: Iso(membership.created_ms),
             updated_at: Iso(membership.updated_ms),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct TotpView<'a> {
+    issuer: Option<&'a str>,
+    user: Option<&'a str>,
+}
+
+/// A second factor, without its secret.
+#[derive(Debug, Serialize)]
+pub struct FactorView<'a> {
+    object: &'static str,
+    id: Id,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    user_id: Id,
+    totp: TotpView<'a>,
+    created_at: Iso,
+    updated_at: Iso,
+}
+
+impl<'a> From<FactorRecord<'a>> for FactorView<'a> {
+    fn from(factor: FactorRecord<'a>) -> Self {
+        Self {
+            object: "authentication_factor",
+            id: Id(Kind::Factor, factor.id),
+            kind: "totp",
+            user_id: Id(Kind::User, factor.user),
+            totp: TotpView {
+                issuer: factor.issuer,
+                user: factor.label,
+            },
+            created_at: Iso(factor.created_ms),
+            updated_at: Iso(factor.created_ms),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct SecretView<'a> {
+    issuer: Option<&'a str>,
+    user: Option<&'a str>,
+    secret: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct NewFactorView<'a> {
+    object: &'static str,
+    id: Id,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    user_id: Id,
+    totp: SecretView<'a>,
+    created_at: Iso,
+    updated_at: Iso,
+}
+
+#[derive(Debug, Serialize)]
+struct ChallengeView {
+    object: &'static str,
+    authentication_factor_id: Id,
+}
+
+/// The answer to an enrolment: the only place where a secret is shown.
+#[derive(Debug, Serialize)]
+pub struct EnrolledView<'a> {
+    authentication_factor: NewFactorView<'a>,
+    authentication_challenge: ChallengeView,
+}
+
+impl<'a> EnrolledView<'a> {
+    /// Shows a new factor with the secret it was given.
+    pub const fn new(factor: &FactorRecord<'a>, secret: Option<&'a str>) -> Self {
+        let id = Id(Kind::Factor, factor.id);
+        Self {
+            authentication_factor: NewFactorView {
+                object: "authentication_factor",
+                id,
+                kind: "totp",
+                user_id: Id(Kind::User, factor.user),
+                totp: SecretView {
+                    issuer: factor.issuer,
+                    user: factor.label,
+                    secret,
+                },
+                created_at: Iso(factor.created_ms),
+                updated_at: Iso(factor.created_ms),
+            },
+            authentication_challenge: ChallengeView {
+                object: "authentication_challenge",
+                authentication_factor_id: id,
+            },
         }
     }
 }

@@ -366,6 +366,7 @@ fn people_are_told_what_becomes_of_every_column() {
         "primary_email_address",
         "verified_email_addresses",
         "totp_secret",
+        "username",
     ]
     .map(str::to_owned)
     .into();
@@ -373,8 +374,8 @@ fn people_are_told_what_becomes_of_every_column() {
     assert_eq!(
         told,
         "read as a Clerk export: email from primary_email_address, email_verified from \
-         primary_email_address, verified_email_addresses, external_id from id; not carried: \
-         totp_secret"
+         primary_email_address, verified_email_addresses, external_id from id, totp_secret; not \
+         carried: username"
     );
 }
 

@@ -53,6 +53,7 @@ rules! {
     EXTERNAL_ID_INVALID = "external_id_invalid" Error "an external id cannot be asked for",
     EXTERNAL_ID_CONFLICT = "external_id_conflict_in_file" Error
         "an external id belongs to a lower row with another email",
+    LOCALE_INVALID = "locale_invalid" Error "a locale is not a language tag",
     METADATA_INVALID_JSON = "metadata_invalid_json" Error "metadata is not valid JSON",
     METADATA_NOT_OBJECT = "metadata_not_object" Error "metadata is not a JSON object",
     METADATA_DUPLICATE_KEY = "metadata_duplicate_key" Error "metadata holds a key twice",
@@ -71,6 +72,9 @@ rules! {
     PASSWORD_HASH_FORMAT = "password_hash_format" Error "a hash is not in the format of its type",
     PASSWORD_HASH_PARAMETERS = "password_hash_parameters" Error
         "a hash has parameters that the target refuses",
+    TOTP_SECRET_INVALID = "totp_secret_invalid" Error "a TOTP secret is not Base32, or no secret",
+    TOTP_ISSUER_WITHOUT_SECRET = "totp_issuer_without_secret" Error
+        "a TOTP issuer without its secret",
     ORG_ID_AND_EXTERNAL_ID = "org_id_and_external_id" Error "an organization is named two ways",
     ORGANIZATION_ID_TOO_LONG = "organization_id_too_long" Error "an organization's id is too long",
     ORGANIZATION_ID_INVALID = "organization_id_invalid" Error

@@ -183,7 +183,12 @@ pub(in crate::source) fn may_show(column: &str, cell: &str, columns: &Columns) -
         "password_hash_type" => is_hash_type(cell),
         "email_verified" => is_flag(cell),
         _ if looks_like_hash(cell) => false,
-        _ if columns.password.is_none() && columns.password_hash.is_none() => true,
+        _ if columns.password.is_none()
+            && columns.password_hash.is_none()
+            && columns.totp_secret.is_none() =>
+        {
+            true
+        }
         "email" => is_address(cell),
         // Whatever it is: were the row slipped, it could be a password.
         _ => false,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::ServerMs;
-use crate::target::NewUser;
+use crate::target::{NewFactor, NewUser};
 use proptest::prelude::*;
 
 fn create_user(email: &str) -> Op {
@@ -23,6 +23,26 @@ fn create_membership() -> Op {
         org_id: "org_1".to_owned(),
         role_slugs: Vec::new(),
     }
+}
+
+fn set_locale() -> Op {
+    Op::SetLocale {
+        user_id: "user_1".to_owned(),
+        locale: "en-US".to_owned(),
+    }
+}
+
+fn create_factor() -> Op {
+    Op::CreateFactor(Box::new(NewFactor {
+        user_id: "user_1".to_owned(),
+        secret: "JBSWY3DPEHPK3PXP".into(),
+        issuer: None,
+        label: "a@x.org".to_owned(),
+    }))
+}
+
+fn find_factor() -> Op {
+    Op::FindFactor("user_1".to_owned())
 }
 
 fn find_membership() -> Op {
@@ -48,6 +68,9 @@ fn every_op() -> Vec<Op> {
         Op::GetUser("user_1".to_owned()),
         find_membership(),
         create_membership(),
+        set_locale(),
+        create_factor(),
+        find_factor(),
         Op::GetOrg("org_1".to_owned()),
         Op::FindOrgByExternalId("acme".to_owned()),
         Op::FindOrgByName("Acme".to_owned()),
@@ -367,10 +390,13 @@ fn a_missing_entity_is_absent_and_a_missing_route_stops() {
         let entity = match op {
             Op::FindUserByExternalId(_)
             | Op::GetUser(_)
+            | Op::FindFactor(_)
             | Op::FindMembership { .. }
             | Op::GetOrg(_)
             | Op::FindOrgByExternalId(_) => "absent",
-            Op::CreateMembership { .. } => "rejected user_or_organization_not_found",
+            Op::SetLocale { .. } | Op::CreateFactor(_) | Op::CreateMembership { .. } => {
+                "rejected user_or_organization_not_found"
+            }
             _ => "stop not_this_api",
         };
         assert_eq!(
@@ -386,6 +412,39 @@ fn a_missing_entity_is_absent_and_a_missing_route_stops() {
             "ambiguous http_404"
         };
         assert_eq!(told(&op, 404, r#"{"mess"#), half, "{}", op.name());
+    }
+}
+
+#[test]
+fn a_factor_is_the_totp_of_the_user_that_was_asked_for() {
+    let cases = [
+        (
+            create_factor(),
+            r#"{"authentication_factor":{"id":"f","type":"totp","user_id":"user_1"},"authentication_challenge":{"id":"c"}}"#,
+            "ok f",
+        ),
+        (create_factor(), r#"{"id":"f"}"#, "ok f"),
+        (
+            create_factor(),
+            r#"{"authentication_factor":{"id":"f","user_id":"user_2"}}"#,
+            "ambiguous malformed_answer",
+        ),
+        (create_factor(), "{}", "ambiguous malformed_answer"),
+        (find_factor(), r#"{"data":[]}"#, "absent"),
+        (
+            find_factor(),
+            r#"{"data":[{"id":"s","type":"sms"}]}"#,
+            "absent",
+        ),
+        (
+            find_factor(),
+            r#"{"data":[{"id":"s","type":"sms"},{"id":"f","type":"totp"}]}"#,
+            "ok f",
+        ),
+        (find_factor(), "{}", "ambiguous malformed_answer"),
+    ];
+    for (op, body, expected) in cases {
+        assert_eq!(told(&op, 200, body), expected, "{body}");
     }
 }
 
@@ -462,6 +521,12 @@ fn a_look_up_believes_only_the_one_it_asked_for() {
             &Op::GetUser("user_1".to_owned()),
             r#"{"id":"user_1"}"#,
             "ok user_1",
+        ),
+        (&set_locale(), r#"{"id":"user_1"}"#, "ok user_1"),
+        (
+            &set_locale(),
+            r#"{"id":"user_2"}"#,
+            "ambiguous malformed_answer",
         ),
         (
             &Op::GetUser("user_1".to_owned()),

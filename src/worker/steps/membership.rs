@@ -32,14 +32,14 @@ impl Status {
 impl RowMachine {
     pub(super) fn membership_step(&mut self) -> Action {
         if let Some(id) = self.pair_membership().cloned() {
-            return self.settle_well(Some(MembershipOutcome {
+            return self.finish(Some(MembershipOutcome {
                 id: Some(id),
                 state: MembershipState::Existing,
                 repeat: true,
             }));
         }
         if self.org_id.is_none() {
-            return self.settle_well(None);
+            return self.finish(None);
         }
         self.attempts.start_step();
         if self.recalls && self.membership_may_be_there() {
@@ -160,7 +160,7 @@ impl RowMachine {
     }
 
     fn joined(&mut self, id: String, state: MembershipState) -> Action {
-        self.settle_well(Some(MembershipOutcome {
+        self.finish(Some(MembershipOutcome {
             id: Some(id),
             state,
             repeat: false,

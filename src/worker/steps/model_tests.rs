@@ -69,20 +69,24 @@ struct Target {
     refuses_membership: bool,
     users: Vec<User>,
     memberships: Vec<Membership>,
+    /// Nothing makes them unique.
+    factors: Vec<(String, Entity)>,
     late: Vec<(i64, Op)>,
 }
 
 impl Target {
     fn pass(&mut self, millis: i64) {
-        self.now += millis;
-        let now = self.now;
+        let end = self.now + millis;
         let late = mem::take(&mut self.late);
-        let (due, rest) = late.into_iter().partition(|(at, _)| *at <= now);
+        let (due, rest) = late.into_iter().partition(|(at, _)| *at <= end);
         self.late = rest;
         let due: Vec<(i64, Op)> = due;
-        for (_, op) in due {
+        // Applied when it comes, not when somebody looks: readers are behind from then on.
+        for (at, op) in due {
+            self.now = self.now.max(at);
             self.apply(&op);
         }
+        self.now = end;
     }
 
     fn is_visible(&self, entity: &Entity) -> bool {
@@ -93,7 +97,10 @@ impl Target {
 
     fn entity(&self, kind: &str) -> Entity {
         Entity {
-            id: format!("{kind}_{}", self.users.len() + self.memberships.len()),
+            id: format!(
+                "{kind}_{}",
+                self.users.len() + self.memberships.len() + self.factors.len()
+            ),
             created_at: Some(ServerMs(self.now)),
             ..Entity::default()
         }
@@ -118,6 +125,17 @@ impl Target {
                 let mine = all.find(|membership| membership.user_id == *user_id);
                 let mine = mine.map(|membership| &membership.entity);
                 found(mine.filter(|entity| self.is_visible(entity)))
+            }
+            Op::SetLocale { .. } => Verdict::Ok(Entity::default()),
+            Op::CreateFactor(factor) => {
+                let entity = self.entity("auth_factor");
+                self.factors.push((factor.user_id.clone(), entity.clone()));
+                Verdict::Ok(entity)
+            }
+            Op::FindFactor(user_id) => {
+                let mut all = self.factors.iter().map(|(user, entity)| (user, entity));
+                let mine = all.find(|(user, entity)| *user == user_id && self.is_visible(entity));
+                found(mine.map(|(_, entity)| entity))
             }
             other => panic!("a row never sends {}", other.name()),
         }
@@ -243,6 +261,8 @@ enum Before {
 struct Setting {
     external_id: bool,
     org: bool,
+    /// The row brings a locale and a second factor.
+    finish: bool,
     mixed_case: bool,
     reactivate: bool,
     /// The target was listed before.
@@ -283,7 +303,7 @@ fn setting() -> impl Strategy<Value = Setting> {
         Some("pending"),
     ]);
     let lag = prop::sample::select(vec![0, 0, 700, 4_000]);
-    let flags = prop::array::uniform5(any::<bool>());
+    let flags = prop::array::uniform6(any::<bool>());
     let refusals = (prop::bool::weighted(0.1), prop::bool::weighted(0.1));
     (
         flags,
@@ -295,7 +315,7 @@ fn setting() -> impl Strategy<Value = Setting> {
     )
         .prop_map(
             |(
-                [external_id, org, mixed_case, reactivate, recalls],
+                [external_id, org, finish, mixed_case, reactivate, recalls],
                 before,
                 joined,
                 lag,
@@ -305,6 +325,7 @@ fn setting() -> impl Strategy<Value = Setting> {
                 Setting {
                     external_id,
                     org,
+                    finish,
                     mixed_case,
                     reactivate,
                     recalls,
@@ -330,6 +351,11 @@ impl Setting {
         SourceRow {
             email,
             external_id: self.external_id.then(|| "7".to_owned()),
+            locale: self.finish.then(|| "en".to_owned()),
+            totp: self.finish.then(|| crate::source::Totp {
+                secret: "JBSWY3DPEHPK3PXP".into(),
+                issuer: None,
+            }),
             org: self.org.then(|| OrgKey::Id("org_1".to_owned())),
             ..row
         }
@@ -343,6 +369,7 @@ impl Setting {
             refuses_membership: self.refuses_membership,
             users: Vec::new(),
             memberships: Vec::new(),
+            factors: Vec::new(),
             late: Vec::new(),
         };
         if let Before::SomebodyWith(external_id) = self.before {
@@ -397,7 +424,7 @@ impl Setting {
                     }
                 }
                 Action::Recall(what) => machine.on_recalled(memory.recall(&what).as_ref()),
-                Action::Backoff(wait) => {
+                Action::Backoff(wait) | Action::WaitOut { wait, .. } => {
                     target.pass(i64::try_from(wait.as_millis()).unwrap());
                     machine.on_timer()
                 }
@@ -487,6 +514,14 @@ fn judge(setting: &Setting, target: &Target, outcome: &RowOutcome) -> Result<(),
         prop_assert!(is_weak(outcome) || known.origin.is_made() == user.ours);
     }
     let is_good = outcome.step.is_none();
+    let finished = is_good && known_as_made(outcome) && setting.finish;
+    prop_assert_eq!(target.factors.len(), usize::from(finished));
+    prop_assert!(
+        target
+            .factors
+            .iter()
+            .all(|(user, _)| outcome.user.as_ref().is_some_and(|known| known.id == *user))
+    );
     prop_assert_eq!(outcome.error.is_some(), !is_good);
     if is_good && setting.org {
         judge_membership(target, outcome)?;
@@ -500,6 +535,11 @@ fn judge(setting: &Setting, target: &Target, outcome: &RowOutcome) -> Result<(),
         prop_assert!(!is_good || !setting.org || has(Fault::Crash) || is_told);
     }
     Ok(())
+}
+
+fn known_as_made(outcome: &RowOutcome) -> bool {
+    let user = outcome.user.as_ref();
+    user.is_some_and(|user| user.origin.is_made())
 }
 
 fn is_weak(outcome: &RowOutcome) -> bool {

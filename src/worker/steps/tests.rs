@@ -8,6 +8,8 @@ use crate::target::NotApplied;
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::worker::reconcile::CLOCK_MARGIN_MS;
 
+mod finish;
+
 /// What was made from here on may be ours: as much before the lease as clocks may differ.
 const T_LO: i64 = 1_000;
 
@@ -147,6 +149,11 @@ fn play(machine: &mut RowMachine, script: Vec<Verdict>) -> (String, RowOutcome) 
             }
             Action::Backoff(wait) => {
                 trace.push(format!("{}ms", wait.as_millis()));
+                machine.on_timer()
+            }
+            Action::WaitOut { wait, since } => {
+                let since = since.map_or(String::new(), |_| "_of_doubt".to_owned());
+                trace.push(format!("wait_{}s{since}", wait.as_secs()));
                 machine.on_timer()
             }
             Action::Settle(outcome) => {

@@ -179,3 +179,41 @@ fn only_a_few_rows_are_set_aside() {
         .filter(|row| work.unless_set_aside(unclear(**row)).is_none());
     assert_eq!(kept.count(), LAST_PASS_MAX);
 }
+
+/// Row 1 made the user of its group and is open again; row 2, which follows it, is settled.
+fn reopened(leads: bool) -> (Change, Grant) {
+    let mut image = image(1, 1);
+    let fate = crate::ledger::GroupFate {
+        leader: RowNumber(1),
+        fate: Fate::User,
+    };
+    image.fates = BTreeMap::from([(RowNumber(2), fate)]);
+    let reached = Reached {
+        org_id: None,
+        membership: None,
+        locale_set: false,
+        leads,
+    };
+    let carry = Carry {
+        reached: Some(reached),
+        ..Carry::default()
+    };
+    image.carry = BTreeMap::from([(RowNumber(1), carry)]);
+    let (mut work, _) = Work::load(&mut image, Some(1), None);
+    let unit = work.next_unit(WorkerId(1)).unwrap();
+    let (change, draft) = work.lease(unit, WorkerId(1), ServerMs(1)).unwrap();
+    (change, draft.grant)
+}
+
+#[test]
+fn a_row_that_has_its_last_steps_left_goes_on_as_the_one_that_leads() {
+    for leads in [true, false] {
+        let (change, grant) = reopened(leads);
+        let Change::Lease { followers, .. } = change else {
+            panic!("no lease");
+        };
+        assert_eq!(followers.is_empty(), leads);
+        let reached = grant.contexts[0].1.reached.as_ref().unwrap();
+        assert_eq!(reached.leads, leads);
+    }
+}
