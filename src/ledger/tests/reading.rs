@@ -55,7 +55,7 @@ fn outcomes_come_ascending_over_many_pages_and_may_be_stopped() {
     let desk = Desk::new(&job(10_000, 1000));
     let mut ledger = desk.open();
     let rows: Vec<u32> = (1..=10_000).filter(|row| row % 10 != 0).collect();
-    let outcomes = rows.iter().rev().map(|row| created(*row)).collect();
+    let outcomes: Vec<_> = rows.iter().rev().map(|row| created(*row)).collect();
     ledger.commit(&[Change::settle(outcomes)]).unwrap();
     let reader = LedgerReader::open(&desk.path).unwrap();
     assert_eq!(rows_read(&reader, 1), rows);
@@ -80,7 +80,7 @@ fn a_retry_between_two_pages_ends_the_reading() {
     let mut ledger = desk.open();
     ledger
         .commit(&[Change::settle(
-            (1..=5000).map(|row| parked(row, "x")).collect(),
+            (1..=5000).map(|row| parked(row, "x")).collect::<Vec<_>>(),
         )])
         .unwrap();
     let reader = LedgerReader::open(&desk.path).unwrap();
