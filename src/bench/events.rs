@@ -128,7 +128,7 @@ impl Bench<'_> {
                 .collect();
             let lost =
                 Measure::new(format!("overflow/{word}/dropped"), Unit::Share, lost).circumstance();
-            let held_up = self.held_up(&format!("overflow/{word}"), &runs);
+            let held_up = Self::held_up(&format!("overflow/{word}"), &runs);
             let p99 = held_up
                 .as_ref()
                 .map(|measure| spread_cells(measure)[2].clone());
@@ -169,7 +169,7 @@ impl Bench<'_> {
 
     fn add(&self, name: &str, runs: &[Written], section: &mut Section, table: &mut Table) {
         let rate = self.rate(name, runs);
-        let held_up = self.held_up(name, runs);
+        let held_up = Self::held_up(name, runs);
         let shutdown: Vec<f64> = runs.iter().map(|run| run.shutdown).collect();
         let shutdown = Measure::new(format!("{name}/shutdown"), Unit::Seconds, shutdown);
         let cells = held_up.as_ref().map(spread_cells).unwrap_or_default();
@@ -198,7 +198,7 @@ impl Bench<'_> {
         Measure::new(name, Unit::EventsPerSecond, rates)
     }
 
-    fn held_up(&self, name: &str, runs: &[Written]) -> Option<Measure> {
+    fn held_up(name: &str, runs: &[Written]) -> Option<Measure> {
         let runs: Vec<Vec<f64>> = runs.iter().map(|run| run.held_up.clone()).collect();
         of_operations(format!("{name}/held-up"), &runs)
     }

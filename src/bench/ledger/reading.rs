@@ -67,7 +67,7 @@ pub(super) fn read(
                     waiting += 1;
                     continue;
                 }
-                let answer = hear.map(|hear| hear.recv());
+                let answer = hear.map(std::sync::mpsc::Receiver::recv);
                 waiting -= 1;
                 if let Some(Ok(Err(why))) = answer {
                     return Err(BenchError::Wrong(why));

@@ -180,7 +180,7 @@ pub(super) fn fast_limit(
     };
     let mut section = predicted_section("fast", &all, &bounds);
     section.title = format!("{rate} with answers after {latency}");
-    section.about = "A limit far above any real one: whether pacing keeps up.".to_owned();
+    "A limit far above any real one: whether pacing keeps up.".clone_into(&mut section.about);
     section.charts.clear();
     Ok(section)
 }

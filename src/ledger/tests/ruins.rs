@@ -27,7 +27,7 @@ fn make_original() -> Original {
     let mut ledger = desk.open();
     ledger.begin_run(&Holder::current()).unwrap();
     ledger.commit(&[lease(1, 0, 1), lease(2, 1, 2)]).unwrap();
-    let settled = (1..=25).map(created).collect();
+    let settled: Vec<_> = (1..=25).map(created).collect();
     ledger.commit(&[Change::settle(settled)]).unwrap();
     ledger.checkpoint().unwrap();
     let key = crate::model::OrgKey::External("acme".into());

@@ -61,7 +61,7 @@ fn play(
                 machine.on_verdict(answer.unwrap_or_else(|| panic!("{trace:?}")), 1)
             }
             Action::Backoff(_) => machine.on_timer(),
-            Action::Settle(outcome) => return (trace.join(" "), *outcome),
+            Action::Settle(outcome) => return (trace.join(" "), RowOutcome::clone(&outcome)),
             Action::Halt(reason) => panic!("{reason:?}"),
         };
     }

@@ -162,7 +162,7 @@ fn play(machine: &mut RowMachine, script: Vec<Verdict>) -> (String, RowOutcome) 
                     None,
                     "the row ends before its script: {trace:?}"
                 );
-                return (trace.join(" "), *outcome);
+                return (trace.join(" "), RowOutcome::clone(&outcome));
             }
             Action::Halt(reason) => panic!("halted: {reason:?}"),
         };
@@ -957,6 +957,6 @@ fn an_event_out_of_turn_changes_nothing() {
     ] {
         assert!(matches!(action, Action::Settle(again) if again == outcome));
     }
-    let joined = outcome.membership.map(|membership| membership.state);
+    let joined = outcome.membership.as_ref().map(|membership| membership.state);
     assert_eq!(joined, Some(MembershipState::Created));
 }
