@@ -77,7 +77,10 @@ impl Server {
                     drop(machine);
                     return self.settle(lease, Arc::unwrap_or_clone(outcome));
                 }
-                other @ (Action::Recall(_) | Action::Backoff(_) | Action::Halt(_)) => {
+                other @ (Action::Recall(_)
+                | Action::Backoff(_)
+                | Action::WaitOut { .. }
+                | Action::Halt(_)) => {
                     return self.wait_for_org(lease, machine, other);
                 }
             };

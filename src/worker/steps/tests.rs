@@ -957,6 +957,9 @@ fn an_event_out_of_turn_changes_nothing() {
     ] {
         assert!(matches!(action, Action::Settle(again) if again == outcome));
     }
-    let joined = outcome.membership.as_ref().map(|membership| membership.state);
+    let joined = outcome
+        .membership
+        .as_ref()
+        .map(|membership| membership.state);
     assert_eq!(joined, Some(MembershipState::Created));
 }
