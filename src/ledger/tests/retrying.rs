@@ -383,7 +383,7 @@ fn a_row_that_ended_at_a_last_step_goes_on_there_with_what_it_had_reached() {
     };
     let settled = vec![late(1, Step::Factor), late(2, Step::Locale), created(3)];
     let kept = settled[0].clone();
-    ledger.commit(&[Change::Settle(settled)]).unwrap();
+    ledger.commit(&[Change::settle(settled)]).unwrap();
     let before = ledger.load().unwrap().memberships;
     ledger.retry(&RetryPick::default()).unwrap();
     ledger.verify_totals().unwrap();
@@ -403,12 +403,12 @@ fn a_row_that_ended_at_a_last_step_goes_on_there_with_what_it_had_reached() {
     assert_eq!(image.carry[&RowNumber(1)].reached, Some(reached.clone()));
     // A generation that learnt nothing about it takes nothing away.
     ledger
-        .commit(&[Change::Settle(vec![parked(1, "poison"), created(2)])])
+        .commit(&[Change::settle(vec![parked(1, "poison"), created(2)])])
         .unwrap();
     ledger.retry(&RetryPick::default()).unwrap();
     let carry = ledger.load().unwrap().carry;
     assert_eq!(carry[&RowNumber(1)].reached, Some(reached));
-    ledger.commit(&[Change::Settle(vec![created(1)])]).unwrap();
+    ledger.commit(&[Change::settle(vec![created(1)])]).unwrap();
     assert_eq!(ledger.load().unwrap().memberships, before);
     ledger.verify_totals().unwrap();
 }

@@ -60,7 +60,7 @@ fn play(
                 let answer = answers.next();
                 machine.on_verdict(answer.unwrap_or_else(|| panic!("{trace:?}")), 1)
             }
-            Action::Backoff(_) => machine.on_timer(),
+            Action::Backoff(_) | Action::WaitOut { .. } => machine.on_timer(),
             Action::Settle(outcome) => return (trace.join(" "), RowOutcome::clone(&outcome)),
             Action::Halt(reason) => panic!("{reason:?}"),
         };
