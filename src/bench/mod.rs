@@ -166,7 +166,7 @@ pub enum BenchError {
     Ledger(#[from] LedgerError),
     /// The rows cannot be read.
     #[error("the rows under measurement cannot be read")]
-    Source(#[from] SourceError),
+    Source(#[from] Box<SourceError>),
     /// The rows cannot be made.
     #[error("the rows to measure with cannot be made")]
     Generate(#[from] GenerateError),
@@ -176,6 +176,12 @@ pub enum BenchError {
     /// What was measured did not do what it had to, so that its time means nothing.
     #[error("{0}")]
     Wrong(String),
+}
+
+impl From<SourceError> for BenchError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(Box::new(error))
+    }
 }
 
 impl BenchError {

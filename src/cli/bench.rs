@@ -202,7 +202,7 @@ impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
         match error {
             BenchError::Ledger(error) => error.into(),
-            BenchError::Source(error) => error.into(),
+            BenchError::Source(error) => (*error).into(),
             BenchError::Generate(error) => error.into(),
             BenchError::Sandbox(error) => error.into(),
             BenchError::Io { .. } => Self::new(Exit::Disk, "bench_io", error.to_string())

@@ -254,16 +254,26 @@ impl LedgerModel {
                 follower,
                 waits_for: pair.find(|row| open(*row)),
             });
-            let leader = follower.leader;
-            let group = job.followers.iter().filter(|other| other.leader == leader);
-            for row in group.map(|other| other.row).chain([leader]) {
-                if let Some(outcome) = self.outcomes.get(&row) {
-                    let fate = Fate::of(outcome);
-                    image.fates.insert(row, GroupFate { leader, fate });
-                }
+            self.add_fates(&mut image, job, follower.leader);
+        }
+        for leader in job.followers.iter().map(|follower| follower.leader) {
+            let known = image.remaining.values().any(|rows| rows.contains(&leader));
+            if known {
+                self.add_fates(&mut image, job, leader);
             }
         }
         image
+    }
+
+    /// How what is settled of a group bears on what waits.
+    fn add_fates(&self, image: &mut JobImage, job: &NewJob, leader: RowNumber) {
+        let group = job.followers.iter().filter(|other| other.leader == leader);
+        for row in group.map(|other| other.row).chain([leader]) {
+            if let Some(outcome) = self.outcomes.get(&row) {
+                let fate = Fate::of(outcome);
+                image.fates.insert(row, GroupFate { leader, fate });
+            }
+        }
     }
 
     fn add_chunk(&self, image: &mut JobImage, spec: &ChunkSpec) {

@@ -279,6 +279,7 @@ impl Server {
     }
 
     /// Applies a request and answers it.
+    #[expect(clippy::too_many_lines, reason = "one arm for each operation")]
     pub fn handle(&mut self, now: Mono, op: &Op, row: Option<RowNumber>) -> Reply {
         match op {
             // No plan knows an organization by its name alone.

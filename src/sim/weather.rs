@@ -130,6 +130,7 @@ impl Weather {
     }
 
     /// Draws the weather of a play.
+    #[expect(clippy::too_many_lines, reason = "one line for each kind of weather")]
     pub fn of(seed: u64, rows: u32, time_scale: f64) -> Self {
         let mut rng = Rng::new(seed ^ 0x0077_6561_7468_6572);
         let mut pick = |share: f64, rates: &[f64]| {

@@ -271,7 +271,8 @@ impl SimWorker {
     pub fn hear(&mut self, now: Mono, message: ToWorker, plan: &Plan, out: &mut Vec<Out>) {
         match message {
             // Hellos are said by the stage, and nobody sleeps on it.
-            ToWorker::Hello(_) | ToWorker::Woke => {}
+            // The stage has put it there.
+            ToWorker::Hello(_) | ToWorker::Woke | ToWorker::Known { .. } => {}
             ToWorker::Probe { probe, sentinels } => {
                 let probing = Probing {
                     number: probe,
@@ -291,8 +292,6 @@ impl SimWorker {
             ToWorker::ScanChunks(chunks) => self.scan_chunks.extend(chunks),
             ToWorker::Sample { scan } => self.begin_scan(scan, true, None, plan),
             ToWorker::Scan { scan, pages_max } => self.begin_scan(scan, false, pages_max, plan),
-            // The stage has put it there.
-            ToWorker::Known { .. } => {}
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => self.gate.on_slots(&lease),
             ToWorker::Pause { generation, until } => {
@@ -586,6 +585,7 @@ impl SimWorker {
     }
 
     /// Does what a machine asks for.
+    #[expect(clippy::too_many_lines, reason = "one arm for each thing to do")]
     fn take(&mut self, now: Mono, id: u32, todo: Todo, out: &mut Vec<Out>) {
         let state = match todo {
             Todo::AskOrg(key) => {
@@ -832,6 +832,7 @@ impl SimWorker {
         self.flush(now, out);
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each machine and state")]
     fn step(&mut self, now: Mono, id: u32, out: &mut Vec<Out>) -> bool {
         let Some(task) = self.tasks.get_mut(&id) else {
             return false;

@@ -175,11 +175,11 @@ pub enum SourceError {
     )]
     MapAndProfile {
         /// The map.
-        map: String,
+        map: Box<str>,
         /// The profile's name.
-        profile: String,
+        profile: Box<str>,
         /// The word of `--profile`.
-        id: String,
+        id: Box<str>,
         /// Where the header starts.
         at: Place,
     },

@@ -331,9 +331,9 @@ fn chosen(
         let cell = names.iter().position(|name| *name == theirs);
         if cell.is_some_and(|cell| profile.claims(names, &rename.known, cell)) {
             return Err(SourceError::MapAndProfile {
-                map: shown(&rename.to_string()),
-                profile: profile.name.clone(),
-                id: profile.id.clone(),
+                map: shown(&rename.to_string()).into(),
+                profile: profile.name.as_str().into(),
+                id: profile.id.as_str().into(),
                 at: at.clone(),
             });
         }

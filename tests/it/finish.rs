@@ -59,7 +59,7 @@ fn everybody_once(server: &Server, count: usize) {
     let dump = server.dump();
     for user in dump["users"].as_array().unwrap() {
         let number: usize = text(&user["external_id"])[2..].parse().unwrap();
-        let locale = if number % 2 == 0 {
+        let locale = if number.is_multiple_of(2) {
             json!("pt-BR")
         } else {
             Value::Null

@@ -40,8 +40,10 @@ fn a_second_import_reads_pages_and_writes_nothing() {
     work.run("generate --rows 600 --orgs 5 --out users.csv")
         .expect(0);
     let target = server.target();
-    work.run(&format!("import users.csv --job first {target}"))
-        .expect(0);
+    work.run(&format!(
+        "import users.csv --create-orgs --job first {target}"
+    ))
+    .expect(0);
     let first = work.results();
     let (wrote, world) = (writes(&server), server.world());
     let (sent, asked) = (server.received(), server.count("list_users"));
@@ -220,13 +222,13 @@ fn a_dry_run_that_looks_at_the_target_sends_only_reads_and_counts_as_the_import_
         assert_eq!(work.jobs().len(), 1, "the one that filled it");
         let found = &promised["plan"]["target"];
         assert_eq!(found["users_existing"], 200, "{options}");
-        assert_eq!(found["organizations_existing"], 2);
+        assert_eq!(found["organizations_existing"], 2, "{options}");
         let made = if options.is_empty() {
             "organizations_missing"
         } else {
             "organizations_to_make"
         };
-        assert_eq!(found[made], 2);
+        assert_eq!(found[made], 2, "{options} {found}");
 
         let real = work.run(&line).expect(code).json();
         for group in ["rows", "memberships", "organizations", "failures"] {

@@ -241,11 +241,11 @@ fn a_map_beside_a_recognised_export_leaves_its_profile_on() {
         refused.says(&["--profile auth0", "--profile none"]);
     }
     let source = std::fs::read_to_string(work.path("auth0.csv")).unwrap();
-    let with_company: String = source
-        .lines()
-        .enumerate()
-        .map(|(n, line)| format!("{line},{}\n", if n == 0 { "Company" } else { "acme" }))
-        .collect();
+    let mut with_company = String::new();
+    for (n, line) in source.lines().enumerate() {
+        let cell = if n == 0 { "Company" } else { "acme" };
+        with_company += &format!("{line},{cell}\n");
+    }
     work.write("more.csv", with_company);
     let server = work.sandbox("");
     let line = format!(

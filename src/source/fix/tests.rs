@@ -55,7 +55,7 @@ fn what_is_wrong_stays_wrong() {
 
 #[test]
 fn a_blank_row_of_one_column_stays_a_row() {
-    let (out, _) = fixed("email\n  \na@x.example\n");
+    let (out, _) = fixed("email\n\"  \"\na@x.example\n");
     assert_eq!(out, "email\n\"\"\na@x.example\n");
 }
 

@@ -89,7 +89,20 @@ fn written() -> impl Strategy<Value = Written> {
 
 fn by_csv(bytes: &[u8]) -> Vec<csv::StringRecord> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    reader.records().map(Result::unwrap).collect()
+    let records = reader.records().map(Result::unwrap);
+    records.filter(|one| !is_blank_line(bytes, one)).collect()
+}
+
+/// The csv crate takes a line of spaces and tabs for a record; it is a blank line.
+fn is_blank_line(bytes: &[u8], record: &csv::StringRecord) -> bool {
+    let at = usize::try_from(record.position().unwrap().byte()).unwrap();
+    let text = bytes[at..]
+        .iter()
+        .skip_while(|byte| matches!(byte, b'\r' | b'\n'));
+    let mut line = text
+        .take_while(|byte| !matches!(byte, b'\r' | b'\n'))
+        .peekable();
+    line.peek().is_some() && line.all(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 proptest! {

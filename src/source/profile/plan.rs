@@ -168,10 +168,7 @@ impl Profile {
         };
         let by_rule = |output: &&Output| self.columns.iter().any(|(name, _)| *name == output.name);
         let claims = |output: &Output| output.name == known || output.cells().contains(&cell);
-        plan.outputs
-            .iter()
-            .filter(by_rule)
-            .any(|output| claims(output))
+        plan.outputs.iter().filter(by_rule).any(claims)
             || plan
                 .outputs
                 .iter()
