@@ -10,7 +10,7 @@ use super::attempts::Attempts;
 use crate::model::scan::ScanTally;
 use crate::model::{OrgKey, ServerMs};
 use crate::target::{ListPage, Op, PageOf, StopReason, Verdict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// Entities of a page; the longest the API allows.
@@ -72,7 +72,13 @@ pub struct Course {
     undated: bool,
     all_users: bool,
     cut_short: bool,
+    /// The last users of the walk from the newest and of the one from the oldest: where both meet
+    /// they pass each other by some pages, and nobody is counted twice.
+    recent: [VecDeque<String>; 2],
 }
+
+/// Users that are kept of each walk: more pages than two walks pass each other by.
+const RECENT_MAX: usize = 1_000;
 
 impl Course {
     /// Begins a listing of at most that many pages; those under way then come on top.
@@ -85,7 +91,23 @@ impl Course {
             undated: false,
             all_users: false,
             cut_short: false,
+            recent: Default::default(),
         }
+    }
+
+    fn count_users(&mut self, oldest_first: bool, page: &ListPage) {
+        let [newest, oldest] = &mut self.recent;
+        let (own, other) = if oldest_first {
+            (oldest, newest)
+        } else {
+            (newest, oldest)
+        };
+        let seen: HashSet<&String> = other.iter().collect();
+        let ids = page.items.iter().map(|item| &item.entity.id);
+        self.tally.users += ids.clone().filter(|id| !seen.contains(id)).count() as u64;
+        own.extend(ids.cloned());
+        let surplus = own.len().saturating_sub(RECENT_MAX);
+        own.drain(..surplus);
     }
 
     /// Returns what was found in all.
@@ -225,7 +247,7 @@ impl Walk {
         let found = page.items.len() as u64;
         let goes_on = match &self.list {
             List::Users { oldest_first } => {
-                course.tally.users += found;
+                course.count_users(*oldest_first, page);
                 course.on_users(*oldest_first, page)
             }
             List::Memberships { .. } => {

@@ -244,7 +244,7 @@ fn a_map_beside_a_recognised_export_leaves_its_profile_on() {
     let mut with_company = String::new();
     for (n, line) in source.lines().enumerate() {
         let cell = if n == 0 { "Company" } else { "acme" };
-        with_company += &format!("{line},{cell}\n");
+        with_company.extend([line, ",", cell, "\n"]);
     }
     work.write("more.csv", with_company);
     let server = work.sandbox("");

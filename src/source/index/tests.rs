@@ -88,15 +88,22 @@ fn written() -> impl Strategy<Value = Written> {
 }
 
 fn by_csv(bytes: &[u8]) -> Vec<csv::StringRecord> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    let records = reader.records().map(Result::unwrap);
-    records.filter(|one| !is_blank_line(bytes, one)).collect()
+    let reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(bytes);
+    let records = reader.into_records().map(Result::unwrap);
+    // A blank line may stand before the header too.
+    let records = records.filter(|one| !is_blank_line(bytes, one));
+    records.skip(1).collect()
 }
 
 /// The csv crate takes a line of spaces and tabs for a record; it is a blank line.
 fn is_blank_line(bytes: &[u8], record: &csv::StringRecord) -> bool {
     let at = usize::try_from(record.position().unwrap().byte()).unwrap();
-    let text = bytes[at..]
+    let bytes = bytes.get(at..).unwrap_or_default();
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = bytes
         .iter()
         .skip_while(|byte| matches!(byte, b'\r' | b'\n'));
     let mut line = text

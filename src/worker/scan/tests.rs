@@ -104,6 +104,7 @@ proptest! {
         let mut course = Course::new(None);
         let seen = meet(&dates, most, &turns, &mut course);
         prop_assert_eq!(seen.len(), dates.len());
+        prop_assert_eq!(course.tally.users, dates.len() as u64, "nobody counts twice");
         prop_assert!(course.end().whole);
     }
 }
