@@ -3,7 +3,7 @@
 use super::plan::{BAD_ISSUER, BAD_LOCALE, BAD_ROLE, REFUSED, REFUSED_ORG};
 use super::server::{By, Membership, OLD_MS, Org, User};
 use super::world::World;
-use crate::ledger::OrgState;
+use crate::ledger::{Fate, OrgState};
 use crate::model::{
     Evidence, ExistingPolicy, MembershipState, Mono, OrgKey, Origin, RateLimit, RowNumber,
     RowOutcome, RowState, Step,
@@ -504,12 +504,14 @@ fn memberships_once(world: &World) -> Judged {
     Ok(())
 }
 
-/// Every row that names it was parked before anybody knew what became of its creation.
+/// A row that names it was parked before anybody knew what became of its creation, or left alone
+/// because its person signed up meanwhile: then nobody asks for the organization any more.
 fn is_left_open(world: &World, key: &OrgKey) -> bool {
     world.ledger.outcomes().values().any(|outcome| {
         let planned = world.plan.row(outcome.row).parsed.as_ref().ok();
         let names_it = planned.and_then(|row| row.org.as_ref()) == Some(key);
-        names_it && outcome.state == RowState::Parked
+        let left_alone = matches!(Fate::of(outcome), Fate::Skipped | Fate::PolicyFailed);
+        names_it && (outcome.state == RowState::Parked || left_alone)
     })
 }
 
