@@ -17,6 +17,7 @@ use crate::ledger::{Change, Holder, Ledger};
 use crate::model::RowOutcome;
 use crate::report::words;
 use desk::Desk;
+pub(super) use desk::created;
 
 /// Chunks of a job at each depth.
 const DEPTHS: [u32; 3] = [100, 10_000, 1_000_000];
@@ -100,7 +101,7 @@ impl Bench<'_> {
         (leases, ledger) = self.leases(ledger)?;
         let measures = vec![
             leases,
-            self.commits(&mut ledger, "settle", desk::created)?,
+            self.commits(&mut ledger, "settle", created)?,
             self.commits(&mut ledger, "fail", desk::failed)?,
             self.statuses()?,
         ];

@@ -4,12 +4,10 @@
 //! # Never
 //! Believes an echo that says something else than was said to it.
 
+use super::ledger::created;
 use super::timing::{of_operations, per_second, seconds, spread_cells, timed};
 use super::{BenchError, Budget, Measure, Progress, Section, SuiteReport, Table, Unit};
-use crate::model::{
-    Evidence, LeaseId, MembershipOutcome, MembershipState, Origin, RowNumber, RowOutcome, RowState,
-    UserOutcome,
-};
+use crate::model::LeaseId;
 use crate::protocol::{Decoder, FrameError, FromWorker, encode};
 use crate::supervise::EchoChild;
 
@@ -265,24 +263,7 @@ fn same(back: &FromWorker, said: &FromWorker) -> Result<(), BenchError> {
 
 /// Returns a frame's worth of outcomes, each with a user and a membership.
 fn outcomes(batch: u32) -> FromWorker {
-    let one = |row: u32| RowOutcome {
-        row: RowNumber(row),
-        state: RowState::Created,
-        step: None,
-        user: Some(UserOutcome {
-            id: format!("user_{row:026}"),
-            origin: Origin::Made(Evidence::Answered),
-        }),
-        org_id: Some(format!("org_{:026}", row % 500)),
-        membership: Some(MembershipOutcome {
-            id: Some(format!("om_{row:026}")),
-            state: MembershipState::Created,
-            repeat: false,
-        }),
-        attempts: 2,
-        error: None,
-    };
-    FromWorker::Outcomes((1..=batch).map(|row| (LeaseId(7), one(row))).collect())
+    FromWorker::Outcomes((1..=batch).map(|row| (LeaseId(7), created(row))).collect())
 }
 
 fn advice_of(sections: &[Section]) -> Vec<String> {

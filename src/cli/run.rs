@@ -72,9 +72,9 @@ pub struct Asking<'a> {
 pub fn admit(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<Admission> {
     let Asking {
         options,
-        source,
         rows,
         dry_run,
+        ..
     } = asking;
     let file = args.api_key_file.as_deref();
     let key = match (options.target, &options.base_url) {
@@ -92,27 +92,12 @@ pub fn admit(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<
         let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
         key::confirm_live(key, args.yes, ctx.env.interactive, &question, stdin, stderr)?;
     }
-    let live = key.as_ref().is_some_and(key::is_live);
-    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, options, live);
-    if dry_run {
-        // It tells how many would fail: all of them.
-        tuning.max_failures = None;
-    }
-    for note in notes {
-        ctx.say(&note);
-    }
-    Ok(Admission {
-        key,
-        tuning,
-        events: open_events(args, source)?,
-    })
+    decide(ctx, args, asking, key)
 }
 
 /// Finds the key of a target that is only read, and decides the limits.
 pub fn admit_to_look(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<Admission> {
-    let Asking {
-        options, source, ..
-    } = asking;
+    let options = asking.options;
     let file = args.api_key_file.as_deref();
     let key = match (options.target, &options.base_url) {
         (TargetKind::Sandbox, None) => {
@@ -124,15 +109,29 @@ pub fn admit_to_look(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> Cl
         (TargetKind::Sandbox, Some(_)) => key::find_for_sandbox(file, &ctx.env)?,
         (TargetKind::Workos, _) => key::find(file, &ctx.env)?,
     };
-    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, options, key::is_live(&key));
-    tuning.max_failures = None;
+    decide(ctx, args, asking, Some(key))
+}
+
+/// Decides the limits, says so, and opens the events file.
+fn decide(
+    ctx: &Context,
+    args: &TuningArgs,
+    asking: Asking<'_>,
+    key: Option<SecretString>,
+) -> CliResult<Admission> {
+    let live = key.as_ref().is_some_and(key::is_live);
+    let (mut tuning, notes) = resolve::tuning(args, &ctx.env, asking.options, live);
+    if asking.dry_run {
+        // It tells how many would fail: all of them.
+        tuning.max_failures = None;
+    }
     for note in notes {
         ctx.say(&note);
     }
     Ok(Admission {
-        key: Some(key),
+        key,
         tuning,
-        events: open_events(args, source)?,
+        events: open_events(args, asking.source)?,
     })
 }
 

@@ -173,7 +173,7 @@ fn record(chunk_size: u32) -> JobRecord {
 }
 
 /// A row whose user and membership were made: ids as long as the target's.
-pub(super) fn created(row: u32) -> RowOutcome {
+pub(in crate::bench) fn created(row: u32) -> RowOutcome {
     RowOutcome {
         row: RowNumber(row),
         state: RowState::Created,
