@@ -253,6 +253,12 @@ impl Server {
         true
     }
 
+    /// Says whether somebody deleted all of these users.
+    pub fn are_gone(&self, ids: &[String]) -> bool {
+        let is_gone = |id: &String| self.gone.0.iter().any(|user| user.id == *id);
+        ids.iter().all(is_gone)
+    }
+
     /// Everybody who is or was there.
     pub fn users_ever(&self) -> impl Iterator<Item = &User> {
         self.users.iter().chain(&self.gone.0)

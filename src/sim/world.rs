@@ -97,6 +97,8 @@ struct Coordinator {
     /// The machine slept, and nothing happened since: this is what it hears first.
     slept: Duration,
     signals: u32,
+    /// The users it looks for to know the environment again.
+    sentinels: Vec<String>,
 }
 
 /// One end of a pipe: order is kept.

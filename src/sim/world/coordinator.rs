@@ -65,8 +65,10 @@ impl World {
             seed: self.rng.next_u64(),
             wall: self.wall(),
         };
+        let sentinels = image.sentinels.clone();
         self.coordinator = Some(Coordinator {
             core: Core::new(config, image, self.now),
+            sentinels,
             queue: VecDeque::new(),
             committing: false,
             failed: None,
@@ -327,8 +329,9 @@ impl World {
             | EndReason::Limited
             | EndReason::TooManyFailures(_)
             | EndReason::Ledger(_) => {}
-            // Users made a moment ago may be invisible yet.
-            EndReason::Refused(StopReason::OtherEnvironment) if !self.weather.lag.is_zero() => {}
+            // Users made a moment ago may be invisible yet; those known may be deleted by now.
+            EndReason::Refused(StopReason::OtherEnvironment)
+                if !self.weather.lag.is_zero() || self.server.are_gone(&it.sentinels) => {}
             EndReason::Refused(reason) => {
                 self.check(false, "I18", || format!("nobody refused: {reason:?}"));
             }
