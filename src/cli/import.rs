@@ -3,16 +3,20 @@
 use super::args::ImportArgs;
 use super::context::Context;
 use super::desk::{self, Listed};
-use super::error::CliResult;
+use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::opening::ReadingAsk;
-use super::prepare::Reader;
+use super::prepare::{Indexed, Reader};
 use super::resolve::{self, Place};
 use super::{check, prepare};
 use super::{identity, resume, run, settings};
 use crate::ledger::{Checkpoints, JobRecord, Ledger, NewFolder, Settings, job_name_for};
 use crate::model::{JobOptions, TargetKind};
-use crate::source::{self, Input};
+use crate::report::problems::ProblemGroup;
+use crate::source::{self, CheckReport, Input};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 /// Runs `import`.
 pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
@@ -180,8 +184,8 @@ fn dry_run(
         folder: &mut || Ok(folder.path().to_owned()),
         kept: "its text is kept in a temporary folder during this run",
     };
-    let indexed = prepare::index(ctx, reader, &options)?;
-    let report = check::report_of(indexed.rows_path(), indexed.index(), &options)?;
+    let indexed = Arc::new(prepare::index(ctx, reader, &options)?);
+    let checking = Checking::start(&indexed, &options)?;
     let asking = asking(&options, input, indexed.rows(), true);
     let admission = if args.check_target {
         run::admit_to_look(ctx, &args.tuning, asking)?
@@ -190,15 +194,40 @@ fn dry_run(
     };
     let ledger = folder.path().join("ledger");
     let rows = indexed.rows_path().to_owned();
-    let new = prepare::new_job("dry-run", options, Settings::default(), indexed);
-    Ledger::create(&ledger, &new)?;
-    let problems = check::groups_of(&report);
+    let record = {
+        let indexed = Indexed::clone(&indexed);
+        let new = prepare::new_job("dry-run", options, Settings::default(), indexed);
+        Ledger::create(&ledger, &new)?;
+        new.record
+    };
+    drop(indexed);
     run::rehearse(
         ctx,
         &args.tuning,
-        (&new.record, &rows),
+        (&record, &rows),
         &ledger,
-        problems,
+        || checking.problems(),
         admission,
     )
+}
+
+/// The rules held against every row of a file for the plan, beside the workers.
+struct Checking(JoinHandle<CliResult<CheckReport>>);
+
+impl Checking {
+    fn start(indexed: &Arc<Indexed>, options: &JobOptions) -> CliResult<Self> {
+        let (indexed, options) = (Arc::clone(indexed), options.clone());
+        let check = move || check::report_of(indexed.rows_path(), indexed.index(), &options);
+        let thread = thread::Builder::new().name("check".to_owned()).spawn(check);
+        thread.map(Self).map_err(|error| {
+            let message = format!("a thread cannot be started: {error}");
+            CliError::new(Exit::Internal, "thread", message)
+        })
+    }
+
+    /// Waits for the end of the file and returns what was found.
+    fn problems(self) -> CliResult<Vec<ProblemGroup>> {
+        let report = self.0.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        Ok(check::groups_of(&report))
+    }
 }

@@ -16,7 +16,7 @@ use crate::source::{self, Index, IndexOptions, Input, Opened};
 use std::path::{Path, PathBuf};
 
 /// A source that was read once and may become a job.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Indexed {
     input: Input,
     opened: Opened,

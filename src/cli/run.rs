@@ -8,7 +8,7 @@ use super::opening;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::{desk, key, settings, stop};
-use crate::coordinator::{self, RunConfig, RunEnd, Tuning};
+use crate::coordinator::{self, EndReason, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
 };
@@ -214,7 +214,7 @@ pub fn rehearse(
     args: &TuningArgs,
     (record, rows): (&JobRecord, &Path),
     path: &Path,
-    problems: Vec<ProblemGroup>,
+    problems: impl FnOnce() -> CliResult<Vec<ProblemGroup>>,
     admission: Admission,
 ) -> CliResult<Exit> {
     let mut ledger = Ledger::open_rehearsal(path)?;
@@ -241,6 +241,9 @@ pub fn rehearse(
     };
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
+    // Who stops it does not want to wait for the rest of the file.
+    let stopped = matches!(end.why, EndReason::Interrupted(_));
+    let problems = if stopped { Vec::new() } else { problems()? };
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
         memberships: &end.memberships,

@@ -6,7 +6,7 @@ use super::world::World;
 use crate::ledger::{Fate, OrgState};
 use crate::model::{
     Evidence, ExistingPolicy, MembershipState, Mono, OrgKey, Origin, RateLimit, RowNumber,
-    RowOutcome, RowState, Step,
+    RowOutcome, RowState, Step, UserOutcome,
 };
 use crate::pace::budget::USED_PERCENT;
 use crate::source::SourceRow;
@@ -235,7 +235,8 @@ impl<'a> Judge<'a> {
                 By::Job(None) | By::Other => false,
             },
             MembershipState::Reactivated => found.reactivated_by == Some(self.row),
-            MembershipState::Existing => self.may_be_existing(found),
+            // Of a user who is gone, what was listed before is what is known.
+            MembershipState::Existing => self.may_be_existing(found) || self.user_is_gone(),
             MembershipState::Failed => false,
         };
         self.ensure(
@@ -595,11 +596,12 @@ fn nothing_is_forgotten(world: &World) -> Judged {
             continue;
         };
         let known = outcome(&row).is_some_and(|outcome| {
-            outcome.state == RowState::Parked
-                || outcome
-                    .user
-                    .as_ref()
-                    .is_some_and(|known| known.id == user.id && known.origin.is_made())
+            let told = outcome.user.as_ref();
+            let knows = told.is_some_and(|known| known.id == user.id && known.origin.is_made());
+            // The creation of a worker that died hung until somebody had deleted the user whom the
+            // row was linked to: nobody waits for ever for what may still arrive.
+            let was_deleted = |told: &UserOutcome| world.server.are_gone(&[told.id.clone()]);
+            knows || outcome.state == RowState::Parked || told.is_some_and(was_deleted)
         });
         ensure(known, "I3", || {
             format!("row {row} made {user:?}, and says {:?}", outcome(&row))

@@ -2,7 +2,8 @@
 
 use super::plan::{BAD_ISSUER, BAD_LOCALE, BAD_ROLE, OldUser, REFUSED, REFUSED_ORG, old_org_id};
 use crate::model::{Mono, RowNumber};
-use crate::target::{NewFactor, NewUser, Op, PageOf, Reply};
+use crate::source::SourceRow;
+use crate::target::{NewFactor, Op, PageOf, Reply};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
@@ -388,7 +389,7 @@ impl Server {
         }
     }
 
-    fn create_user(&mut self, now: Mono, new: &NewUser, row: Option<RowNumber>) -> Reply {
+    fn create_user(&mut self, now: Mono, new: &SourceRow, row: Option<RowNumber>) -> Reply {
         if new.last_name.as_deref() == Some(REFUSED) {
             let errors = [("password_too_short", "Too short.")];
             return http(now, 400, &refusal("password_strength_error", &errors));

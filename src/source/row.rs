@@ -79,6 +79,29 @@ pub struct SourceRow {
     pub role_slugs: Vec<String>,
 }
 
+#[cfg(test)]
+impl SourceRow {
+    /// A row that holds nothing but an email.
+    pub fn bare(email: &str) -> Self {
+        Self {
+            number: RowNumber(1),
+            email: email.to_owned(),
+            email_norm: email_norm(email),
+            first_name: None,
+            last_name: None,
+            email_verified: None,
+            external_id: None,
+            locale: None,
+            credential: None,
+            totp: None,
+            metadata: Vec::new(),
+            org: None,
+            org_name: None,
+            role_slugs: Vec::new(),
+        }
+    }
+}
+
 /// A second factor: one-time passwords (SHA-1, 6 digits, 30 s).
 #[derive(Clone, Debug)]
 pub struct Totp {

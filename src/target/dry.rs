@@ -115,17 +115,13 @@ fn id(kind: &str, parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::NewUser;
+    use crate::source::SourceRow;
+    use std::sync::Arc;
 
     fn create(email: &str) -> Op {
-        Op::CreateUser(Box::new(NewUser {
-            email: email.to_owned(),
-            first_name: None,
-            last_name: None,
-            email_verified: None,
+        Op::CreateUser(Arc::new(SourceRow {
             external_id: Some("7".to_owned()),
-            credential: None,
-            metadata: Vec::new(),
+            ..SourceRow::bare(email)
         }))
     }
 

@@ -11,7 +11,7 @@ use super::dry;
 use super::workos::{self, HttpRequest, Method};
 use super::{Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify};
 use crate::model::{Mono, ServerMs, clock};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
@@ -388,16 +388,21 @@ async fn read(response: Response) -> Reply {
     }
 }
 
-/// Reads the body as it arrives, so that a giant one costs no memory.
+/// Reads the body as it arrives, so that a giant one costs no memory. Nearly every body arrives in
+/// one piece, and is taken as it is.
 async fn bounded_body(mut response: Response) -> Option<Bytes> {
-    let mut body = Vec::new();
+    let mut body = Bytes::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= BODY_BYTES_MAX => {
-                body.extend_from_slice(&chunk);
+            Ok(Some(chunk)) if body.len() + chunk.len() > BODY_BYTES_MAX => return None,
+            Ok(Some(chunk)) if body.is_empty() => body = chunk,
+            Ok(Some(chunk)) => {
+                let mut longer = BytesMut::from(body);
+                longer.extend_from_slice(&chunk);
+                body = longer.freeze();
             }
-            Ok(None) => return Some(body.into()),
-            Ok(Some(_)) | Err(_) => return None,
+            Ok(None) => return Some(body),
+            Err(_) => return None,
         }
     }
 }

@@ -23,4 +23,4 @@ pub use classify::{
 };
 pub use dry::DryClient;
 pub use http::{Client, ClientError, Exchange, Reply, TargetClient, Timeouts};
-pub use op::{Entity, ListPage, Listed, NewFactor, NewUser, Op, PageOf, RequestClass};
+pub use op::{Entity, ListPage, Listed, NewFactor, Op, PageOf, RequestClass};

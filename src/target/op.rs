@@ -1,9 +1,10 @@
 //! Everything that can be asked of a target, and everything it can tell us about an entity.
 
 use crate::model::ServerMs;
-use crate::source::Credential;
+use crate::source::SourceRow;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Which budget a request draws on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,8 +30,9 @@ impl RequestClass {
 pub enum Op {
     /// Lists one user: checks the key, the environment and the clock.
     Probe,
-    /// Makes a user.
-    CreateUser(Box<NewUser>),
+    /// Makes the user of a row. It is the row itself and no copy: it may hold a password, and there
+    /// are millions of them.
+    CreateUser(Arc<SourceRow>),
     /// Finds a user by the id it has in the source system.
     FindUserByExternalId(String),
     /// Finds users by exact email.
@@ -170,25 +172,6 @@ pub struct Listed {
     pub user_id: Option<String>,
     /// The name of an organization.
     pub name: Option<String>,
-}
-
-/// The fields of a user to make.
-#[derive(Clone, Debug)]
-pub struct NewUser {
-    /// As written in the file, trimmed.
-    pub email: String,
-    /// Absent when blank.
-    pub first_name: Option<String>,
-    /// Absent when blank.
-    pub last_name: Option<String>,
-    /// Absent when blank.
-    pub email_verified: Option<bool>,
-    /// Absent when blank.
-    pub external_id: Option<String>,
-    /// A password or a hash.
-    pub credential: Option<Credential>,
-    /// Never sent when empty: an empty object would delete everything.
-    pub metadata: Vec<(String, String)>,
 }
 
 /// A second factor to enrol: one-time passwords (SHA-1, 6 digits, 30 s).

@@ -5,8 +5,8 @@
 //! # Never
 //! Opens a socket, reads an answer.
 
-use super::{NewFactor, NewUser, Op, PageOf};
-use crate::source::{Credential, Totp};
+use super::{NewFactor, Op, PageOf};
+use crate::source::{Credential, SourceRow, Totp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
@@ -211,7 +211,8 @@ impl Serialize for Pairs<'_> {
     }
 }
 
-fn user_body(user: &NewUser) -> UserBody<'_> {
+/// What is empty is not sent: an empty object of metadata would delete everything.
+fn user_body(user: &SourceRow) -> UserBody<'_> {
     let (password, hash, kind) = match &user.credential {
         Some(Credential::Plain(password)) => (Some(password.expose_secret()), None, None),
         Some(Credential::Hash { hash, kind }) => {
@@ -300,18 +301,7 @@ mod tests {
     use proptest::prelude::*;
     use secrecy::SecretString;
     use serde_json::Value;
-
-    fn bare(email: &str) -> NewUser {
-        NewUser {
-            email: email.to_owned(),
-            first_name: None,
-            last_name: None,
-            email_verified: None,
-            external_id: None,
-            credential: None,
-            metadata: Vec::new(),
-        }
-    }
+    use std::sync::Arc;
 
     fn body_of(op: &Op) -> Value {
         serde_json::from_slice(&request(op).body.unwrap()).unwrap()
@@ -394,13 +384,13 @@ mod tests {
 
     #[test]
     fn a_bare_user_sends_its_email_and_nothing_else() {
-        let body = body_of(&Op::CreateUser(Box::new(bare("a@x.org"))));
+        let body = body_of(&Op::CreateUser(Arc::new(SourceRow::bare("a@x.org"))));
         assert_eq!(body, serde_json::json!({"email": "a@x.org"}));
     }
 
     #[test]
     fn a_full_user_sends_every_field() {
-        let user = NewUser {
+        let user = SourceRow {
             first_name: Some("Ann".to_owned()),
             last_name: Some("Lee".to_owned()),
             email_verified: Some(false),
@@ -410,10 +400,10 @@ mod tests {
                 kind: "bcrypt".to_owned(),
             }),
             metadata: vec![("team".to_owned(), "42".to_owned())],
-            ..bare("a@x.org")
+            ..SourceRow::bare("a@x.org")
         };
         assert_eq!(
-            body_of(&Op::CreateUser(Box::new(user))),
+            body_of(&Op::CreateUser(Arc::new(user))),
             serde_json::json!({
                 "email": "a@x.org", "first_name": "Ann", "last_name": "Lee",
                 "email_verified": false, "external_id": "7",
@@ -425,11 +415,11 @@ mod tests {
 
     #[test]
     fn a_password_is_in_the_body_and_not_in_the_debug_text() {
-        let user = NewUser {
+        let user = SourceRow {
             credential: Some(Credential::Plain(SecretString::from("hunter2"))),
-            ..bare("a@x.org")
+            ..SourceRow::bare("a@x.org")
         };
-        let op = Op::CreateUser(Box::new(user));
+        let op = Op::CreateUser(Arc::new(user));
         assert_eq!(body_of(&op)["password"], "hunter2");
         let debug = format!("{:?} {op:?}", request(&op));
         assert!(!debug.contains("hunter2"), "{debug}");

@@ -91,7 +91,7 @@ pub enum Recall {
 )]
 #[derive(Debug)]
 pub struct RowMachine {
-    row: SourceRow,
+    row: Arc<SourceRow>,
     context: RowContext,
     policy: RowPolicy,
     user: Option<UserOutcome>,
@@ -184,7 +184,7 @@ impl RowMachine {
     pub fn new(row: SourceRow, context: RowContext, policy: RowPolicy) -> Self {
         Self {
             user: context.user.clone(),
-            row,
+            row: Arc::new(row),
             context,
             policy,
             org_id: None,
@@ -222,7 +222,7 @@ impl RowMachine {
     }
 
     /// Returns which row it is.
-    pub const fn row(&self) -> RowNumber {
+    pub fn row(&self) -> RowNumber {
         self.row.number
     }
 
@@ -390,7 +390,7 @@ impl RowMachine {
 
     fn op(&self, ask: &Ask) -> Op {
         match ask {
-            Ask::CreateUser => self.create_user(),
+            Ask::CreateUser => Op::CreateUser(Arc::clone(&self.row)),
             Ask::FindUser { by, .. } => self.find_user(*by),
             Ask::GetUser => Op::GetUser(self.user_id()),
             Ask::SetLocale => Op::SetLocale {

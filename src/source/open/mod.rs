@@ -198,7 +198,7 @@ fn head(stream: &mut dyn Read, meter: &Meter, packing: Packing) -> Result<Vec<u8
 }
 
 /// A source whose rows can be read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opened {
     /// The file of UTF-8 text that rows are read from.
     pub rows: PathBuf,

@@ -2,19 +2,13 @@
 
 use super::*;
 use crate::model::ServerMs;
-use crate::target::{NewFactor, NewUser};
+use crate::source::SourceRow;
+use crate::target::NewFactor;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 fn create_user(email: &str) -> Op {
-    Op::CreateUser(Box::new(NewUser {
-        email: email.to_owned(),
-        first_name: None,
-        last_name: None,
-        email_verified: None,
-        external_id: None,
-        credential: None,
-        metadata: Vec::new(),
-    }))
+    Op::CreateUser(Arc::new(SourceRow::bare(email)))
 }
 
 fn create_membership() -> Op {

@@ -1,7 +1,8 @@
 //! The client against a server that misbehaves in one way at a time.
 
 use super::*;
-use crate::target::{NewUser, NotApplied, StopReason};
+use crate::source::SourceRow;
+use crate::target::{NotApplied, StopReason};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,15 +105,7 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 }
 
 fn create() -> Op {
-    Op::CreateUser(Box::new(NewUser {
-        email: "ann+1@x.org".to_owned(),
-        first_name: None,
-        last_name: None,
-        email_verified: None,
-        external_id: None,
-        credential: None,
-        metadata: Vec::new(),
-    }))
+    Op::CreateUser(Arc::new(SourceRow::bare("ann+1@x.org")))
 }
 
 const BRIEF: Timeouts = Timeouts {

@@ -7,18 +7,9 @@ use crate::source::SourceRow;
 pub fn source_row() -> SourceRow {
     SourceRow {
         number: RowNumber(7),
-        email: "Ann.Lee@x.org".to_owned(),
-        email_norm: "ann.lee@x.org".to_owned(),
         first_name: Some("Ann".to_owned()),
         last_name: Some("Lee".to_owned()),
         email_verified: Some(true),
-        external_id: None,
-        locale: None,
-        credential: None,
-        totp: None,
-        metadata: Vec::new(),
-        org: None,
-        org_name: None,
-        role_slugs: Vec::new(),
+        ..SourceRow::bare("Ann.Lee@x.org")
     }
 }

@@ -6,7 +6,7 @@ use super::fixtures::source_row;
 use super::*;
 use crate::model::MembershipState;
 use crate::model::ServerMs;
-use crate::target::{NewUser, NotApplied};
+use crate::target::NotApplied;
 use proptest::prelude::*;
 use std::mem;
 
@@ -167,7 +167,7 @@ impl Target {
         entities.find(|entity| is_it(entity) && self.is_visible(entity))
     }
 
-    fn create_user(&mut self, user: &NewUser) -> Verdict {
+    fn create_user(&mut self, user: &SourceRow) -> Verdict {
         let email = user.email.to_lowercase();
         let taken = self.users.iter().any(|User { entity, .. }| {
             entity.email.as_ref() == Some(&email)

@@ -173,6 +173,29 @@ fn a_listed_user_who_is_gone_is_found_out_anew_once() {
 }
 
 #[test]
+fn the_membership_of_a_listed_user_who_is_gone_says_nothing_of_the_next_one() {
+    let policy = RowPolicy {
+        reactivate: true,
+        ..LINK
+    };
+    let memory = (Some(listed("user_1", Some("7"))), Some(member("inactive")));
+    let made = Verdict::Ok(listed("user_2", Some("7")));
+    let answers = vec![
+        Verdict::Ok(member("inactive")),
+        missing(),
+        made,
+        Verdict::Ok(member("active")),
+    ];
+    let (trace, outcome) = play(RowContext::default(), policy, memory, answers);
+    assert_eq!(
+        trace,
+        "find_membership create_membership create_user create_membership"
+    );
+    let membership = outcome.membership.unwrap();
+    assert_eq!(membership.state, MembershipState::Created);
+}
+
+#[test]
 fn a_look_before_the_organization_recalls_and_believes_only_what_it_finds() {
     let policy = RowPolicy {
         on_existing: ExistingPolicy::Skip,

@@ -4,7 +4,7 @@ use super::{Action, Ask, By, FirstLook, Recall, RowMachine, unexpected};
 use crate::model::{
     Evidence, ExistingPolicy, Origin, RowError, RowState, Step, UserOutcome, plant,
 };
-use crate::target::{Entity, NewUser, Op, Rejection, Verdict};
+use crate::target::{Entity, Op, Rejection, Verdict};
 use crate::worker::attempts::Why;
 use crate::worker::reconcile::{Finding, Found, Standing, reconcile};
 
@@ -65,6 +65,9 @@ impl RowMachine {
     /// The target does not know a user that the listing showed: who it is, is found out anew.
     pub(super) fn forget_user(&mut self) -> Action {
         (self.recalls, self.user_recalled) = (false, false);
+        // What became of a membership was about that user too.
+        (self.reactivating, self.membership_unclear) = (false, false);
+        self.missing = 0;
         self.user = None;
         self.attempts.start_step();
         self.user_step()
@@ -116,19 +119,6 @@ impl RowMachine {
         }
     }
 
-    pub(super) fn create_user(&self) -> Op {
-        let row = &self.row;
-        Op::CreateUser(Box::new(NewUser {
-            email: row.email.clone(),
-            first_name: row.first_name.clone(),
-            last_name: row.last_name.clone(),
-            email_verified: row.email_verified,
-            external_id: row.external_id.clone(),
-            credential: row.credential.clone(),
-            metadata: row.metadata.clone(),
-        }))
-    }
-
     pub(super) fn find_user(&self, by: By) -> Op {
         match (by, &self.row.external_id) {
             (By::ExternalId, Some(external_id)) => Op::FindUserByExternalId(external_id.clone()),
@@ -142,7 +132,7 @@ impl RowMachine {
         self.send(Ask::FindUser { by, why })
     }
 
-    const fn first_by(&self) -> By {
+    fn first_by(&self) -> By {
         match self.row.external_id {
             Some(_) => By::ExternalId,
             None => By::Email,
