@@ -15,7 +15,7 @@ use crate::supervise::{Measured, SandboxChild};
 use secrecy::ExposeSecret as _;
 
 /// Rows of a run by default and with `--full`.
-const ROWS: (u32, u32) = (8_000, 50_000);
+const ROWS: (u32, u32) = (20_000, 50_000);
 /// Rows in flight per process: the importer's default.
 const CONCURRENCY: u32 = 64;
 /// Processes of either kind, by default and with `--full`.

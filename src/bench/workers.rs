@@ -84,6 +84,7 @@ pub(super) fn run(budget: &Budget, progress: &mut dyn Progress) -> Result<SuiteR
     };
     add(remote::limited(budget, progress)?);
     add(remote::distant(budget, progress)?);
+    add((remote::in_flight(budget, progress)?, None));
     add(remote::unlimited(budget, progress)?);
     add(local::dry(budget, progress)?);
     add((local::isolation(budget, progress)?, None));

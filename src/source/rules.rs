@@ -12,7 +12,7 @@ mod password;
 mod problem;
 mod totp;
 
-use super::row::org_of;
+use super::row::{org_of, trimmed};
 use super::{Columns, Credential, CsvRecord, SourceRow, Totp, email_norm};
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
@@ -74,7 +74,7 @@ impl<'a> Cells<'a> {
 
     /// Returns a cell trimmed.
     fn get(&self, column: Option<usize>) -> &'a str {
-        self.raw(column).trim()
+        trimmed(self.raw(column))
     }
 
     /// Returns a cell trimmed, `None` when it is blank.

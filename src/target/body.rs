@@ -3,7 +3,7 @@
 use super::op::Listed;
 use super::{Entity, ListPage};
 use crate::model::ServerMs;
-use serde_json::Value;
+use serde_json_borrow::Value;
 use std::borrow::Cow;
 
 /// Longest id, code or request id that is believed.
@@ -14,22 +14,22 @@ const MESSAGE_CHARS_MAX: usize = 500;
 
 /// A body, as far as it can be read.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Body {
+pub enum Body<'a> {
     /// Longer than the bound, or cut off.
     Cut,
     /// No bytes, or only blanks.
     Empty,
     /// JSON of any kind.
-    Json(Value),
+    Json(Value<'a>),
     /// JSON that ends too soon: an answer of the API that lost its tail.
     Torn,
     /// Neither empty nor JSON: HTML from an edge layer.
     Other,
 }
 
-impl Body {
+impl<'a> Body<'a> {
     /// Reads `bytes`; `None` is a body that was too long or cut off.
-    pub fn read(bytes: Option<&[u8]>) -> Self {
+    pub fn read(bytes: Option<&'a [u8]>) -> Self {
         let Some(bytes) = bytes else {
             return Self::Cut;
         };
@@ -49,7 +49,7 @@ impl Body {
     }
 
     /// Returns the JSON, if it is any.
-    pub const fn json(&self) -> Option<&Value> {
+    pub const fn json(&self) -> Option<&Value<'a>> {
         match self {
             Self::Json(value) => Some(value),
             Self::Cut | Self::Empty | Self::Torn | Self::Other => None,
@@ -58,10 +58,10 @@ impl Body {
 
     /// Returns the codes inside `errors`, in their order: they say more than the outer one.
     pub fn nested_codes(&self) -> Vec<&str> {
-        let errors = self.json().and_then(|value| value.get("errors"));
-        let items = errors.and_then(Value::as_array).map_or(&[][..], |v| v);
+        let errors = self.json().and_then(|value| field(value, "errors"));
+        let items = errors.and_then(Value::as_array).unwrap_or_default();
         let codes = items.iter().filter_map(|item| {
-            let code = item.get("code").unwrap_or(item);
+            let code = field(item, "code").unwrap_or(item);
             code.as_str().filter(|code| is_code(code))
         });
         codes.collect()
@@ -72,7 +72,7 @@ impl Body {
         let value = self.json()?;
         ["code", "error"]
             .iter()
-            .filter_map(|field| value.get(field)?.as_str())
+            .filter_map(|field| text(value, field))
             .find(|code| is_code(code))
     }
 
@@ -81,15 +81,15 @@ impl Body {
         let Some(value) = self.json() else {
             return String::new();
         };
-        let errors = value.get("errors").and_then(Value::as_array);
+        let errors = field(value, "errors").and_then(Value::as_array);
         let nested = errors.and_then(|items| {
-            let decisive = items.iter().find(|item| item["code"] == code)?;
-            words(decisive.get("message")?)
+            let decisive = items.iter().find(|item| text(item, "code") == Some(code))?;
+            words(field(decisive, "message")?)
         });
         let outer = || {
             ["message", "error_description", "error"]
                 .iter()
-                .find_map(|field| words(value.get(field)?))
+                .find_map(|name| words(field(value, name)?))
         };
         let text = nested.or_else(outer).or_else(|| words(value));
         text.unwrap_or_default()
@@ -99,14 +99,29 @@ impl Body {
     }
 
     /// Returns the items of a list answer.
-    pub fn items(&self) -> Option<&[Value]> {
-        self.json()?.get("data")?.as_array().map(Vec::as_slice)
+    pub fn items(&self) -> Option<&[Value<'a>]> {
+        field(self.json()?, "data")?.as_array()
+    }
+
+    /// Returns the id after which a list goes on, if it does.
+    pub fn after(&self) -> Option<&str> {
+        text(field(self.json()?, "list_metadata")?, "after")
     }
 }
 
-fn words(value: &Value) -> Option<Cow<'_, str>> {
+/// Returns a field of an object.
+pub fn field<'v, 'a>(value: &'v Value<'a>, name: &str) -> Option<&'v Value<'a>> {
+    value.as_object()?.get(name)
+}
+
+/// Returns a field of an object that is a text.
+pub fn text<'v>(value: &'v Value<'_>, name: &str) -> Option<&'v str> {
+    field(value, name)?.as_str()
+}
+
+fn words<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
     match value {
-        Value::String(text) if !text.is_empty() => Some(Cow::Borrowed(text)),
+        Value::Str(text) if !text.is_empty() => Some(Cow::Borrowed(text)),
         Value::Array(items) => {
             let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
             (!texts.is_empty()).then(|| Cow::Owned(texts.join("; ")))
@@ -144,17 +159,16 @@ pub fn request_id(text: &str) -> Option<String> {
 /// Reads one page of a list; `None` if the answer is none.
 pub fn page(bytes: Option<&[u8]>) -> Option<ListPage> {
     let body = Body::read(bytes);
-    let text = |item: &Value, field: &str| Some(item.get(field)?.as_str()?.to_owned());
-    let listed = |item: &Value| {
+    let owned = |item: &Value<'_>, field: &str| text(item, field).map(str::to_owned);
+    let listed = |item: &Value<'_>| {
         Some(Listed {
             entity: entity(item)?,
-            user_id: text(item, "user_id").filter(|id| is_id(id)),
-            name: text(item, "name"),
+            user_id: owned(item, "user_id").filter(|id| is_id(id)),
+            name: owned(item, "name"),
         })
     };
     let items = body.items()?.iter().filter_map(listed).collect();
-    let after = body.json()?.pointer("/list_metadata/after");
-    let after = after.and_then(Value::as_str).filter(|id| is_id(id));
+    let after = body.after().filter(|id| is_id(id));
     Some(ListPage {
         items,
         after: after.map(str::to_owned),
@@ -162,34 +176,30 @@ pub fn page(bytes: Option<&[u8]>) -> Option<ListPage> {
 }
 
 /// Reads one entity; `None` without an id of the right shape.
-pub fn entity(value: &Value) -> Option<Entity> {
-    let text = |field: &str| Some(value.get(field)?.as_str()?.to_owned());
+pub fn entity(value: &Value<'_>) -> Option<Entity> {
+    let owned = |field: &str| text(value, field).map(str::to_owned);
     Some(Entity {
-        id: text("id").filter(|id| is_id(id))?,
-        email: text("email"),
-        external_id: text("external_id"),
-        first_name: text("first_name"),
-        last_name: text("last_name"),
-        email_verified: value.get("email_verified").and_then(Value::as_bool),
-        status: text("status"),
+        id: owned("id").filter(|id| is_id(id))?,
+        email: owned("email"),
+        external_id: owned("external_id"),
+        first_name: owned("first_name"),
+        last_name: owned("last_name"),
+        email_verified: field(value, "email_verified").and_then(Value::as_bool),
+        status: owned("status"),
         role_slugs: role_slugs(value),
-        created_at: value.get("created_at").and_then(created_at),
+        created_at: field(value, "created_at").and_then(created_at),
     })
 }
 
-fn role_slugs(value: &Value) -> Vec<String> {
-    let several = value.get("roles").and_then(Value::as_array);
-    let roles = several.map_or_else(
-        || value.get("role").into_iter().collect(),
-        |roles| roles.iter().collect::<Vec<_>>(),
-    );
-    let slugs = roles
-        .into_iter()
-        .filter_map(|role| role.get("slug")?.as_str());
-    slugs.map(str::to_owned).collect()
+fn role_slugs(value: &Value<'_>) -> Vec<String> {
+    let slug = |role: &Value<'_>| text(role, "slug").map(str::to_owned);
+    match field(value, "roles").and_then(Value::as_array) {
+        Some(roles) => roles.iter().filter_map(slug).collect(),
+        None => field(value, "role").and_then(slug).into_iter().collect(),
+    }
 }
 
-fn created_at(value: &Value) -> Option<ServerMs> {
+fn created_at(value: &Value<'_>) -> Option<ServerMs> {
     let timestamp: jiff::Timestamp = value.as_str()?.parse().ok()?;
     Some(ServerMs(timestamp.as_millisecond()))
 }
@@ -199,8 +209,19 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn json_body(value: &Value) -> Body {
-        Body::read(Some(value.to_string().as_bytes()))
+    type Json = serde_json::Value;
+
+    /// Reads a body and looks at it.
+    fn with_body<T>(value: &Json, look: impl FnOnce(&Body<'_>) -> T) -> T {
+        look(&Body::read(Some(value.to_string().as_bytes())))
+    }
+
+    fn message(value: &Json, code: &str) -> String {
+        with_body(value, |body| body.message(code))
+    }
+
+    fn entity_of(value: &Json) -> Option<Entity> {
+        entity(&Value::from(value))
     }
 
     #[test]
@@ -212,7 +233,7 @@ mod tests {
         assert_eq!(Body::read(Some(b"\xff\xfe")), Body::Other);
         assert_eq!(
             Body::read(Some(b"\"Ratelimited\"")),
-            Body::Json(json!("Ratelimited"))
+            Body::Json(Value::Str("Ratelimited".into()))
         );
     }
 
@@ -241,26 +262,24 @@ mod tests {
             (json!([1]), vec![], None),
         ];
         for (value, nested, outer) in cases {
-            let body = json_body(&value);
-            assert_eq!(body.nested_codes(), nested, "{value}");
-            assert_eq!(body.outer_code(), outer, "{value}");
+            with_body(&value, |body| {
+                assert_eq!(body.nested_codes(), nested, "{value}");
+                assert_eq!(body.outer_code(), outer, "{value}");
+            });
         }
     }
 
     #[test]
     fn the_message_of_the_decisive_code_wins() {
-        let body = json_body(&json!({"code": "a", "message": "outer",
-            "errors": [{"code": "b", "message": "inner"}, {"code": "c"}]}));
-        assert_eq!(body.message("b"), "inner");
-        assert_eq!(body.message("c"), "outer");
-        assert_eq!(body.message("a"), "outer");
-        assert_eq!(json_body(&json!("Ratelimited")).message(""), "Ratelimited");
-        assert_eq!(
-            json_body(&json!({"message": ["one", "two"]})).message(""),
-            "one; two"
-        );
-        let long = json_body(&json!({"message": "é".repeat(10_000)}));
-        assert_eq!(long.message("").chars().count(), MESSAGE_CHARS_MAX);
+        let body = json!({"code": "a", "message": "outer",
+            "errors": [{"code": "b", "message": "inner"}, {"code": "c"}]});
+        assert_eq!(message(&body, "b"), "inner");
+        assert_eq!(message(&body, "c"), "outer");
+        assert_eq!(message(&body, "a"), "outer");
+        assert_eq!(message(&json!("Ratelimited"), ""), "Ratelimited");
+        assert_eq!(message(&json!({"message": ["one", "two"]}), ""), "one; two");
+        let long = message(&json!({"message": "é".repeat(10_000)}), "");
+        assert_eq!(long.chars().count(), MESSAGE_CHARS_MAX);
     }
 
     #[test]
@@ -268,7 +287,7 @@ mod tests {
         let value = json!({"id": "om_1", "status": "active", "role": {"slug": "member"},
             "roles": [{"slug": "member"}, {"slug": "admin"}],
             "created_at": "2026-10-21T07:28:00.250Z"});
-        let entity = entity(&value).unwrap();
+        let entity = entity_of(&value).unwrap();
         assert_eq!(entity.id, "om_1");
         assert_eq!(entity.status.as_deref(), Some("active"));
         assert_eq!(entity.role_slugs, ["member", "admin"]);
@@ -301,9 +320,9 @@ mod tests {
             json!(7),
             json!(null),
         ] {
-            assert_eq!(entity(&json!({"id": id})), None, "{id}");
+            assert_eq!(entity_of(&json!({"id": id})), None, "{id}");
         }
-        assert_eq!(entity(&json!([])), None);
+        assert_eq!(entity_of(&json!([])), None);
     }
 
     #[test]

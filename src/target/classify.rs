@@ -7,7 +7,7 @@ use super::body::{self, Body};
 use super::{Entity, Op, RequestClass, retry_after};
 use crate::model::{escape, plant};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json_borrow::Value;
 use std::time::Duration;
 
 /// What came back for one request: a complete answer, or why there is none.
@@ -179,7 +179,7 @@ struct Page<'a> {
     op: &'a Op,
     status: u16,
     request_id: Option<&'a str>,
-    body: Body,
+    body: Body<'a>,
 }
 
 impl Page<'_> {
@@ -267,7 +267,7 @@ impl Page<'_> {
             | Op::ListMemberships { .. }
             | Op::ListOrgs(_) => self.listed(),
             Op::CreateFactor(factor) => self.enrolled(&factor.user_id, json),
-            Op::FindOrgByName(name) => self.only_org(name, json),
+            Op::FindOrgByName(name) => self.only_org(name),
             Op::CreateUser(_)
             | Op::FindUserByExternalId(_)
             | Op::GetUser(_)
@@ -298,10 +298,10 @@ impl Page<'_> {
     }
 
     /// An enrolment answers with the factor and a first challenge.
-    fn enrolled(&self, user_id: &str, json: &Value) -> Verdict {
+    fn enrolled(&self, user_id: &str, json: &Value<'_>) -> Verdict {
         let inner = ["authentication_factor", "factor"]
             .iter()
-            .find_map(|field| json.get(field));
+            .find_map(|field| body::field(json, field));
         let factor = inner.unwrap_or(json);
         match body::entity(factor) {
             Some(entity) if is_factor_of(factor, user_id) => Verdict::Ok(entity),
@@ -311,26 +311,21 @@ impl Page<'_> {
 
     /// A search answers with every name that contains the words: the only one that is equal, none,
     /// or a refusal that names them all. More than a page of them may hide another.
-    fn only_org(&self, name: &str, json: &Value) -> Verdict {
+    fn only_org(&self, name: &str) -> Verdict {
         let Some(items) = self.body.items() else {
             return self.malformed();
         };
-        let text = |item: &Value, field: &str| {
-            let text = item.get(field).and_then(Value::as_str);
-            text.map(str::to_owned)
-        };
         let equal = items
             .iter()
-            .filter(|item| text(item, "name").as_deref() == Some(name));
-        let equal: Vec<&Value> = equal.collect();
-        let more = json.pointer("/list_metadata/after");
+            .filter(|item| body::text(item, "name") == Some(name));
+        let equal: Vec<&Value<'_>> = equal.collect();
         let refuse = |words: String| {
             Verdict::Rejected(Rejection {
                 message: words,
                 ..self.rejection(Some(ORGANIZATION_AMBIGUOUS))
             })
         };
-        if more.is_some_and(Value::is_string) {
+        if self.body.after().is_some() {
             return refuse(
                 "so many organizations have names like this one that the search does not show \
                  them all; give the id of the one that is meant in org_id"
@@ -341,7 +336,8 @@ impl Page<'_> {
             [] => Verdict::Absent,
             [one] => body::entity(one).map_or_else(|| self.malformed(), Verdict::Ok),
             several => {
-                let ids: Vec<String> = several.iter().filter_map(|item| text(item, "id")).collect();
+                let ids = several.iter().filter_map(|item| body::text(item, "id"));
+                let ids: Vec<&str> = ids.collect();
                 refuse(format!(
                     "{} organizations have this name: {}; give the id of the one that is meant in \
                      org_id",
@@ -353,7 +349,7 @@ impl Page<'_> {
     }
 
     /// A single entity: it must be the one that was asked for.
-    fn echoed(&self, entity: Entity, json: &Value) -> Verdict {
+    fn echoed(&self, entity: Entity, json: &Value<'_>) -> Verdict {
         match self.op {
             Op::CreateUser(user) => match &entity.email {
                 None => self.malformed(),
@@ -427,20 +423,24 @@ fn normal(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-fn user_with<'a>(items: &'a [Value], email: &str) -> Option<&'a Value> {
-    let email_of = |item: &'a Value| item.get("email").and_then(Value::as_str);
+fn user_with<'v, 'a>(items: &'v [Value<'a>], email: &str) -> Option<&'v Value<'a>> {
     let wanted = normal(email);
     // A target that tells cases apart may list several: the one as asked comes first.
-    let exact = items.iter().find(|&item| email_of(item) == Some(email));
+    let mut exact = items.iter();
+    let exact = exact.find(|item| body::text(item, "email") == Some(email));
     exact.or_else(|| {
         let mut items = items.iter();
-        items.find(|&item| email_of(item).is_some_and(|found| normal(found) == wanted))
+        items.find(|item| body::text(item, "email").is_some_and(|found| normal(found) == wanted))
     })
 }
 
-fn membership_of<'a>(items: &'a [Value], user_id: &str, org_id: &str) -> Option<&'a Value> {
+fn membership_of<'v, 'a>(
+    items: &'v [Value<'a>],
+    user_id: &str,
+    org_id: &str,
+) -> Option<&'v Value<'a>> {
     // There is at most one; a target that keeps old ones beside it shows the living one first.
-    let rank = |item: &Value| match item.get("status").and_then(Value::as_str) {
+    let rank = |item: &Value<'_>| match body::text(item, "status") {
         Some("active") | None => 0,
         Some("pending") => 1,
         Some(_) => 2,
@@ -450,22 +450,22 @@ fn membership_of<'a>(items: &'a [Value], user_id: &str, org_id: &str) -> Option<
 }
 
 /// Returns the first factor with one-time passwords that is not somebody else's.
-fn factor_of<'a>(items: &'a [Value], user_id: &str) -> Option<&'a Value> {
+fn factor_of<'v, 'a>(items: &'v [Value<'a>], user_id: &str) -> Option<&'v Value<'a>> {
     items.iter().find(|item| is_factor_of(item, user_id))
 }
 
-fn is_factor_of(item: &Value, user_id: &str) -> bool {
+fn is_factor_of(item: &Value<'_>, user_id: &str) -> bool {
     let says = |field: &str, word: &str| {
-        let said = item.get(field).and_then(Value::as_str);
+        let said = body::text(item, field);
         said.is_none_or(|said| said == word)
     };
     says("type", "totp") && says("user_id", user_id)
 }
 
 /// Returns whether a membership does not name another user or organization.
-fn is_of(item: &Value, user_id: &str, org_id: &str) -> bool {
+fn is_of(item: &Value<'_>, user_id: &str, org_id: &str) -> bool {
     let agrees = |field: &str, id: &str| {
-        let named = item.get(field).and_then(Value::as_str);
+        let named = body::text(item, field);
         named.is_none_or(|named| named == id)
     };
     agrees("user_id", user_id) && agrees("organization_id", org_id)

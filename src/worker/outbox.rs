@@ -35,7 +35,16 @@ struct Letters {
     /// Good and bad answers to writes and to reads.
     health: BTreeMap<RequestClass, (u32, u32)>,
     urgent: bool,
+    /// Whoever sends them was told that something is there, and has not taken it yet.
+    rung: bool,
     reported_at: Mono,
+}
+
+impl Letters {
+    /// Says that something is there; returns whether whoever sends has to be told.
+    const fn ring(&mut self) -> bool {
+        !std::mem::replace(&mut self.rung, true)
+    }
 }
 
 /// The outgoing side, shared by everything in the worker. One thread, no await inside.
@@ -64,10 +73,11 @@ impl Outbox {
         letters.outcomes.push((lease, outcome));
         let enough = letters.outcomes.len() >= OUTCOMES_PER_FRAME;
         letters.urgent |= enough;
+        let rings = letters.ring();
         drop(letters);
         if enough {
             self.wake_now();
-        } else {
+        } else if rings {
             self.any.notify_one();
         }
     }
@@ -77,8 +87,11 @@ impl Outbox {
         let mut letters = self.letters.borrow_mut();
         add(&mut letters.stats);
         letters.stats.latencies_us.truncate(LATENCIES_MAX);
+        let rings = letters.ring();
         drop(letters);
-        self.any.notify_one();
+        if rings {
+            self.any.notify_one();
+        }
     }
 
     /// Records a call.
@@ -109,7 +122,7 @@ impl Outbox {
     /// at the end.
     pub(crate) fn take(&self, now: Mono, gauge: WorkerGauge, last: bool) -> Vec<FromWorker> {
         let mut letters = self.letters.borrow_mut();
-        letters.urgent = false;
+        (letters.urgent, letters.rung) = (false, false);
         let mut out = Vec::new();
         for (class, (ok, bad)) in std::mem::take(&mut letters.health) {
             out.push(FromWorker::Health { class, ok, bad });

@@ -206,8 +206,15 @@ impl Shell {
 
     /// Works on the gate; it is looked at afterwards.
     pub(super) fn with_gate<T>(&self, work: impl FnOnce(&mut Gate) -> T) -> T {
-        let result = work(&mut self.gate.borrow_mut());
-        self.gate_changed.notify_one();
+        let mut gate = self.gate.borrow_mut();
+        let result = work(&mut gate);
+        // Without a limit there is nothing to ask for ahead of time.
+        let paced = self.config.paced_writes || self.config.paced_reads;
+        let matters = paced || gate.waiting() > 0;
+        drop(gate);
+        if matters {
+            self.gate_changed.notify_one();
+        }
         result
     }
 

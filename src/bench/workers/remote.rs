@@ -13,9 +13,11 @@ use crate::report::words;
 /// Rows into the server without limit, by default and with `--full`.
 const ROWS: (u32, u32) = (4_000, 50_000);
 /// Seconds that one run under the limit takes.
-const LIMITED_S: (u32, u32) = (3, 60);
+const LIMITED_S: (u32, u32) = (2, 60);
 /// Seconds that one run with a latency and without a limit takes, if the prediction holds.
-const DISTANT_S: f64 = 1.0;
+const DISTANT_S: f64 = 0.5;
+/// Rows in flight of one worker that are compared.
+const IN_FLIGHT: [u32; 3] = [16, 64, 256];
 /// Writes of an imported row: its user and its membership.
 const CALLS: f64 = 2.0;
 /// Rows for a run that has to hold still for its seconds, at least.
@@ -97,6 +99,63 @@ pub(super) fn distant(
         bounds.concurrency
     );
     Ok((section, None))
+}
+
+/// The same with one worker and more or fewer rows in flight.
+pub(super) fn in_flight(
+    budget: &Budget,
+    progress: &mut dyn Progress,
+) -> Result<Section, BenchError> {
+    let latency = &budget.sweep.latency;
+    let mut table = Table::new(&["rows in flight", "rows/s", "model", "of it", "µs CPU"]);
+    let mut measures = Vec::new();
+    let seconds = if budget.full { 10.0 } else { 1.0 };
+    for concurrency in IN_FLIGHT {
+        progress.say(&format!("workers: 1 worker, {concurrency} rows in flight"));
+        let bounds = Bounds {
+            writes_per_s: None,
+            latency_s: latency.mean.as_secs_f64(),
+            concurrency,
+            calls_per_row: CALLS,
+        };
+        let (model, _) = bounds.predict(1);
+        let rows = budget
+            .rows
+            .unwrap_or(rows_for(model.min(f64::from(ROWS.0)), seconds));
+        let import = Import {
+            workers: 1,
+            concurrency: Some(concurrency),
+            ..import_of(budget, &format!("flight{concurrency}"), rows)?
+        };
+        let took = vec![into_server(
+            budget,
+            &import,
+            &["--latency", &latency.words],
+        )?];
+        let speed = rows_per_s(&took);
+        let cpu = middle(&took, Took::cpu_per_row);
+        table.row([
+            concurrency.to_string(),
+            words::rate(speed),
+            words::rate(model),
+            format!("{:.0} %", 100.0 * speed / model.max(f64::MIN_POSITIVE)),
+            or_dash(cpu, |cpu| format!("{:.1}", cpu * 1e6)),
+        ]);
+        measures.push(Measure::new(
+            format!("in-flight/{concurrency}"),
+            Unit::RowsPerSecond,
+            vec![speed],
+        ));
+    }
+    Ok(Section {
+        title: format!("rows in flight, answers after {}", latency.words),
+        about: "One worker, no limit, --concurrency varied: with a slow target it does what more \
+                workers would do, at no cost."
+            .to_owned(),
+        measures,
+        table: Some(table),
+        charts: Vec::new(),
+    })
 }
 
 /// The limit of a real target.
