@@ -600,7 +600,8 @@ fn nothing_is_forgotten(world: &World) -> Judged {
             let knows = told.is_some_and(|known| known.id == user.id && known.origin.is_made());
             // The creation of a worker that died hung until somebody had deleted the user whom the
             // row was linked to: nobody waits for ever for what may still arrive.
-            let was_deleted = |told: &UserOutcome| world.server.are_gone(&[told.id.clone()]);
+            let was_deleted =
+                |told: &UserOutcome| world.server.are_gone(std::slice::from_ref(&told.id));
             knows || outcome.state == RowState::Parked || told.is_some_and(was_deleted)
         });
         ensure(known, "I3", || {
