@@ -9,7 +9,9 @@ use super::{
 use crate::report::words;
 
 /// Rows of a dry run by default and with `--full`.
-const DRY_ROWS: (u32, u32) = (100_000, 1_000_000);
+const DRY_ROWS: (u32, u32) = (200_000, 1_000_000);
+/// Rows where processes are compared with threads.
+const ISOLATION_ROWS: (u32, u32) = (100_000, 1_000_000);
 /// Rows where shapes of files and of grants are compared.
 const SHAPE_ROWS: (u32, u32) = (50_000, 500_000);
 
@@ -54,7 +56,7 @@ pub(super) fn isolation(
     budget: &Budget,
     progress: &mut dyn Progress,
 ) -> Result<Section, BenchError> {
-    let rows = budget.size(DRY_ROWS.0, DRY_ROWS.1);
+    let rows = budget.size(ISOLATION_ROWS.0, ISOLATION_ROWS.1);
     let import = import_of(budget, "isolation", rows)?;
     let counts: Vec<u32> = budget.sweep.workers.iter().copied().take(2).collect();
     let mut table = Table::new(&[
