@@ -257,10 +257,16 @@ impl<'a> Work<'a> {
             let settled =
                 rows::find(self.conn, row)?.ok_or_else(|| missing(row, "is not settled"))?;
             membership_id = membership_of(&settled);
-            pair = previous_pair(self.conn, row)?.filter(|lower| *lower < row);
+            if membership_id.is_none() {
+                pair = previous_pair(self.conn, row)?.filter(|lower| *lower < row);
+            }
         }
-        // After a retry a higher row may have made the membership that this one is for.
-        let mut pair = self.next_pair(ask.row)?;
+        // After a retry a higher row may have made the membership that this one is for; before
+        // one, no row is settled ahead of a lower one of its pair.
+        let mut pair = None;
+        if self.known.generation > 1 && membership_id.is_none() {
+            pair = self.next_pair(ask.row)?;
+        }
         while let Some(row) = pair.filter(|_| membership_id.is_none()) {
             membership_id = rows::find(self.conn, row)?.and_then(|row| membership_of(&row));
             pair = self.next_pair(row)?.filter(|higher| *higher > row);
