@@ -69,7 +69,7 @@ fn a_second_process_is_refused_and_told_who_holds_the_job() {
     for line in [
         "resume".to_owned(),
         format!("import users.csv {}", server.target()),
-        format!("jobs rm {job}"),
+        format!("jobs rm {job} --yes"),
     ] {
         work.run(&line).expect(73).says(&[&pid]);
     }
@@ -242,7 +242,10 @@ fn a_job_is_picked_only_when_it_is_clear_which() {
     }
     work.run("resume").expect(2).says(&["one", "two"]);
     work.run("retry").expect(2).says(&["no job"]);
-    work.run("jobs rm one").expect(0);
+    // Nothing brings a job back, and there is nobody to ask.
+    work.run("jobs rm one").expect(2).says(&["--yes"]);
+    assert_eq!(work.jobs(), ["one", "two"]);
+    work.run("jobs rm one --yes").expect(0);
     work.run("resume").expect(77);
     assert_eq!(work.jobs(), ["two"]);
 }
