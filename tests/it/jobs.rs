@@ -96,6 +96,25 @@ fn status_tells_a_run_that_goes_on_in_another_process() {
 }
 
 #[test]
+fn counts_of_a_killed_run_are_told_as_the_least_it_sent() {
+    let Killed { work, server, job } = Killed::new();
+    let status = work.run("status --json").expect(0).json();
+    assert_eq!(status["requests_at_least"], true);
+    assert!(status["requests"]["total"].as_u64().unwrap() <= server.received());
+    work.run("report --out report.html").expect(0);
+    let page = std::fs::read_to_string(work.path("report.html")).unwrap();
+    assert!(page.contains("at least"));
+    // A run that came to its end knows what it sent; the page sums both.
+    let done = work.run(&format!("resume {job} --rate none --json"));
+    assert_eq!(done.expect(0).json().get("requests_at_least"), None);
+    let status = work.run("status --json").expect(0).json();
+    assert_eq!(status.get("requests_at_least"), None);
+    work.run("report --out report.html --force").expect(0);
+    let page = std::fs::read_to_string(work.path("report.html")).unwrap();
+    assert!(page.contains("at least"));
+}
+
+#[test]
 fn an_identity_option_with_another_value_is_refused_on_resume() {
     let Killed { work, server, .. } = Killed::new();
     let sent = server.received();
