@@ -111,10 +111,21 @@ pub(crate) enum Reading {
     Halt(StopReason),
 }
 
+/// Unclear answers after which a list is given up, although nothing else went well meanwhile: it may
+/// be the only thing that rows wait for. With the waits between them, two minutes.
+const UNCLEAR_MAX: u32 = 10;
+
+/// The tries to read a list.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    attempts: Attempts,
+    unclear: u32,
+}
+
 /// Goes on with what an answer means; `roles` is what it showed. `alive` counts successes of other
 /// requests.
 pub(crate) fn on_answer(
-    attempts: &mut Attempts,
+    tries: &mut Tries,
     verdict: Verdict,
     roles: Option<Vec<String>>,
     alive: u64,
@@ -123,20 +134,23 @@ pub(crate) fn on_answer(
     match (verdict, roles) {
         (Verdict::Ok(_), Some(roles)) => Reading::Done(Ok(roles)),
         (Verdict::Ok(_), None) => unreadable("the list is not whole"),
-        (Verdict::Absent, _) => unreadable("the target does not show them to this key"),
+        (Verdict::Absent, _) => unreadable("the target does not show them, or not to this key"),
         (Verdict::NotApplied(_), _) => Reading::Ask,
         (Verdict::Stop(reason), _) => Reading::Halt(reason),
         (Verdict::Ambiguous(why) | Verdict::Rejected(why) | Verdict::Exists(why), _) => {
-            unclear(attempts, &why, alive)
+            unclear(tries, &why, alive)
         }
-        (Verdict::OddEcho(_), _) => unclear(attempts, &Rejection::default(), alive),
+        (Verdict::OddEcho(_), _) => unclear(tries, &Rejection::default(), alive),
     }
 }
 
 /// A list that cannot be had spoils no plan: it is tried a few times.
-fn unclear(attempts: &mut Attempts, why: &Rejection, alive: u64) -> Reading {
-    let wait = attempts.note_unclear(alive);
-    if attempts.are_spent() {
+fn unclear(tries: &mut Tries, why: &Rejection, alive: u64) -> Reading {
+    let wait = tries.attempts.note_unclear(alive);
+    tries.unclear += 1;
+    // A list beyond all bounds is not shorter the next time.
+    let hopeless = why.code == "oversized_answer";
+    if hopeless || tries.attempts.are_spent() || tries.unclear >= UNCLEAR_MAX {
         return Reading::Done(Err(format!("the last answer was {}", why.code)));
     }
     Reading::Backoff(wait)
@@ -192,9 +206,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_said_and_what_is_unclear_is_asked_again() {
-        let mut attempts = Attempts::default();
+        let mut tries = Tries::default();
         let entity = || Verdict::Ok(Entity::default());
-        let mut on = |verdict, roles| on_answer(&mut attempts, verdict, roles, 0);
+        let mut on = |verdict, roles| on_answer(&mut tries, verdict, roles, 0);
         let slugs = list(&["member"]);
         assert_eq!(on(entity(), Some(slugs.clone())), Reading::Done(Ok(slugs)));
         assert!(matches!(on(entity(), None), Reading::Done(Err(_))));
@@ -203,10 +217,27 @@ mod tests {
         assert_eq!(on(throttled, None), Reading::Ask);
         let broken = || Verdict::Ambiguous(Rejection::default());
         assert!(matches!(on(broken(), None), Reading::Backoff(_)));
-        let mut attempts = Attempts::default();
-        let last = (0..20)
-            .map(|alive| on_answer(&mut attempts, broken(), None, alive))
-            .find(|reading| matches!(reading, Reading::Done(_)));
-        assert!(matches!(last, Some(Reading::Done(Err(_)))));
+        let long = Rejection {
+            code: "oversized_answer".to_owned(),
+            ..Rejection::default()
+        };
+        let long = on(Verdict::Ambiguous(long), None);
+        assert!(matches!(long, Reading::Done(Err(_))));
+    }
+
+    #[test]
+    fn a_list_is_given_up_sooner_while_other_requests_succeed() {
+        let tried = |alive: fn(u64) -> u64| {
+            let mut tries = Tries::default();
+            let broken = || Verdict::Ambiguous(Rejection::default());
+            (1..100)
+                .find(|n| {
+                    let reading = on_answer(&mut tries, broken(), None, alive(*n));
+                    matches!(reading, Reading::Done(Err(_)))
+                })
+                .unwrap()
+        };
+        assert_eq!(tried(|n| n), 8);
+        assert_eq!(tried(|_| 0), u64::from(UNCLEAR_MAX));
     }
 }

@@ -5,11 +5,9 @@ use super::Server;
 use crate::model::RowNumber;
 use crate::model::scan::RoleScope;
 use crate::protocol::FromWorker;
-use crate::target::Verdict;
-use crate::target::{Op, dry};
-use crate::worker::attempts::Attempts;
+use crate::target::{Op, Verdict, dry};
 use crate::worker::gate::Turn;
-use crate::worker::roles::{Asked, Known, Reading, first_unknown, on_answer};
+use crate::worker::roles::{Asked, Known, Reading, Tries, first_unknown, on_answer};
 use crate::worker::shell::TurnedAway;
 use std::rc::Rc;
 
@@ -80,13 +78,13 @@ impl Server {
 
     async fn read_roles(&self, scope: RoleScope) {
         let op = Op::ListRoles(scope.clone());
-        let mut attempts = Attempts::default();
+        let mut tries = Tries::default();
         loop {
             let Ok((verdict, roles)) = self.shell.call_for_roles(&op).await else {
                 return;
             };
             let alive = self.shell.alive(op.class());
-            match on_answer(&mut attempts, verdict, roles, alive) {
+            match on_answer(&mut tries, verdict, roles, alive) {
                 Reading::Ask => {}
                 Reading::Backoff(wait) => self.shell.back_off(wait).await,
                 Reading::Halt(reason) => return self.shell.halt(reason),
