@@ -127,7 +127,7 @@ fn a_job_from_import_to_rejects() {
 
     let (_, second) = desk.json("import people.csv");
     assert_eq!(second["job"], format!("{job}-2"));
-    let removed = desk.run(&format!("jobs rm {job}-2"));
+    let removed = desk.run(&format!("jobs rm {job}-2 --yes"));
     assert!(removed.status.success());
     assert!(text(&desk.run("jobs").stdout).contains(job));
 }

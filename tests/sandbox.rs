@@ -648,6 +648,37 @@ fn memberships_are_refused_in_the_words_of_the_api() {
 }
 
 #[test]
+fn roles_are_listed_for_the_environment_and_for_organizations_that_are_there() {
+    let (_server, mut client) = start();
+    let pair = Pair::new(&mut client);
+    let organization = pair.with(json!({}))["organization_id"].clone();
+    let organization = organization.as_str().unwrap();
+    let own = format!("/authorization/organizations/{organization}/roles");
+    for path in ["/authorization/roles", own.as_str()] {
+        let reply = client.get(path);
+        assert_eq!(reply.status, 200, "{path}");
+        let list = reply.json();
+        assert_eq!(list["object"], "list");
+        let told: Vec<(&str, &str)> = list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|role| {
+                assert_eq!(role["object"], "role");
+                (
+                    role["slug"].as_str().unwrap(),
+                    role["type"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        let kind = "EnvironmentRole";
+        assert_eq!(told, [("member", kind), ("admin", kind)]);
+    }
+    let nobody = "/authorization/organizations/org_01ARZ3NDEKTSV4RRFFQ69G5FAV/roles";
+    assert_eq!(client.get(nobody).verdict(), refused(404, ""));
+}
+
+#[test]
 fn the_key_and_the_address_must_be_right() {
     let (_server, mut client) = start();
     client.key = "sk_wrong".to_owned();

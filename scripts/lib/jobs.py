@@ -26,7 +26,7 @@ def settle(work, server, path, *arguments, code=0, job="job", timeout=300):
 def results_of(work, job="job", where=()):
     """The results file of a job, as records; `where` may name another checkpoints folder."""
     out = work.file(f"{job}.results.csv")
-    run(work, "results", job, *where, "--out", out).expect(0)
+    run(work, "results", job, *where, "--out", out, "--force").expect(0)
     return read_results(out)
 
 

@@ -541,6 +541,9 @@ pub enum JobsCommand {
         /// The job
         #[arg(value_name = "JOB", value_parser = parse_job_name)]
         job: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         /// See [`PlaceArgs`].
         #[command(flatten)]
         place: PlaceArgs,
@@ -559,6 +562,9 @@ pub struct ResultsArgs {
     /// Write to this file (mode 0600) instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace the file of --out if it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -573,6 +579,9 @@ pub struct ReportArgs {
     /// Write to this file (mode 0600) instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace the file of --out if it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -587,6 +596,9 @@ pub struct RejectsArgs {
     /// Write to this file (mode 0600) instead of stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace the file of --out if it is there
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// See [`PlaceArgs`].
     #[command(flatten)]
     pub place: PlaceArgs,

@@ -10,11 +10,11 @@ use super::resolve;
 use crate::model::rng::entropy;
 use crate::model::{Delimiter, Encoding, JobOptions, Mono};
 use crate::report::problems::{self, CheckSummary, ProblemGroup, ProblemLine, ProblemsWriter};
-use crate::report::{OutFile, screen};
+use crate::report::{OutFile, screen, words};
 use crate::source::check::CheckError;
 use crate::source::{
-    self, Ask, CheckReport, Finding, Index, IndexOptions, Input, Opened, RowRules, Severity,
-    SourceError,
+    self, Ask, CheckReport, Finding, Index, IndexOptions, Input, Opened, Ragged, RowRules,
+    Severity, SourceError,
 };
 use std::fs::File;
 use std::path::Path;
@@ -42,8 +42,12 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         profile: resolve::profile(&identity)?.unwrap_or_default(),
     };
     let folder = resolve::temporary_folder()?;
-    let mut copies = || Ok::<_, CliError>(folder.path().to_owned());
-    let (opened, index) = source::read(&input, &ask.ask, &shape, &mut copies, &mut |_| {})?;
+    let mut copies = || Ok::<_, SourceError>(folder.path().to_owned());
+    let read = source::read(&input, &ask.ask, &shape, &mut copies, &mut |_| {});
+    let (opened, index) = match read {
+        Ok(read) => read,
+        Err(error) => return Err(refuse(args, list, error)?),
+    };
     if args.fix.is_some() && (index.columns.plan.is_some() || opened.converted.is_some()) {
         return Err(of_profile());
     }
@@ -81,6 +85,67 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         Exit::Success
     })
 }
+
+/// Shows every place that refuses the file, where an import names the first.
+fn refuse(
+    args: &CheckArgs,
+    list: Option<ProblemsWriter<Output>>,
+    error: SourceError,
+) -> CliResult<CliError> {
+    let SourceError::FieldCount {
+        expected, ragged, ..
+    } = &error
+    else {
+        return Ok(error.into());
+    };
+    let group = ragged_group(*expected, ragged);
+    if let Some(mut list) = list {
+        for line in &group.examples {
+            list.write(line).map_err(|error| CliError::output(&error))?;
+        }
+        let done = list.finish().map_err(|error| CliError::output(&error))?;
+        done.finish()?;
+    }
+    let groups = vec![group];
+    if !args.json {
+        let text = problems::text(&groups, true);
+        screen::print_data(text.as_bytes()).map_err(|error| CliError::stdout(&error))?;
+    }
+    let several = ragged.count > 1;
+    let refusal = CliError::from(error).problems(groups);
+    Ok(if several {
+        refusal.hint("correct these rows first: nothing else of the file was looked at")
+    } else {
+        refusal
+    })
+}
+
+fn ragged_group(expected: usize, ragged: &Ragged) -> ProblemGroup {
+    let lines = ragged.rows.iter().map(|row| ProblemLine {
+        severity: Severity::Error.as_str(),
+        rule: FIELD_COUNT,
+        row: row.at.row.map(|row| row.0),
+        line: row.at.line,
+        column: String::new(),
+        value: None,
+        message: format!(
+            "found {} where the header has {expected}: {}",
+            words::counted(row.found as u64, "field"),
+            row.hint(expected)
+        ),
+        suggestion: None,
+    });
+    ProblemGroup {
+        rule: FIELD_COUNT,
+        severity: Severity::Error.as_str(),
+        title: "another number of fields than the header: the file is refused",
+        count: ragged.count,
+        examples: lines.collect(),
+    }
+}
+
+/// The code of the refusal, and so of each of its places.
+const FIELD_COUNT: &str = "field_count";
 
 /// Returns how the file was read, where that is not how most are, and what a conversion has to say.
 fn told_of(opened: &Opened, delimiter: Delimiter, input: &Input, ask: &Ask) -> Vec<String> {

@@ -3,6 +3,7 @@
 
 use super::exit::Exit;
 use crate::ledger::{FolderError, LedgerError, LockError, ReplaceError};
+use crate::report::problems::ProblemGroup;
 use crate::sandbox::{JournalError, SandboxError};
 use crate::source::{GenerateError, SourceError};
 use crate::supervise::SandboxChildError;
@@ -25,6 +26,7 @@ struct Parts {
     hint: Option<String>,
     at: At,
     job: Option<String>,
+    problems: Vec<ProblemGroup>,
 }
 
 /// Where in the source it went wrong.
@@ -49,6 +51,7 @@ impl CliError {
             hint: None,
             at: At::default(),
             job: None,
+            problems: Vec::new(),
         }))
     }
 
@@ -71,6 +74,13 @@ impl CliError {
             Some(hint) => format!("{hint}; then {next}"),
             None => next.to_owned(),
         });
+        self
+    }
+
+    /// Adds every place of which the error names the first.
+    #[must_use]
+    pub fn problems(mut self, problems: Vec<ProblemGroup>) -> Self {
+        self.0.problems = problems;
         self
     }
 
@@ -151,11 +161,15 @@ impl CliError {
 
     /// Returns the whole object that `--json` prints instead of a summary.
     pub fn json(&self) -> Value {
-        json!({
+        let mut whole = json!({
             "error": self.json_error(),
             "exit": self.0.exit.as_u8(),
             "job": self.0.job,
-        })
+        });
+        if !self.0.problems.is_empty() {
+            whole["problems"] = json!(self.0.problems);
+        }
+        whole
     }
 }
 
@@ -292,9 +306,15 @@ impl From<SourceError> for CliError {
         let worded = Self::new(exit, error.code(), error.to_string())
             .at(at)
             .caused_by(&error);
-        match error.hint() {
-            Some(hint) => worded.hint(hint),
-            None => worded,
+        match (error.hint(), &error) {
+            (Some(hint), SourceError::FieldCount { ragged, .. }) if ragged.count > 1 => {
+                let count = ragged.count;
+                worded.hint(format!(
+                    "{hint}; {count} rows are like that: `userferry check` lists them"
+                ))
+            }
+            (Some(hint), _) => worded.hint(hint),
+            (None, _) => worded,
         }
     }
 }

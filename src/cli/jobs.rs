@@ -6,9 +6,11 @@ use super::desk::{self, Listed, Shelf};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Place;
+use crate::ledger::JobFolder;
 use crate::model::escape::shown;
 use crate::report::{screen, table, words};
 use serde_json::json;
+use std::io::{self, BufRead, Read as _, Write};
 
 const HEAD: [&str; 8] = [
     "JOB", "STATE", "TARGET", "ROWS", "PENDING", "FAILED", "PARKED", "MADE",
@@ -19,7 +21,9 @@ pub fn run(ctx: &Context, args: &JobsArgs) -> CliResult<Exit> {
     match &args.command {
         None if args.json => list_json(&Place::resolve(&args.place, &ctx.env)?),
         None => list(ctx, &Place::resolve(&args.place, &ctx.env)?),
-        Some(JobsCommand::Rm { job, place }) => remove(ctx, &Place::resolve(place, &ctx.env)?, job),
+        Some(JobsCommand::Rm { job, yes, place }) => {
+            remove(ctx, &Place::resolve(place, &ctx.env)?, job, *yes)
+        }
     }
 }
 
@@ -89,9 +93,14 @@ fn line(job: &Listed) -> Vec<String> {
     ]
 }
 
-fn remove(ctx: &Context, place: &Place, name: &str) -> CliResult<Exit> {
+fn remove(ctx: &Context, place: &Place, name: &str, yes: bool) -> CliResult<Exit> {
     let checkpoints = desk::open_existing(place)?;
     let folder = checkpoints.job(name)?;
+    if !yes {
+        let question = question(&folder);
+        let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
+        confirm(name, &question, ctx.env.interactive, stdin, stderr)?;
+    }
     checkpoints
         .remove(&folder)
         .map_err(|error| CliError::from(error).job(name))?;
@@ -99,4 +108,73 @@ fn remove(ctx: &Context, place: &Place, name: &str) -> CliResult<Exit> {
         "job {name} is removed; nothing was changed at its target"
     ));
     Ok(Exit::Success)
+}
+
+/// Says what goes with a job. One whose ledger cannot be read may be removed too.
+fn question(folder: &JobFolder) -> String {
+    let name = folder.name();
+    let Ok(job) = desk::read(folder.clone()) else {
+        return format!("Job {name} cannot be read; recovering it needs its folder, too.");
+    };
+    let rows = job.rows();
+    let pending = match rows.pending {
+        0 => String::new(),
+        n => format!(", {} of them pending", words::count(n)),
+    };
+    format!(
+        "Job {name} is {} and knows what became of {}{pending}. Without it nothing of them can be \
+         continued, retried or told any more.",
+        job.state.as_str(),
+        words::counted(rows.total, "row")
+    )
+}
+
+/// Asks before a job is removed: nothing brings it back.
+fn confirm(
+    name: &str,
+    question: &str,
+    interactive: bool,
+    mut answer: impl BufRead,
+    mut ask: impl Write,
+) -> CliResult<()> {
+    let refuse = |message: String| {
+        let hint = format!("`userferry jobs rm {name} --yes` removes it without a question");
+        CliError::usage("removal_unconfirmed", message)
+            .hint(hint)
+            .job(name)
+    };
+    if !interactive {
+        let message = format!("job {name} is not removed: there is no terminal to confirm it on");
+        return Err(refuse(message));
+    }
+    let asked = write!(
+        ask,
+        "{question}\nType `yes` to remove it, anything else to keep it: "
+    );
+    let mut line = String::new();
+    let shown = asked.and_then(|()| ask.flush()).is_ok();
+    let read = shown && answer.by_ref().take(64).read_line(&mut line).is_ok();
+    if read && line.trim() == "yes" {
+        return Ok(());
+    }
+    Err(refuse(format!("job {name} is kept: it was not confirmed")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_wants_the_word_and_a_terminal() {
+        let asked = |interactive, typed: &str| {
+            let mut shown = Vec::new();
+            let result = confirm("a", "Job a.", interactive, typed.as_bytes(), &mut shown);
+            (result.map_err(|error| error.exit()), shown.is_empty())
+        };
+        assert_eq!(asked(true, "yes\n"), (Ok(()), false));
+        for typed in ["", "y\n", "no\n", "yes, please\n"] {
+            assert_eq!(asked(true, typed), (Err(Exit::Usage), false), "{typed:?}");
+        }
+        assert_eq!(asked(false, "yes\n"), (Err(Exit::Usage), true));
+    }
 }

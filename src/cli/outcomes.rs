@@ -7,7 +7,7 @@ use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::opening::{self, RowsFile};
-use super::output::Output;
+use super::output::{Output, Present};
 use super::resolve::Place;
 use crate::ledger::LedgerReader;
 use crate::model::{ChunkSpec, Delimiter, RowNumber, RowOutcome, RowState};
@@ -29,7 +29,8 @@ pub fn results(ctx: &Context, args: &ResultsArgs) -> CliResult<Exit> {
     let of_job = |error: CliError| error.job(job.name());
     let rows = opening::rows_to_read(&job.summary.record, &job.folder).map_err(of_job)?;
     let file = open_rows(&rows).map_err(of_job)?;
-    let out = Output::open(args.out.as_deref(), Some(&job.summary.record.source))?;
+    let source = Some(job.summary.record.source.as_path());
+    let out = Output::open_as(args.out.as_deref(), source, Present::of(args.force))?;
     let done = write_results(&job, &file, out, args.jsonl).map_err(of_job)?;
     if args.out.is_some() {
         ctx.screen
@@ -90,12 +91,13 @@ pub fn rejects(ctx: &Context, args: &RejectsArgs) -> CliResult<Exit> {
     let file = open_rows(&rows).map_err(of_job)?;
     let source = Some(job.summary.record.source.as_path());
     let reasons_at = args.out.as_deref().and_then(beside_file);
+    let present = Present::of(args.force);
     let mut sinks = Sinks {
+        rejects: Output::open_as(args.out.as_deref(), source, present)?,
         reasons: match &reasons_at {
-            Some(path) => Some(Output::open(Some(path), source)?),
+            Some(path) => Some(Output::open_as(Some(path), source, present)?),
             None => None,
         },
-        rejects: Output::open(args.out.as_deref(), source)?,
     };
     let records = write_rejects(&job, &file, &mut sinks).map_err(of_job)?;
     // The rejects appear last: whoever sees them finds their reasons.

@@ -16,7 +16,49 @@ pub enum Output {
     File(OutFile),
 }
 
+/// What happens to a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// It stays, and the command is refused.
+    Keep,
+    /// It is replaced.
+    Replace,
+}
+
+impl Present {
+    /// Reads `--force`.
+    pub const fn of(force: bool) -> Self {
+        if force { Self::Replace } else { Self::Keep }
+    }
+}
+
+/// Refuses a file that is there: it may be the only copy of somebody's corrections.
+pub fn refuse_present(path: &Path) -> CliResult<()> {
+    // A pipe or a device is written to, not replaced; a link to nowhere would be.
+    let special = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+    if special || path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let message = format!("{} is there already", path.display());
+    Err(CliError::usage("out_exists", message)
+        .hint("give --out another name, or --force to replace it"))
+}
+
 impl Output {
+    /// Opens `--out`, or stdout. Never replaces `source`, and other files only if that is wanted.
+    pub fn open_as(out: Option<&Path>, source: Option<&Path>, present: Present) -> CliResult<Self> {
+        match (out, present) {
+            (Some(path), Present::Keep) => {
+                refuse_present(path)?;
+                Ok(match Self::open(out, source)? {
+                    Self::File(file) => Self::File(file.replacing_nothing()),
+                    stdout @ Self::Stdout(_) => stdout,
+                })
+            }
+            (None, _) | (_, Present::Replace) => Self::open(out, source),
+        }
+    }
+
     /// Opens `--out`, or stdout. Never replaces `source`.
     pub fn open(out: Option<&Path>, source: Option<&Path>) -> CliResult<Self> {
         let Some(path) = out else {

@@ -128,8 +128,8 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
     if !indexed.index.differing.is_empty() {
         let rows = words::counted(indexed.index.differing.len() as u64, "row");
         ctx.say(&format!(
-            "note: {rows} repeat an email with other user fields; the values of the lowest \
-                 row count"
+            "note: {rows} repeat an email with other user fields; the values of the first row \
+             count"
         ));
     }
 }

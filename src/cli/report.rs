@@ -6,7 +6,7 @@ use super::desk::{self, Listed, Want};
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::opening;
-use super::output::Output;
+use super::output::{Output, Present};
 use super::resolve::Place;
 use crate::ledger::{LedgerReader, Problem};
 use crate::model::clock::wall_ms;
@@ -26,9 +26,10 @@ const ORGANIZATIONS: u32 = 20;
 pub fn run(ctx: &Context, args: &ReportArgs) -> CliResult<Exit> {
     let place = Place::resolve(&args.place, &ctx.env)?;
     let job = desk::pick(&place, args.job.as_deref(), Want::Newest)?;
-    let page = page(&place, &job).map_err(|error| error.job(job.name()))?;
+    let present = Present::of(args.force);
     let source = Some(job.summary.record.source.as_path());
-    let mut out = Output::open(args.out.as_deref(), source)?;
+    let mut out = Output::open_as(args.out.as_deref(), source, present)?;
+    let page = page(&place, &job).map_err(|error| error.job(job.name()))?;
     quiet_epipe(out.write_all(html::render(&page).as_bytes()))
         .map_err(|error| CliError::output(&error))?;
     out.finish()?;

@@ -61,8 +61,13 @@ pub struct Organizations {
     pub others: u64,
     /// Settled rows of those others.
     pub others_rows: u64,
-    /// Settled rows that reached no organization.
+    /// Rows that were settled well and ask for none.
     pub without: u64,
+    /// Rows that failed, were parked or were skipped before they reached one: whether they name
+    /// one, only the file knows.
+    pub unreached: u64,
+    /// Failed or parked rows among them.
+    pub unreached_problems: u64,
 }
 
 /// Groups skipped, failed and parked rows, the largest group first.
@@ -125,16 +130,23 @@ pub(super) fn organizations(conn: &Connection, top: u32) -> Result<Organizations
         })
     })?;
     let top: Vec<OrgRows> = rows.collect::<Result<_, _>>()?;
-    let (with, without, orgs): (i64, i64, i64) = conn.query_row(
-        "SELECT count(org), count(*) - count(org), count(DISTINCT org) FROM outcome",
+    let (with, orgs, none, unreached, problems): (i64, i64, i64, i64, i64) = conn.query_row(
+        "SELECT count(org), count(DISTINCT org), count(*) FILTER (WHERE org IS NULL),
+                count(*) FILTER (WHERE org IS NULL AND state IN (6, 7, 8)),
+                count(*) FILTER (WHERE org IS NULL AND state IN (7, 8)) FROM outcome",
         [],
-        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        |row| {
+            let column = |at: usize| row.get(at);
+            Ok((column(0)?, column(1)?, column(2)?, column(3)?, column(4)?))
+        },
     )?;
     let named: u64 = top.iter().map(|org| org.rows).sum();
     Ok(Organizations {
         others: orgs.cast_unsigned().saturating_sub(top.len() as u64),
         others_rows: with.cast_unsigned().saturating_sub(named),
-        without: without.cast_unsigned(),
+        without: none.saturating_sub(unreached).cast_unsigned(),
+        unreached: unreached.cast_unsigned(),
+        unreached_problems: problems.cast_unsigned(),
         top,
     })
 }

@@ -112,6 +112,7 @@ pub(super) fn outcome(row: &Row<'_>) -> Result<RowOutcome, Fault> {
         membership: membership(row, 6)?,
         attempts: row.get(9)?,
         error,
+        unknown_role: None,
     })
 }
 

@@ -366,3 +366,10 @@ pub struct RunSnapshot {
 }
 
 impl Eq for RunSnapshot {}
+
+impl RunSnapshot {
+    /// Returns whether the run has not written its last counts: it was killed, or is at work.
+    pub fn lacks_its_end(&self) -> bool {
+        self.state == RunState::Running
+    }
+}

@@ -3,7 +3,7 @@
 //! Events are self-contained: ids, counts and times, no references to live state and no personal
 //! data. Reporters consume them; they never feed back into a decision.
 
-use super::scan::ScanNews;
+use super::scan::{RoleScope, ScanNews};
 use super::tally::OrgCacheTally;
 use super::{
     AutoRate, ChunkId, MembershipTally, OrgKey, OrgTally, RateShift, RequestTally, RowNumber,
@@ -135,6 +135,13 @@ pub enum RunEvent {
         result: Result<String, String>,
         /// Whether this job made it.
         made: bool,
+    },
+    /// The target was asked which roles it knows.
+    Roles {
+        /// Whose.
+        scope: RoleScope,
+        /// How many, or why nobody knows.
+        result: Result<u32, String>,
     },
     /// An API call came back (only when calls are recorded).
     Call {

@@ -234,6 +234,8 @@ pub struct RowOutcome {
     pub attempts: u16,
     /// Why, for failed, parked and skipped rows.
     pub error: Option<RowError>,
+    /// The role it failed for, when a dry run that looks at the target knows which. Never stored.
+    pub unknown_role: Option<Box<str>>,
 }
 
 impl RowOutcome {
@@ -265,6 +267,7 @@ impl RowOutcome {
             membership: None,
             attempts: 0,
             error: Some(error),
+            unknown_role: None,
         }
     }
 }

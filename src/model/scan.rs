@@ -1,4 +1,4 @@
-//! Listing the users a target has, instead of asking for each: the words for it.
+//! Listing the users or the roles a target has: the words for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,15 @@ pub struct ScanTally {
     pub organizations: u32,
     /// Whether every list was read to its end.
     pub whole: bool,
+}
+
+/// Whose roles a list shows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RoleScope {
+    /// Those of the environment, which every organization has.
+    Environment,
+    /// Those of the organization with this id: its own ones, and the environment's.
+    Organization(String),
 }
 
 /// What is told about it.

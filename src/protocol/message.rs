@@ -1,7 +1,7 @@
 //! The messages. Two enums, one per direction; plain data, no references to anybody's state.
 
 use crate::model::event::{CallRecord, WorkerGauge};
-use crate::model::scan::ScanTally;
+use crate::model::scan::{RoleScope, ScanTally};
 use crate::model::tally::OrgCacheTally;
 use crate::model::{
     ChunkSpec, ExistingPolicy, FinishTally, LeaseId, Mono, OrgKey, OrgMode, Origin, Reached,
@@ -82,6 +82,15 @@ pub enum ToWorker {
         /// A request may have been sent before: look first.
         suspect: bool,
     },
+    /// You alone read which roles there are, and say so with [`FromWorker::RolesRead`].
+    ReadRoles(RoleScope),
+    /// The answer to a [`FromWorker::AskRoles`].
+    Roles {
+        /// Whose.
+        scope: RoleScope,
+        /// Their slugs, or why nobody knows.
+        roles: RoleList,
+    },
     /// The target answered a probe.
     Alive {
         /// Writes that fail from now on fail for their own sake: their attempts count.
@@ -117,6 +126,8 @@ impl std::fmt::Debug for ToWorker {
             Self::OrgHints(_) => "OrgHints",
             Self::LookUpOrg { .. } => "LookUpOrg",
             Self::CreateOrg { .. } => "CreateOrg",
+            Self::ReadRoles(_) => "ReadRoles",
+            Self::Roles { .. } => "Roles",
             Self::Alive { .. } => "Alive",
             Self::Ping { .. } => "Ping",
             Self::Woke => "Woke",
@@ -308,6 +319,9 @@ pub enum OrgVerdict {
     },
 }
 
+/// The slugs of the roles that the target knows, or why they could not be read, in words.
+pub type RoleList = Result<Vec<String>, String>;
+
 /// Consecutive slots: the n-th request may start at `first + n * interval`, at most `expiry` late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotLease {
@@ -401,6 +415,15 @@ pub enum FromWorker {
         key: OrgKey,
         /// What was found.
         verdict: OrgVerdict,
+    },
+    /// Which roles are there?
+    AskRoles(RoleScope),
+    /// The result of reading them.
+    RolesRead {
+        /// Whose.
+        scope: RoleScope,
+        /// Their slugs (of an organization only its own), or why nobody knows.
+        roles: RoleList,
     },
     /// Counters since the last report.
     Stats(Box<StatsDelta>),

@@ -16,11 +16,11 @@ pub mod message;
 pub use frame::{Decoder, FRAME_BYTES_MAX, FrameError, encode};
 pub use message::{
     FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt, OrgAnswer, OrgVerdict, ProbeResult,
-    RowContext, SlotLease, StatsDelta, ToWorker, WorkerConfig,
+    RoleList, RowContext, SlotLease, StatsDelta, ToWorker, WorkerConfig,
 };
 
 /// The version of the messages; a worker of another version is not talked to.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// The build both sides must share: workers are the coordinator's own executable.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -2,12 +2,19 @@
 
 use super::words;
 use crate::model::event::RunEvent;
-use crate::model::scan::ScanNews;
+use crate::model::scan::{RoleScope, ScanNews};
 use crate::model::{MembershipState, Origin, RowOutcome, RowState};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// Unknown roles that are told apart; a file with more of them has something else in that column.
+const ROLES_MAX: usize = 1_000;
+
+/// Unknown roles that are named in words.
+const ROLES_NAMED: usize = 3;
 
 /// What is there already, and what is not. Fields are added, never renamed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
     /// Users of the file who exist already.
     pub users_existing: u64,
@@ -25,6 +32,12 @@ pub struct Findings {
     pub organizations_to_make: u64,
     /// Organizations that are not to be had: rows that name them fail.
     pub organizations_missing: u64,
+    /// Roles that rows ask for and their organizations do not have: these rows fail.
+    pub roles_unknown: UnknownRoles,
+    /// Why the environment's roles could not be read: then no row is judged by its roles.
+    pub roles_unread: Option<String>,
+    /// Organizations whose own roles could not be read: then only the environment's are known.
+    pub roles_unread_organizations: u64,
     /// Whether users were listed instead of asked for one by one.
     pub listed: bool,
     /// Pages of that listing.
@@ -33,6 +46,75 @@ pub struct Findings {
     /// Rows whose user exists and who name an organization.
     #[serde(skip)]
     pub memberships_asked: u64,
+}
+
+/// Unknown roles by slug.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnknownRoles(BTreeMap<Box<str>, UnknownRole>);
+
+/// An unknown role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct UnknownRole {
+    rows: u64,
+    first_row: u32,
+}
+
+/// An unknown role as JSON shows it.
+#[derive(Serialize)]
+struct RoleLine<'a> {
+    slug: &'a str,
+    rows: u64,
+    first_row: u32,
+}
+
+impl UnknownRoles {
+    fn note(&mut self, slug: &str, row: u32) {
+        if let Some(role) = self.0.get_mut(slug) {
+            role.rows += 1;
+            role.first_row = role.first_row.min(row);
+        } else if self.0.len() < ROLES_MAX {
+            let role = UnknownRole {
+                rows: 1,
+                first_row: row,
+            };
+            self.0.insert(slug.into(), role);
+        }
+    }
+
+    /// Returns them, those that fail most rows first.
+    fn by_rows(&self) -> Vec<(&str, UnknownRole)> {
+        let mut all: Vec<_> = self.0.iter().map(|(slug, role)| (&**slug, *role)).collect();
+        all.sort_by_key(|(_, role)| std::cmp::Reverse(role.rows));
+        all
+    }
+
+    fn words(&self) -> Option<String> {
+        let all = self.by_rows();
+        let named = all.iter().take(ROLES_NAMED).map(|(slug, role)| {
+            let fail = if role.rows == 1 { "fails" } else { "fail" };
+            format!(
+                "{slug} is unknown: {} {fail}, the first is row {}",
+                words::counted(role.rows, "row"),
+                role.first_row
+            )
+        });
+        let mut parts: Vec<String> = named.collect();
+        let more = all.len().saturating_sub(ROLES_NAMED);
+        if more > 0 {
+            parts.push(format!("{more} more (--json names them)"));
+        }
+        (!parts.is_empty()).then(|| parts.join(" · "))
+    }
+}
+
+impl Serialize for UnknownRoles {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.by_rows().into_iter().map(|(slug, role)| RoleLine {
+            slug,
+            rows: role.rows,
+            first_row: role.first_row,
+        }))
+    }
 }
 
 impl Findings {
@@ -49,6 +131,13 @@ impl Findings {
                 (Ok(_), false) => self.organizations_existing += 1,
                 (Err(_), _) => self.organizations_missing += 1,
             },
+            RunEvent::Roles {
+                scope,
+                result: Err(why),
+            } => match scope {
+                RoleScope::Environment => self.roles_unread = Some(why.clone()),
+                RoleScope::Organization(_) => self.roles_unread_organizations += 1,
+            },
             RunEvent::Existing(ScanNews::Listed(tally)) => {
                 self.listed = true;
                 self.pages = u64::from(tally.pages);
@@ -59,6 +148,9 @@ impl Findings {
 
     fn on_row(&mut self, outcome: &RowOutcome) {
         let code = outcome.error.as_ref().map(|error| error.code.as_str());
+        if let Some(slug) = &outcome.unknown_role {
+            self.roles_unknown.note(slug, outcome.row.0);
+        }
         let before = |origin| origin == Some(Origin::Before);
         let exists = before(outcome.user.as_ref().map(|user| user.origin));
         if exists && outcome.state != RowState::Merged {
@@ -95,8 +187,8 @@ impl Findings {
         }
     }
 
-    /// Returns it in words: what is there, and which organizations are not.
-    pub fn lines(&self) -> [(&'static str, String); 2] {
+    /// Returns it in words: what is there, and which organizations and roles are not.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
         let mut there = vec![
             words::counted(self.users_existing, "user"),
             words::counted(self.memberships_existing, "membership"),
@@ -123,7 +215,24 @@ impl Findings {
                 words::counted(made + missing, "organization")
             ),
         };
-        [("there", there.join(" · ")), ("missing", missing)]
+        let mut lines = vec![("there", there.join(" · ")), ("missing", missing)];
+        lines.extend(self.role_lines().map(|words| ("roles", words)));
+        lines
+    }
+
+    fn role_lines(&self) -> impl Iterator<Item = String> {
+        let unread = self.roles_unread.as_ref().map(|why| {
+            format!("not read ({why}): whether those of the file are known, the import will tell")
+        });
+        let unread_of = (self.roles_unread_organizations > 0).then(|| {
+            let organizations = words::counted(self.roles_unread_organizations, "organization");
+            format!("the own ones of {organizations} could not be read: the import will tell")
+        });
+        self.roles_unknown
+            .words()
+            .into_iter()
+            .chain(unread)
+            .chain(unread_of)
     }
 }
 
@@ -178,8 +287,59 @@ mod tests {
             organizations_to_make: 1,
             ..Findings::default()
         };
-        let [there, missing] = found.lines();
+        let lines = found.lines();
+        let [there, missing] = lines.as_slice() else {
+            panic!("{lines:?}")
+        };
         assert_eq!(there.1, "2 users · 0 memberships · 0 organizations");
         assert_eq!(missing.1, "1 organization, to be made");
+    }
+
+    #[test]
+    fn unknown_roles_are_told_with_their_rows_the_most_frequent_first() {
+        let unknown = |row, slug: &str| RowOutcome {
+            row: RowNumber(row),
+            unknown_role: Some(slug.into()),
+            ..self::row(RowState::Failed, MembershipState::Failed)
+        };
+        let mut found = Findings::default();
+        let rows = vec![
+            unknown(9, "owner"),
+            unknown(8, "editor"),
+            unknown(4, "owner"),
+        ];
+        found.on_event(&RunEvent::Settled(rows.into()));
+        let told = serde_json::to_value(&found.roles_unknown).unwrap();
+        let asked = serde_json::json!([{"slug": "owner", "rows": 2, "first_row": 4},
+            {"slug": "editor", "rows": 1, "first_row": 8}]);
+        assert_eq!(told, asked);
+        let words = found.lines().pop();
+        let asked = "owner is unknown: 2 rows fail, the first is row 4 · \
+                     editor is unknown: 1 row fails, the first is row 8";
+        assert_eq!(words, Some(("roles", asked.to_owned())));
+    }
+
+    #[test]
+    fn roles_that_could_not_be_read_are_said() {
+        let mut found = Findings::default();
+        let unread = |scope| RunEvent::Roles {
+            scope,
+            result: Err("403".to_owned()),
+        };
+        found.on_event(&unread(RoleScope::Organization("org_1".to_owned())));
+        assert_eq!(found.roles_unread_organizations, 1);
+        assert!(
+            found
+                .lines()
+                .iter()
+                .any(|(_, words)| words.contains("1 organization could"))
+        );
+        found.on_event(&unread(RoleScope::Environment));
+        assert!(
+            found
+                .lines()
+                .iter()
+                .any(|(_, words)| words.contains("not read (403)"))
+        );
     }
 }

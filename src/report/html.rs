@@ -164,6 +164,8 @@ mod tests {
                 others: 2,
                 others_rows: 1,
                 without: 1,
+                unreached: 2,
+                unreached_problems: 1,
             },
             runs: vec![RunSeries {
                 run: 1,
@@ -208,6 +210,36 @@ mod tests {
         // Copied into a spreadsheet, a cell must not run.
         assert!(html.contains("&#39;=no such"));
         assert_eq!(html.matches("<svg").count(), 4);
+    }
+
+    #[test]
+    fn rows_that_reached_no_organization_are_not_said_to_ask_for_none() {
+        let html = render(&page());
+        let row = |name: &str| {
+            let at = html.find(name).unwrap();
+            html[at..].split("</tr>").next().unwrap().to_owned()
+        };
+        assert!(row("settled well without an organization").contains(">1<"));
+        let unreached = row("failed, parked or skipped before reaching an organization");
+        assert!(
+            unreached.contains(">2<") && unreached.contains(">1<"),
+            "{unreached}"
+        );
+    }
+
+    #[test]
+    fn counts_of_a_killed_run_are_the_least() {
+        let mut page = page();
+        assert!(!render(&page).contains("at least"));
+        let killed = RunSnapshot {
+            state: RunState::Running,
+            ..snapshot()
+        };
+        page.runs[0].last = Some(killed);
+        // Once on top, for requests and 429s, and once in the line of the run.
+        assert_eq!(render(&page).matches("at least ").count(), 3);
+        page.runs[0].last = None;
+        assert_eq!(render(&page).matches("at least ").count(), 2);
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub struct Calls {
 impl Calls {
     fn of(facts: &PlanFacts<'_>) -> Self {
         let orgs = facts.organizations;
-        let there = facts.target.unwrap_or_default();
+        let nothing = Findings::default();
+        let there = facts.target.as_ref().unwrap_or(&nothing);
         Self {
             create_user: facts.rows.created + there.refused(),
             create_membership: facts.memberships.created + facts.memberships.reactivated,

@@ -123,14 +123,17 @@ impl ProblemLine {
             Some(row) => format!("row {row}, line {}", self.line),
             None => format!("header, line {}", self.line),
         };
+        let place = match self.column.as_str() {
+            // About the row as a whole.
+            "" => place,
+            column => format!("{place}, {column}"),
+        };
         let value = self.value.as_deref().filter(|_| values);
         let value = value.map_or_else(String::new, |value| format!(" \"{value}\""));
         let suggestion = self.suggestion.as_deref().filter(|_| values);
         let meant = suggestion.map_or_else(String::new, |it| format!(" (did you mean {it}?)"));
-        let Self {
-            column, message, ..
-        } = self;
-        let _infallible = writeln!(out, "  {place}, {column}{value}: {message}{meant}");
+        let message = &self.message;
+        let _infallible = writeln!(out, "  {place}{value}: {message}{meant}");
     }
 }
 

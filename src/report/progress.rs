@@ -228,6 +228,7 @@ impl Bars {
             | RunEvent::Leased { .. }
             | RunEvent::Settled(_)
             | RunEvent::Organization { .. }
+            | RunEvent::Roles { .. }
             | RunEvent::Rate { .. }
             | RunEvent::Call { .. } => {}
         }
@@ -340,6 +341,7 @@ impl Lines {
             | RunEvent::Leased { .. }
             | RunEvent::Settled(_)
             | RunEvent::Organization { .. }
+            | RunEvent::Roles { .. }
             | RunEvent::Call { .. } => false,
         };
         if show {

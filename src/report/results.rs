@@ -170,6 +170,7 @@ mod tests {
             }),
             attempts: 2,
             error: None,
+            unknown_role: None,
         }
     }
 

@@ -61,6 +61,9 @@ pub struct Summary {
     pub organizations: OrgTally,
     /// Requests of this run.
     pub requests: RequestTally,
+    /// The run was killed: what it sent in its last second is in no count. Absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub requests_at_least: bool,
     /// What the workers' organization caches did in this run.
     pub org_cache: OrgCacheTally,
     /// Latencies of this run's requests.
@@ -171,6 +174,7 @@ impl Summary {
             memberships: facts.memberships,
             organizations: facts.organizations,
             requests: snapshot.requests,
+            requests_at_least: facts.state != RunState::Running && snapshot.lacks_its_end(),
             org_cache: snapshot.org_cache,
             latency_ms: Latency { p50, p95, p99 },
             rate: Rate {
@@ -232,6 +236,13 @@ impl Summary {
             ("ambiguous", r.ambiguous),
         ];
         section(&mut out, "requests", r.total, &lines);
+        if self.requests_at_least && r.total > 0 {
+            let _infallible = writeln!(
+                out,
+                "  {:<14} {:>12}   at least: the run was killed, and its last counts with it",
+                "", ""
+            );
+        }
         failure_lines(&mut out, &self.failures.0);
         self.rate_line(&mut out);
         if let Some(plan) = &self.plan {
@@ -513,6 +524,30 @@ pub(crate) mod tests {
         ] {
             assert!(table.contains(wanted), "{table}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_run_counted_is_the_least_that_it_sent() {
+        let killed = RunSnapshot {
+            state: RunState::Running,
+            ..snapshot()
+        };
+        for (state, at_least) in [
+            (RunState::Interrupted, true),
+            // Its last request was answered, and it was killed before it said so.
+            (RunState::Completed, true),
+            (RunState::Running, false),
+        ] {
+            let mut facts = facts(&killed);
+            facts.state = state;
+            let summary = Summary::new(facts);
+            assert_eq!(summary.table().contains("at least"), at_least);
+            let json = serde_json::to_value(&summary).unwrap();
+            let told = json.get("requests_at_least");
+            assert_eq!(told, at_least.then_some(&json!(true)));
+        }
+        let ended = snapshot();
+        assert!(!Summary::new(facts(&ended)).requests_at_least);
     }
 
     #[test]

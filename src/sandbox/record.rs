@@ -46,6 +46,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role there is.
+    pub const ALL: [Self; 2] = [Self::Member, Self::Admin];
+
     /// Returns the slug.
     pub const fn slug(self) -> &'static str {
         match self {
@@ -56,9 +59,7 @@ impl Role {
 
     /// Finds a role by its slug.
     pub fn from_slug(slug: &str) -> Option<Self> {
-        [Self::Member, Self::Admin]
-            .into_iter()
-            .find(|role| role.slug() == slug)
+        Self::ALL.into_iter().find(|role| role.slug() == slug)
     }
 }
 

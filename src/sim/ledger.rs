@@ -34,7 +34,7 @@ impl LedgerModel {
         let outcomes = plan.job.conflicts.iter().map(|conflict| {
             let (row, winner) = (conflict.row, conflict.winner);
             let message = format!(
-                "row {winner} has the same external_id with another email; the lowest row keeps \
+                "row {winner} has the same external_id with another email; the first row keeps \
                  it: correct one of the two"
             );
             let error = RowError::local(CONFLICT_IN_FILE, message);

@@ -272,7 +272,12 @@ impl SimWorker {
         match message {
             // Hellos are said by the stage, and nobody sleeps on it.
             // The stage has put it there.
-            ToWorker::Hello(_) | ToWorker::Woke | ToWorker::Known { .. } => {}
+            // Only a dry run that looks at its target asks for roles, and this is none.
+            ToWorker::Hello(_)
+            | ToWorker::Woke
+            | ToWorker::Known { .. }
+            | ToWorker::ReadRoles(_)
+            | ToWorker::Roles { .. } => {}
             ToWorker::Probe { probe, sentinels } => {
                 let probing = Probing {
                     number: probe,
@@ -330,14 +335,16 @@ impl SimWorker {
                 }
             }
             ToWorker::Ping { nonce } => self.outbox.say(FromWorker::Pong { nonce }),
-            ToWorker::Drain => {
-                self.draining = true;
-                self.queue.clear();
-                self.gate.drain();
-                self.cache.drain();
-            }
+            ToWorker::Drain => self.drain(),
         }
         self.pump(now, plan, out);
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.queue.clear();
+        self.gate.drain();
+        self.cache.drain();
     }
 
     /// Takes the answer to a task's request.

@@ -209,7 +209,7 @@ impl<'a> Between<'a> {
     fn judge(&mut self, row: RowNumber, problems: &mut Problems) {
         if let Some(conflict) = next_of(&mut self.conflicts, row, |conflict| conflict.row) {
             let words = format!(
-                "row {} has the same external_id with another email; the lowest row keeps it: \
+                "row {} has the same external_id with another email; the first row keeps it: \
                  correct one of the two",
                 conflict.winner
             );

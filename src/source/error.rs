@@ -17,6 +17,81 @@ pub struct Place {
     pub byte: u64,
 }
 
+/// Rows that are kept of those whose field count is wrong.
+const RAGGED_MAX: usize = 20;
+
+/// Rows whose field count differs from the header's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ragged {
+    /// The first ones, ascending.
+    pub rows: Vec<RaggedRow>,
+    /// How many there are, as far as the file could be read.
+    pub count: u64,
+}
+
+/// A row whose field count differs from the header's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaggedRow {
+    /// Its fields.
+    pub found: usize,
+    /// Where it starts.
+    pub at: Place,
+    /// The physical lines it stands on.
+    pub lines: u64,
+}
+
+impl Ragged {
+    /// Counts one, and keeps it if it is one of the first.
+    pub(super) fn note(&mut self, row: RaggedRow) {
+        self.count += 1;
+        if self.rows.len() < RAGGED_MAX {
+            self.rows.push(row);
+        }
+    }
+
+    /// Makes the refusal of the file, if there are any.
+    pub(super) fn refusal(self, expected: usize) -> Option<SourceError> {
+        let first = self.rows.first()?.clone();
+        Some(first.refusal(expected, self))
+    }
+}
+
+impl RaggedRow {
+    /// Refuses the file for it, the first one of all.
+    fn refusal(self, expected: usize, ragged: Ragged) -> SourceError {
+        SourceError::FieldCount {
+            found: self.found,
+            expected,
+            at: self.at,
+            ragged: Box::new(ragged),
+        }
+    }
+
+    /// Refuses the file for it; nobody has looked beyond.
+    pub(super) fn alone(self, expected: usize) -> SourceError {
+        let mut ragged = Ragged::default();
+        ragged.note(self.clone());
+        self.refusal(expected, ragged)
+    }
+
+    /// Returns what to do about it.
+    pub fn hint(&self, expected: usize) -> String {
+        let hint = if self.found < expected {
+            "cells are missing at its end, or a cell with a line break does not stand in quotes; \
+             blank cells need their delimiters too"
+        } else {
+            "a cell with the delimiter, a quote or a line break must stand in quotes"
+        };
+        match self.lines {
+            0 | 1 => hint.to_owned(),
+            lines => format!(
+                "it goes on for {lines} lines: if it should not, a quote in it is never closed; \
+                 if it should, {hint}"
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.row {
@@ -290,6 +365,8 @@ pub enum SourceError {
         expected: usize,
         /// Where the record starts.
         at: Place,
+        /// It, and the others.
+        ragged: Box<Ragged>,
     },
     /// A record beyond [`super::records::RECORD_BYTES_MAX`].
     #[error("the record at {at} is longer than {} MiB", super::records::RECORD_BYTES_MAX >> 20)]
@@ -465,13 +542,11 @@ impl SourceError {
                 ..
             } => format!("did you mean {name}?"),
             Self::FieldCount {
-                found, expected, ..
-            } if found < expected => "cells are missing at its end, or a cell with a line break \
-                does not stand in quotes; blank cells need their delimiters too"
-                .to_owned(),
-            Self::FieldCount { .. } => {
-                "a cell with the delimiter, a quote or a line break must stand in quotes".to_owned()
-            }
+                expected, ragged, ..
+            } => ragged
+                .rows
+                .first()
+                .map_or_else(String::new, |row| row.hint(*expected)),
             Self::MapAndProfile { id, .. } => format!(
                 "say --profile {id} to keep that profile, with --map in place of its own rule for \
                  that column, or --profile none to read the columns without it"
@@ -572,9 +647,14 @@ impl SourceError {
             | Self::QuoteUnclosed { at }
             | Self::NotUtf8 { at, .. }
             | Self::Nul { at }
-            | Self::FieldCount { at, .. }
             | Self::BlankLines { at }
             | Self::TooManyRows { at } => change(&mut at.byte),
+            Self::FieldCount { at, ragged, .. } => {
+                change(&mut at.byte);
+                for row in &mut ragged.rows {
+                    change(&mut row.at.byte);
+                }
+            }
             // About no place, about a place of the source itself, or about the copy.
             Self::Open { .. }
             | Self::Read(_)

@@ -2,10 +2,11 @@
 
 use super::cells::Cells;
 use super::chunk::{CHUNK_BYTES_MAX, reason_of};
+use super::error::{Ragged, RaggedRow};
 use super::keyed::{Keyed, Purpose, org_bytes};
 use super::pairs::{Again, Repeats, row_org};
 use super::profile::ProfileChoice;
-use super::records::Fields;
+use super::records::{Fields, lines_in};
 use super::window::{self, BLOCK_BYTES, Window, read_some};
 use super::{Columns, Input, SourceError, header};
 use crate::model::escape::shown;
@@ -89,8 +90,15 @@ fn build_within(
 ) -> Result<Index, SourceError> {
     let file = window::open(path)?;
     let mut pass = Pass::begin(&file, options, sorter_bytes_max, on_bytes)?;
-    while pass.row(on_bytes)? {}
-    pass.finish()
+    loop {
+        match pass.row(on_bytes) {
+            Ok(true) => {}
+            Ok(false) => return pass.finish(),
+            Err(error @ SourceError::Read(_)) => return Err(error),
+            // The first reason to refuse the file is the one that is told.
+            Err(error) => return Err(pass.ragged().unwrap_or(error)),
+        }
+    }
 }
 
 /// Returns size and BLAKE3 (hex) of a source: what resume compares.
@@ -140,6 +148,8 @@ struct Pass<'a> {
     left_out: LeftOut,
     names_alone: OrgNames,
     names_with_id: OrgNames,
+    /// Rows with another number of fields: the file is refused once all of them are known.
+    ragged: Ragged,
 }
 
 impl<'a> Pass<'a> {
@@ -188,6 +198,7 @@ impl<'a> Pass<'a> {
             left_out: LeftOut::default(),
             names_alone: OrgNames::default(),
             names_with_id: OrgNames::default(),
+            ragged: Ragged::default(),
         })
     }
 
@@ -208,7 +219,15 @@ impl<'a> Pass<'a> {
             Ok(text) => text,
             Err(error) => return Err(self.with_column(error)),
         };
-        self.check_count(text)?;
+        if !self.fields.fit(text, self.named, self.columns.count) {
+            let row = self.ragged_row(text);
+            self.ragged.note(row);
+        }
+        if self.ragged.count > 0 {
+            // Nothing else is of use any more.
+            self.next_row(length, row);
+            return Ok(true);
+        }
         let cells = Cells::new(text, &self.fields, &self.columns);
         if let Some(reason) = cells.some(self.columns.skip) {
             self.left_out.note(&reason);
@@ -228,9 +247,14 @@ impl<'a> Pass<'a> {
             };
             names.note(hash, row);
         }
+        self.next_row(length, row);
+        Ok(true)
+    }
+
+    /// Goes on behind the record of `length` bytes.
+    fn next_row(&mut self, length: usize, row: RowNumber) {
         self.window.advance(length);
         self.window.set_row(RowNumber(row.0.saturating_add(1)));
-        Ok(true)
     }
 
     /// Puts the record of `length` bytes that comes next into the open chunk, or into a new one.
@@ -266,17 +290,19 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Refuses a record with too few fields, or with more that are not blank.
-    fn check_count(&self, text: &str) -> Result<(), SourceError> {
-        let expected = self.columns.count;
-        if self.fields.fit(text, self.named, expected) {
-            return Ok(());
-        }
-        Err(SourceError::FieldCount {
+    /// Describes a record with too few fields, or with more that are not blank.
+    fn ragged_row(&self, text: &str) -> RaggedRow {
+        let inside = text.trim_end_matches(['\r', '\n']);
+        RaggedRow {
             found: self.fields.len(),
-            expected,
             at: self.window.place_at(0),
-        })
+            lines: 1 + lines_in(inside.as_bytes()),
+        }
+    }
+
+    /// Returns the refusal for such records, if there were any.
+    fn ragged(&mut self) -> Option<SourceError> {
+        std::mem::take(&mut self.ragged).refusal(self.columns.count)
     }
 
     /// Names the column of a byte that is no text.
@@ -289,7 +315,10 @@ impl<'a> Pass<'a> {
         error
     }
 
-    fn finish(self) -> Result<Index, SourceError> {
+    fn finish(mut self) -> Result<Index, SourceError> {
+        if let Some(refusal) = self.ragged() {
+            return Err(refusal);
+        }
         same_name(self.names_alone.finish(), &self.names_with_id.finish())?;
         let (bytes, hash) = self.window.totals();
         // The window's blocks are not needed while rows are read again.

@@ -31,7 +31,7 @@ mod window;
 
 pub use check::{CheckReport, Finding, check};
 pub use chunk::{CsvRecord, read_chunk, visit_chunk};
-pub use error::{Place, SourceError};
+pub use error::{Place, Ragged, SourceError};
 pub use fix::{fix, rewritten};
 pub use generate::{GenerateArgs, GenerateError, generate};
 pub use header::{Columns, known, same_name};

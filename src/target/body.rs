@@ -175,6 +175,16 @@ pub fn page(bytes: Option<&[u8]>) -> Option<ListPage> {
     })
 }
 
+/// Reads the slugs of a list of roles; `None` if the answer is none, or not all of one.
+pub fn roles(bytes: Option<&[u8]>) -> Option<Vec<String>> {
+    let body = Body::read(bytes);
+    if body.after().is_some() {
+        return None;
+    }
+    let slug = |item: &Value<'_>| text(item, "slug").map(str::to_owned);
+    body.items()?.iter().map(slug).collect()
+}
+
 /// Reads one entity; `None` without an id of the right shape.
 pub fn entity(value: &Value<'_>) -> Option<Entity> {
     let owned = |field: &str| text(value, field).map(str::to_owned);
@@ -308,6 +318,26 @@ mod tests {
             assert_eq!(super::page(Some(other.as_bytes())), None, "{other}");
         }
         assert_eq!(super::page(None), None);
+    }
+
+    #[test]
+    fn roles_are_read_whole_or_not_at_all() {
+        let read = |value: Json| roles(Some(value.to_string().as_bytes()));
+        let data = json!([{"object": "role", "slug": "member"}, {"slug": "org-night"}]);
+        let slugs = Some(vec!["member".to_owned(), "org-night".to_owned()]);
+        assert_eq!(read(json!({"object": "list", "data": data})), slugs);
+        let end = json!({"before": null, "after": null});
+        assert_eq!(read(json!({"data": data, "list_metadata": end})), slugs);
+        // What is not on the list may be further down, or in what cannot be read.
+        let more = json!({"after": "role_2"});
+        assert_eq!(read(json!({"data": data, "list_metadata": more})), None);
+        assert_eq!(
+            read(json!({"data": [{"slug": "member"}, {"name": "x"}]})),
+            None
+        );
+        assert_eq!(read(json!({"data": []})), Some(Vec::new()));
+        assert_eq!(read(json!({"roles": data})), None);
+        assert_eq!(roles(None), None);
     }
 
     #[test]

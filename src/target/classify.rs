@@ -107,6 +107,9 @@ pub const USER_OR_ORG_MISSING: &str = "user_or_organization_not_found";
 /// The code of a membership that waits for its user to accept an invitation.
 pub const PENDING_MEMBERSHIP: &str = "cannot_reactivate_pending_organization_membership";
 
+/// The code of a membership with a role that the target does not know.
+pub const INVALID_ROLE: &str = "invalid_role";
+
 /// The outer code of every refused user; what happened is in the nested codes.
 const USER_CREATION_ERROR: &str = "user_creation_error";
 
@@ -132,7 +135,7 @@ const REJECTED_CODES: &[&str] = &[
     "password_and_password_hash_provided",
     "password_and_password_hash_type_provided",
     "password_salt_position_requires_password_hash",
-    "invalid_role",
+    INVALID_ROLE,
     "sub_resource_scoped_role_not_allowed",
     "multiple_roles_not_enabled",
     PENDING_MEMBERSHIP,
@@ -187,6 +190,8 @@ impl Page<'_> {
         let is_write = self.op.class() == RequestClass::Write;
         match self.status {
             200..=299 => self.success(),
+            // A key or a plan may not show roles, and a target may have none: no reason to stop.
+            403..=405 if matches!(self.op, Op::ListRoles(_)) => Verdict::Absent,
             300..=399 | 405 | 415 => Verdict::Stop(StopReason::NotThisApi(self.in_words())),
             401 => Verdict::NotApplied(NotApplied::Unauthorized),
             403 => Verdict::Stop(StopReason::Forbidden(self.in_words())),
@@ -245,6 +250,7 @@ impl Page<'_> {
             | Op::FindFactor(_)
             | Op::FindMembership { .. }
             | Op::ListMemberships { .. }
+            | Op::ListRoles(_)
             | Op::GetOrg(_)
             | Op::FindOrgByExternalId(_) => Verdict::Absent,
         }
@@ -265,7 +271,8 @@ impl Page<'_> {
             | Op::FindMembership { .. }
             | Op::ListUsers { .. }
             | Op::ListMemberships { .. }
-            | Op::ListOrgs(_) => self.listed(),
+            | Op::ListOrgs(_)
+            | Op::ListRoles(_) => self.listed(),
             Op::CreateFactor(factor) => self.enrolled(&factor.user_id, json),
             Op::FindOrgByName(name) => self.only_org(name),
             Op::CreateUser(_)

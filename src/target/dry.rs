@@ -8,6 +8,7 @@
 use super::{Entity, Exchange, Op, Reply, Verdict};
 use super::{body, workos};
 use crate::model::Mono;
+use crate::model::scan::RoleScope;
 use std::hash::{DefaultHasher, Hasher as _};
 
 /// Answers as an empty target would: look-ups find nothing, creations succeed. An organization
@@ -41,9 +42,11 @@ impl DryClient {
             (201, Verdict::Ok(entity))
         };
         match op {
-            Op::Probe | Op::ListUsers { .. } | Op::ListMemberships { .. } | Op::ListOrgs(_) => {
-                (200, Verdict::Ok(Entity::default()))
-            }
+            Op::Probe
+            | Op::ListUsers { .. }
+            | Op::ListMemberships { .. }
+            | Op::ListOrgs(_)
+            | Op::ListRoles(_) => (200, Verdict::Ok(Entity::default())),
             Op::FindUserByEmail(_)
             | Op::FindFactor(_)
             | Op::FindMembership { .. }
@@ -80,13 +83,19 @@ impl DryClient {
 
 /// Returns whether `op` asks about something that [`DryClient`] made up.
 pub(super) fn is_about_made_up(op: &Op) -> bool {
-    let is_ours = |id: &str| id.starts_with(ID_START);
     match op {
-        Op::GetUser(id) | Op::GetOrg(id) => is_ours(id),
-        Op::FindMembership { user_id, org_id } => is_ours(user_id) || is_ours(org_id),
-        Op::ListMemberships { org_id, .. } => is_ours(org_id),
+        Op::GetUser(id) | Op::GetOrg(id) => is_made_up(id),
+        Op::FindMembership { user_id, org_id } => is_made_up(user_id) || is_made_up(org_id),
+        Op::ListMemberships { org_id, .. } | Op::ListRoles(RoleScope::Organization(org_id)) => {
+            is_made_up(org_id)
+        }
         _ => false,
     }
+}
+
+/// Returns whether [`DryClient`] made this id up: nothing at the target has it.
+pub fn is_made_up(id: &str) -> bool {
+    id.starts_with(ID_START)
 }
 
 /// How ids that are made up begin.

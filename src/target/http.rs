@@ -164,6 +164,16 @@ impl Exchange {
         self.reply.page()
     }
 
+    /// Returns the slugs of the list of roles that it answered with, if it did.
+    pub fn roles(&self) -> Option<Vec<String>> {
+        match &self.reply {
+            Reply::Http { status, body, .. } if (200..300).contains(status) => {
+                super::body::roles(body.as_deref())
+            }
+            Reply::Http { .. } | Reply::Transport(_) | Reply::Rehearsed { .. } => None,
+        }
+    }
+
     /// Returns the target's request id, if it gave one fit to be shown.
     pub fn request_id(&self) -> Option<String> {
         match &self.reply {

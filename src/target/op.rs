@@ -1,6 +1,7 @@
 //! Everything that can be asked of a target, and everything it can tell us about an entity.
 
 use crate::model::ServerMs;
+use crate::model::scan::RoleScope;
 use crate::source::SourceRow;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,8 @@ pub enum Op {
     },
     /// Lists organizations, oldest first, a page at a time.
     ListOrgs(PageOf),
+    /// Lists roles. These lists have no pages.
+    ListRoles(RoleScope),
     /// Makes an organization.
     CreateOrg {
         /// The id it has in the source system: what makes the creation unique.
@@ -117,7 +120,8 @@ impl Op {
             | Self::FindOrgByName(_)
             | Self::ListUsers { .. }
             | Self::ListMemberships { .. }
-            | Self::ListOrgs(_) => RequestClass::Read,
+            | Self::ListOrgs(_)
+            | Self::ListRoles(_) => RequestClass::Read,
         }
     }
 
@@ -141,6 +145,7 @@ impl Op {
             Self::ListUsers { .. } => "list_users",
             Self::ListMemberships { .. } => "list_memberships",
             Self::ListOrgs(_) => "list_orgs",
+            Self::ListRoles(_) => "list_roles",
         }
     }
 }

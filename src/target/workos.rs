@@ -6,6 +6,7 @@
 //! Opens a socket, reads an answer.
 
 use super::{NewFactor, Op, PageOf};
+use crate::model::scan::RoleScope;
 use crate::source::{Credential, SourceRow, Totp};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
@@ -111,6 +112,11 @@ pub fn request(op: &Op) -> HttpRequest {
             page,
         ),
         Op::ListOrgs(page) => listing("/organizations?", "asc", page),
+        Op::ListRoles(RoleScope::Environment) => get("/authorization/roles".to_owned()),
+        Op::ListRoles(RoleScope::Organization(id)) => get(format!(
+            "/authorization/organizations/{}/roles",
+            encoded(id)
+        )),
     }
 }
 
@@ -379,6 +385,16 @@ mod tests {
             }),
             "/user_management/organization_memberships?organization_id=org_1\
              &statuses=active,inactive,pending&limit=100&order=asc"
+        );
+    }
+
+    #[test]
+    fn lists_of_roles_have_no_pages() {
+        let roles = |scope| path_of(&Op::ListRoles(scope));
+        assert_eq!(roles(RoleScope::Environment), "/authorization/roles");
+        assert_eq!(
+            roles(RoleScope::Organization("org/1".to_owned())),
+            "/authorization/organizations/org%2F1/roles"
         );
     }
 

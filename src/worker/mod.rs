@@ -19,6 +19,7 @@ pub mod org_steps;
 pub(crate) mod outbox;
 mod process;
 pub mod reconcile;
+pub(crate) mod roles;
 pub mod scan;
 pub mod serve;
 pub(crate) mod shell;

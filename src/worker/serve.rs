@@ -1,5 +1,6 @@
 //! The life of a worker: take grants, run rows, answer questions, end with its input.
 
+mod asking;
 mod rehearse;
 mod scanning;
 
@@ -296,6 +297,10 @@ impl Server {
             } => {
                 self.create_org(key, name_at.as_ref(), intent, suspect);
             }
+            ToWorker::ReadRoles(scope) => self.fly_roles(scope),
+            ToWorker::Roles { scope, roles } => {
+                shell.with_roles(|book| book.on_answer(scope, roles));
+            }
             ToWorker::Alive { writes, ramp } => shell.on_alive(writes, ramp),
             ToWorker::Woke => shell.wake(),
             ToWorker::Ping { nonce } => shell.outbox.say(FromWorker::Pong { nonce }),
@@ -470,6 +475,7 @@ impl Server {
     ) -> Result<RowOutcome, TurnedAway> {
         let number = machine.row();
         let mut unsettled = false;
+        let mut unknown_role = None;
         loop {
             action = match action {
                 Action::AskOrg(key) => {
@@ -481,7 +487,8 @@ impl Server {
                 }
                 Action::Send(op) => {
                     self.shell.count_retry(unsettled);
-                    let verdict = self.shell.call(&op, Some(number), turn).await?;
+                    let (verdict, role) = self.send_for_row(&op, number, turn).await?;
+                    unknown_role = role;
                     turn = Turn::Started;
                     unsettled = settles_nothing(&verdict);
                     machine.on_verdict(verdict, self.shell.alive(op.class()))
@@ -497,7 +504,10 @@ impl Server {
                 }
                 Action::Settle(outcome) => {
                     drop(machine);
-                    return Ok(Arc::unwrap_or_clone(outcome));
+                    return Ok(RowOutcome {
+                        unknown_role,
+                        ..Arc::unwrap_or_clone(outcome)
+                    });
                 }
                 Action::Halt(reason) => {
                     self.shell.halt(reason);

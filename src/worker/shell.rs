@@ -6,15 +6,16 @@ use super::cache::{Asked, OrgCache};
 use super::gate::{Gate, Turn};
 use super::known::{KnownKey, KnownUsers};
 use super::outbox::Outbox;
+use super::roles::RoleBook;
 use super::steps::Recall;
 use crate::model::event::{CallRecord, WorkerGauge};
 use crate::model::rng::Rng;
 use crate::model::{Mono, OrgKey, RowNumber};
 use crate::protocol::{FromWorker, OrgAnswer, StatsDelta, WorkerConfig};
-use crate::target::classify::NotApplied;
+use crate::target::classify::{INVALID_ROLE, NotApplied};
 use crate::target::http::{Client, Exchange, Reply};
 use crate::target::{
-    DryClient, Entity, ListPage, Op, RequestClass, StopReason, TransportError, Verdict,
+    DryClient, Entity, ListPage, Op, Rejection, RequestClass, StopReason, TransportError, Verdict,
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -46,6 +47,8 @@ pub(super) struct Shell {
     /// The gate has to be looked at.
     gate_changed: Notify,
     cache: RefCell<OrgCache>,
+    /// Which roles the target knows.
+    roles: RefCell<RoleBook>,
     /// What a listing of the target found.
     known: RefCell<Option<KnownUsers>>,
     rng: RefCell<Rng>,
@@ -64,6 +67,7 @@ impl Shell {
             gate: RefCell::new(Gate::new(config.paced_writes, config.paced_reads)),
             gate_changed: Notify::new(),
             cache: RefCell::new(OrgCache::new(config.org_cache)),
+            roles: RefCell::default(),
             known: RefCell::new(None),
             rng: RefCell::new(Rng::new(config.seed)),
             alive_writes: Cell::new(0),
@@ -80,12 +84,7 @@ impl Shell {
         row: Option<RowNumber>,
         turn: Turn,
     ) -> Result<Verdict, TurnedAway> {
-        self.pass_gate(op.class(), turn).await?;
-        let exchange = self.send(op).await;
-        let verdict = exchange.verdict(op);
-        self.note(op, row, &exchange, &verdict);
-        self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
-        self.react(op.class(), &verdict).await;
+        let (verdict, _) = self.exchange(op, row, turn).await?;
         Ok(verdict)
     }
 
@@ -94,13 +93,32 @@ impl Shell {
         &self,
         op: &Op,
     ) -> Result<(Verdict, Option<ListPage>), TurnedAway> {
-        self.pass_gate(op.class(), Turn::Fresh).await?;
+        let (verdict, exchange) = self.exchange(op, None, Turn::Fresh).await?;
+        Ok((verdict, exchange.page()))
+    }
+
+    /// As [`Shell::call`]; returns the roles of a list too, if the answer is one.
+    pub(super) async fn call_for_roles(
+        &self,
+        op: &Op,
+    ) -> Result<(Verdict, Option<Vec<String>>), TurnedAway> {
+        let (verdict, exchange) = self.exchange(op, None, Turn::Fresh).await?;
+        Ok((verdict, exchange.roles()))
+    }
+
+    async fn exchange(
+        &self,
+        op: &Op,
+        row: Option<RowNumber>,
+        turn: Turn,
+    ) -> Result<(Verdict, Exchange), TurnedAway> {
+        self.pass_gate(op.class(), turn).await?;
         let exchange = self.send(op).await;
         let verdict = exchange.verdict(op);
-        self.note(op, None, &exchange, &verdict);
+        self.note(op, row, &exchange, &verdict);
         self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
         self.react(op.class(), &verdict).await;
-        Ok((verdict, exchange.page()))
+        Ok((verdict, exchange))
     }
 
     /// Opens what a listing found, to be looked up from now on.
@@ -179,18 +197,38 @@ impl Shell {
     /// no limit to keep and no connection to wait for.
     pub(super) fn rehearse(&self, op: &Op, row: RowNumber) -> Verdict {
         let (status, verdict) = DryClient.answer(op);
+        self.note_unsent(op, row, Some(status), &verdict);
+        verdict
+    }
+
+    /// Says of a membership that is not sent what the target says of one with a role that it does
+    /// not know.
+    pub(super) fn refuse_role(&self, op: &Op, row: RowNumber, slug: &str) -> Verdict {
+        let verdict = Verdict::Rejected(Rejection {
+            code: INVALID_ROLE.to_owned(),
+            message: format!(
+                "this organization has no role {slug:?}; make it at the target, or correct \
+                 role_slugs in the file"
+            ),
+            http_status: None,
+            request_id: None,
+        });
+        self.note_unsent(op, row, None, &verdict);
+        verdict
+    }
+
+    fn note_unsent(&self, op: &Op, row: RowNumber, status: Option<u16>, verdict: &Verdict) {
         if self.config.record_calls {
             self.outbox.record(CallRecord {
                 row: Some(row),
                 op: op.name().to_owned(),
-                verdict: name_of(&verdict).to_owned(),
-                status: Some(status),
+                verdict: name_of(verdict).to_owned(),
+                status,
                 request_id: None,
                 micros: 0,
             });
         }
         self.bump(op.class());
-        verdict
     }
 
     /// Works on the cache; what it counts goes out with the next report.
@@ -202,6 +240,11 @@ impl Shell {
         self.outbox
             .count(|delta| result = Some(work(&mut self.cache.borrow_mut(), delta)));
         result.unwrap_or_else(|| unreachable!("count calls its argument once"))
+    }
+
+    /// Works on what is known of roles.
+    pub(super) fn with_roles<T>(&self, work: impl FnOnce(&mut RoleBook) -> T) -> T {
+        work(&mut self.roles.borrow_mut())
     }
 
     /// Works on the gate; it is looked at afterwards.
@@ -316,6 +359,7 @@ impl Shell {
     pub(super) fn drain(&self) {
         self.with_gate(Gate::drain);
         self.cache.borrow_mut().drain();
+        self.roles.borrow_mut().drain();
     }
 
     /// Returns what is on the wire and what waits.

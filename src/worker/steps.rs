@@ -480,6 +480,7 @@ impl RowMachine {
             membership,
             attempts: self.requests,
             error,
+            unknown_role: None,
         });
         self.waiting_for = WaitingFor::Nothing(Arc::clone(&outcome));
         Action::Settle(outcome)

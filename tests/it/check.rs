@@ -1,8 +1,9 @@
 //! `check`: every problem of a file, and a copy that means the same.
 
 use crate::harness::{Work, fixtures};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// Row and rule of every error in the list that `check --out` wrote.
 fn errors(work: &Work, list: &str) -> Vec<(String, String)> {
@@ -243,5 +244,58 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
             .iter()
             .all(|group| group["examples"][0]["value"].is_null())
     );
+    assert!(work.jobs().is_empty());
+}
+
+#[test]
+fn every_row_with_another_number_of_fields_is_listed_in_one_run() {
+    let work = Work::new();
+    let mut csv = "email,first_name,last_name\n".to_owned();
+    for n in 1..=60 {
+        let tail = match n {
+            _ if n % 2 == 0 => ",Ann,Lee",
+            7 => ",Ann,Lee,More",
+            _ => ",Ann",
+        };
+        writeln!(csv, "row{n}@example.com{tail}").unwrap();
+    }
+    work.write("users.csv", &csv);
+    let done = work.run("check users.csv --json").expect(65).json();
+    assert_eq!(done["error"]["code"], "field_count");
+    assert_eq!(
+        (&done["error"]["row"], &done["error"]["line"]),
+        (&json!(1), &json!(2))
+    );
+    let group = &done["problems"][0];
+    assert_eq!(
+        (&group["rule"], &group["count"]),
+        (&json!("field_count"), &json!(30))
+    );
+    let lines = group["examples"].as_array().unwrap();
+    let rows: Vec<u64> = lines
+        .iter()
+        .map(|line| line["row"].as_u64().unwrap())
+        .collect();
+    assert_eq!(rows, (1..40).step_by(2).collect::<Vec<u64>>());
+    let seventh = lines[3]["message"].as_str().unwrap();
+    assert!(
+        seventh.starts_with("found 4 fields where the header has 3:"),
+        "{seventh}"
+    );
+
+    let done = work.run("check users.csv --out problems.csv").expect(65);
+    let told = &done.stdout;
+    assert!(told.contains("error[field_count] 30 times"), "{told}");
+    assert!(told.contains("  row 7, line 8: found 4 fields"), "{told}");
+    assert!(told.contains("  and 10 more"), "{told}");
+    let list = std::fs::read_to_string(work.path("problems.csv")).unwrap();
+    assert_eq!(list.lines().count(), 1 + 20);
+
+    // An import names the first, and where to see the others; there is no job.
+    work.run("import users.csv").expect(65).says(&[
+        "row 1, line 2",
+        "30 rows are like that",
+        "userferry check",
+    ]);
     assert!(work.jobs().is_empty());
 }

@@ -69,7 +69,7 @@ fn a_second_process_is_refused_and_told_who_holds_the_job() {
     for line in [
         "resume".to_owned(),
         format!("import users.csv {}", server.target()),
-        format!("jobs rm {job}"),
+        format!("jobs rm {job} --yes"),
     ] {
         work.run(&line).expect(73).says(&[&pid]);
     }
@@ -93,6 +93,25 @@ fn status_tells_a_run_that_goes_on_in_another_process() {
     let status = work.run("status --json").expect(0).json();
     assert_eq!(status["state"], "interrupted");
     assert!(status["rows"]["pending"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn counts_of_a_killed_run_are_told_as_the_least_it_sent() {
+    let Killed { work, server, job } = Killed::new();
+    let status = work.run("status --json").expect(0).json();
+    assert_eq!(status["requests_at_least"], true);
+    assert!(status["requests"]["total"].as_u64().unwrap() <= server.received());
+    work.run("report --out report.html").expect(0);
+    let page = std::fs::read_to_string(work.path("report.html")).unwrap();
+    assert!(page.contains("at least"));
+    // A run that came to its end knows what it sent; the page sums both.
+    let done = work.run(&format!("resume {job} --rate none --json"));
+    assert_eq!(done.expect(0).json().get("requests_at_least"), None);
+    let status = work.run("status --json").expect(0).json();
+    assert_eq!(status.get("requests_at_least"), None);
+    work.run("report --out report.html --force").expect(0);
+    let page = std::fs::read_to_string(work.path("report.html")).unwrap();
+    assert!(page.contains("at least"));
 }
 
 #[test]
@@ -242,7 +261,10 @@ fn a_job_is_picked_only_when_it_is_clear_which() {
     }
     work.run("resume").expect(2).says(&["one", "two"]);
     work.run("retry").expect(2).says(&["no job"]);
-    work.run("jobs rm one").expect(0);
+    // Nothing brings a job back, and there is nobody to ask.
+    work.run("jobs rm one").expect(2).says(&["--yes"]);
+    assert_eq!(work.jobs(), ["one", "two"]);
+    work.run("jobs rm one --yes").expect(0);
     work.run("resume").expect(77);
     assert_eq!(work.jobs(), ["two"]);
 }

@@ -37,6 +37,7 @@ mod outputs;
 mod profiles;
 mod proxy;
 mod rates;
+mod roles;
 mod rows;
 mod secrets;
 mod security;

@@ -125,6 +125,33 @@ fn an_output_file_never_replaces_the_source() {
 }
 
 #[test]
+fn a_file_that_is_there_is_replaced_only_by_force() {
+    let work = Work::new();
+    work.write("users.csv", plain(3) + "nobody,N,x-n,\n");
+    work.run("import users.csv").expect(1);
+    for command in ["results", "rejects", "report"] {
+        work.write("out", "corrected by hand\n");
+        let line = format!("{command} --out out");
+        work.run(&line)
+            .expect(2)
+            .says(&["out is there already", "--force"]);
+        let kept = std::fs::read_to_string(work.path("out")).unwrap();
+        assert_eq!(kept, "corrected by hand\n", "{command}");
+        work.run(&format!("{line} --force")).expect(0);
+        let replaced = std::fs::read_to_string(work.path("out")).unwrap();
+        assert!(!replaced.contains("by hand"), "{command}");
+        // What is no file of anybody's is written to as ever.
+        work.run(&format!("{command} --out /dev/null")).expect(0);
+        work.run(&format!("{command} --force")).expect(2);
+    }
+    // The reasons beside rejects are a file of their own.
+    work.write("again.reasons.csv", "notes\n");
+    let refused = work.run("rejects --out again.csv").expect(2);
+    refused.says(&["again.reasons.csv is there already"]);
+    assert!(!work.path("again.csv").exists());
+}
+
+#[test]
 fn with_json_stdout_is_one_object_whatever_happens() {
     let work = Work::new();
     work.write("users.csv", plain(3));

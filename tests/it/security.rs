@@ -95,7 +95,12 @@ fn a_job_folder_that_is_a_link_is_no_job() {
     let place = work.path("checkpoints");
     std::os::unix::fs::symlink(place.join("real"), place.join("link")).unwrap();
     let received = server.received();
-    for line in ["status link", "results link", "resume link", "jobs rm link"] {
+    for line in [
+        "status link",
+        "results link",
+        "resume link",
+        "jobs rm link --yes",
+    ] {
         let done = work.run(line);
         assert!(
             ![Some(0), Some(70), None].contains(&done.code),

@@ -365,3 +365,26 @@ fn a_report_is_one_page_without_people() {
         assert!(!html.contains(words), "{words}");
     }
 }
+
+#[test]
+fn a_row_that_failed_before_its_organization_is_not_reported_as_one_without() {
+    let work = Work::new();
+    let csv = people(6, |_| "acme".to_owned());
+    work.write(
+        "users.csv",
+        csv + "nobody,N,x-n,acme\nz@example.com,Z,x-z,\n",
+    );
+    work.run("import users.csv --job it").expect(1);
+    let html = work.run("report it").expect(0).stdout;
+    let row = |name: &str| {
+        let at = html.find(name).unwrap();
+        html[at..].split("</tr>").next().unwrap().to_owned()
+    };
+    assert!(row("<code>acme</code>").contains("<td class=\"n\">6</td>"));
+    let one = "<td class=\"n\">1</td>";
+    let without = row("settled well without an organization");
+    assert_eq!(without.matches(one).count(), 1, "{without}");
+    // One row, and one to look at.
+    let unreached = row("failed, parked or skipped before reaching an organization");
+    assert_eq!(unreached.matches(one).count(), 2, "{unreached}");
+}

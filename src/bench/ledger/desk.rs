@@ -190,6 +190,7 @@ pub(in crate::bench) fn created(row: u32) -> RowOutcome {
         }),
         attempts: 2,
         error: None,
+        unknown_role: None,
     }
 }
 

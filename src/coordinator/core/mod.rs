@@ -8,6 +8,7 @@ mod followers;
 mod meter;
 mod orgs;
 mod probe;
+mod roles;
 mod scan;
 mod stop;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crew::{Crew, Nudge, Phase, Succession};
 use meter::Meter;
 use orgs::{FAILURE_STANDS, OrgStep, Orgs};
 use probe::{ProbeWhy, Probes};
+use roles::Roles;
 pub use scan::ROWS_MIN as SCAN_ROWS_MIN;
 use scan::Scan;
 use std::collections::BTreeMap;
@@ -219,6 +221,7 @@ pub struct Core {
     breaker: Breaker,
     probes: Probes,
     scan: Scan,
+    roles: Roles,
     meter: Meter,
     valve: Valve,
     rng: Rng,
@@ -261,6 +264,7 @@ impl Core {
                 image.sentinels
             }),
             scan: Scan::new(config.existing_scan, config.scan_rows_min),
+            roles: Roles::default(),
             meter: Meter::new(config.started, config.limits),
             valve: Valve::new(config.max_failures),
             rng: Rng::new(config.seed),
@@ -420,6 +424,8 @@ impl Core {
                 let step = self.orgs.on_done(worker, &key, verdict);
                 self.take_org_step(now, &key, step);
             }
+            FromWorker::AskRoles(scope) => self.on_ask_roles(worker, scope),
+            FromWorker::RolesRead { scope, roles } => self.on_roles_read(worker, scope, roles),
             FromWorker::Stats(delta) => {
                 self.meter.add(&delta);
                 if let Some(slot) = self.crew.slot(worker) {
@@ -685,6 +691,7 @@ impl Core {
         for (key, step) in self.orgs.on_worker_gone(worker) {
             self.take_org_step(now, &key, Some(step));
         }
+        self.on_reader_of_roles_gone(worker);
         self.probes.on_worker_gone(worker);
         self.on_scanner_gone(worker);
         if self.stage.is_working() && self.crew.replace(slot, now) == Succession::GiveUp {

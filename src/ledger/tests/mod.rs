@@ -124,6 +124,7 @@ fn created(row: u32) -> RowOutcome {
         }),
         attempts: 2,
         error: None,
+        unknown_role: None,
     }
 }
 

@@ -5,7 +5,7 @@
 //! minute.
 
 use crate::model::event::{CallRecord, Progress, RunEvent, WorkerGauge};
-use crate::model::scan::ScanNews;
+use crate::model::scan::{RoleScope, ScanNews};
 use crate::model::{OrgKey, RowOutcome, Step};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -45,6 +45,7 @@ const fn name_of(event: &RunEvent) -> &'static str {
         RunEvent::Leased { .. } => "leased",
         RunEvent::Settled(_) => "settled",
         RunEvent::Organization { .. } => "organization",
+        RunEvent::Roles { .. } => "roles",
         RunEvent::Call { .. } => "call",
         RunEvent::Throttled { .. } => "throttled",
         RunEvent::Rate { .. } => "rate",
@@ -84,6 +85,14 @@ fn fields<M: SerializeMap>(event: &RunEvent, map: &mut M) -> Result<(), M::Error
         RunEvent::Settled(outcomes) => entries!(map, "rows": SettledRows(outcomes)),
         RunEvent::Organization { key, result, made } => {
             entries!(map, "key": OrgName(key), "org_id": result.as_ref().ok(), "made": made,
+                     "error": result.as_ref().err());
+        }
+        RunEvent::Roles { scope, result } => {
+            let org_id = match scope {
+                RoleScope::Environment => None,
+                RoleScope::Organization(id) => Some(id),
+            };
+            entries!(map, "org_id": org_id, "found": result.as_ref().ok(),
                      "error": result.as_ref().err());
         }
         RunEvent::Call { worker, call } => call_fields(worker.0, call, map)?,

@@ -113,6 +113,7 @@ const fn keep(event: &RunEvent) -> Keep {
         | RunEvent::WorkerGone { .. }
         | RunEvent::Settled(_)
         | RunEvent::Organization { .. }
+        | RunEvent::Roles { .. }
         | RunEvent::Throttled { .. }
         | RunEvent::Rate { .. }
         | RunEvent::OutageBegan { .. }

@@ -4,7 +4,7 @@ use super::super::advice::advice;
 use super::super::results::defused;
 use super::super::words::{self, count, counted};
 use super::{Page, escaped};
-use crate::ledger::{Problem, RunSeries, RunState};
+use crate::ledger::{Problem, RunSeries, RunSnapshot, RunState};
 use crate::model::{RowState, RowTally, Step};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -66,6 +66,7 @@ pub(super) fn cards(page: &Page) -> String {
     let organizations = summary.organizations.created + summary.organizations.found;
     let runs = page.runs.iter().filter_map(|run| run.last.as_ref());
     let (mut seconds, mut requests, mut throttled) = (0.0, 0, 0);
+    let at_least = if misses_counts(page) { "at least " } else { "" };
     for run in runs {
         seconds += run.elapsed_s;
         requests += run.requests.total;
@@ -81,8 +82,12 @@ pub(super) fn cards(page: &Page) -> String {
         ("", count(rows.pending), "pending"),
         ("", count(joined), "memberships"),
         ("", count(organizations), "organizations"),
-        ("", count(requests), "requests"),
-        (tone(throttled, "warn"), count(throttled), "throttled (429)"),
+        ("", format!("{at_least}{}", count(requests)), "requests"),
+        (
+            tone(throttled, "warn"),
+            format!("{at_least}{}", count(throttled)),
+            "throttled (429)",
+        ),
         ("", words::duration(time), "at work"),
     ];
     let mut out = "<section class=\"cards\">".to_owned();
@@ -93,6 +98,15 @@ pub(super) fn cards(page: &Page) -> String {
         );
     }
     out + "</section>"
+}
+
+/// Returns whether a run was killed: what it sent in its last second is in no count. One that is
+/// still at work will say.
+fn misses_counts(page: &Page) -> bool {
+    let at_work = page.summary.state == RunState::Running;
+    let ended = page.runs.len().saturating_sub(usize::from(at_work));
+    let killed = |run: &RunSeries| run.last.as_ref().is_none_or(RunSnapshot::lacks_its_end);
+    page.runs.iter().take(ended).any(killed)
 }
 
 /// Returns what each state means and how many rows are in it; they add up to the file's.
@@ -269,17 +283,20 @@ pub(super) fn organizations(page: &Page) -> String {
         let name = format!("{} more", counted(orgs.others, "organization"));
         out.push_str(&org_row(&name, orgs.others_rows, "", 0.0));
     }
-    for (name, n) in [
-        ("settled without an organization", orgs.without),
-        ("pending", page.summary.rows.pending),
+    let pending = page.summary.rows.pending;
+    for (name, n, problems) in [
+        ("settled well without an organization", orgs.without, 0),
+        // Most of them break a rule of the file. They may name one that nobody has looked up.
+        (
+            "failed, parked or skipped before reaching an organization",
+            orgs.unreached,
+            orgs.unreached_problems,
+        ),
+        ("pending", pending, 0),
     ] {
         if n > 0 {
-            out.push_str(&org_row(
-                &format!("<span class=\"soft\">{name}</span>"),
-                n,
-                "",
-                0.0,
-            ));
+            let name = format!("<span class=\"soft\">{name}</span>");
+            out.push_str(&org_row(&name, n, &some(problems), 0.0));
         }
     }
     out + "</table></div>"
@@ -339,9 +356,14 @@ fn run_row(run: &RunSeries) -> String {
         RunState::Running => "killed, or at work",
         state => state.as_str(),
     };
+    let at_least = if last.lacks_its_end() {
+        "at least "
+    } else {
+        ""
+    };
     format!(
         "<tr><td>{}</td><td>{began}</td><td>{ended}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+         <td class=\"n\">{}</td><td class=\"n\">{at_least}{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{p50:.1} ms</td><td class=\"n\">{p99:.1} ms</td><td class=\"n\">{used}{lowest}</td></tr>",
         run.run,
         words::duration(Duration::try_from_secs_f64(last.elapsed_s).unwrap_or_default()),

@@ -11,6 +11,7 @@ pub mod fields;
 mod hash;
 mod memberships;
 mod organizations;
+mod roles;
 pub mod route;
 mod users;
 pub mod view;
@@ -121,6 +122,8 @@ fn dispatch(call: &mut Call<'_>, fields: &Fields) -> ApiResult<Answer> {
         Op::GetOrganizationByExternalId => organizations::get_by_external_id(call),
         Op::UpdateOrganization => organizations::update(call, fields),
         Op::DeleteOrganization => organizations::delete(call),
+        Op::ListRoles => roles::list(),
+        Op::ListOrganizationRoles => roles::list_of_organization(call),
         Op::Unknown => Err(ApiError::plain(404, "There is nothing at this address.")),
     }
 }

@@ -44,6 +44,8 @@ ops! {
     GetOrganizationByExternalId = "get_organization_by_external_id",
     UpdateOrganization = "update_organization",
     DeleteOrganization = "delete_organization",
+    ListRoles = "list_roles",
+    ListOrganizationRoles = "list_organization_roles",
     Unknown = "unknown",
 }
 
@@ -97,6 +99,7 @@ impl Route {
                 memberships(method, rest)
             }
             ["organizations", ref rest @ ..] => organizations(method, rest),
+            ["authorization", ref rest @ ..] => authorization(method, rest),
             _ => (Op::Unknown, ""),
         };
         match percent_decode_str(key).decode_utf8() {
@@ -149,6 +152,14 @@ fn organizations<'a>(method: &Method, rest: &[&'a str]) -> (Op, &'a str) {
         ("GET", [key]) => (Op::GetOrganization, key),
         ("PUT", [key]) => (Op::UpdateOrganization, key),
         ("DELETE", [key]) => (Op::DeleteOrganization, key),
+        _ => (Op::Unknown, ""),
+    }
+}
+
+fn authorization<'a>(method: &Method, rest: &[&'a str]) -> (Op, &'a str) {
+    match (method.as_str(), rest) {
+        ("GET", ["roles"]) => (Op::ListRoles, ""),
+        ("GET", ["organizations", key, "roles"]) => (Op::ListOrganizationRoles, key),
         _ => (Op::Unknown, ""),
     }
 }
@@ -257,9 +268,18 @@ mod tests {
             route(Method::DELETE, "/organizations/org_1"),
             own(Op::DeleteOrganization, "org_1")
         );
+        assert_eq!(
+            route(Method::GET, "/authorization/roles"),
+            own(Op::ListRoles, "")
+        );
+        assert_eq!(
+            route(Method::GET, "/authorization/organizations/org_1/roles"),
+            own(Op::ListOrganizationRoles, "org_1")
+        );
         for (method, path) in [
             (Method::PATCH, "/user_management/users/user_1"),
             (Method::GET, "/user_management/users/user_1/more"),
+            (Method::POST, "/authorization/roles"),
             (Method::GET, "/"),
             (Method::GET, "/user_management/users/external_id/%ff"),
         ] {

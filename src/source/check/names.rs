@@ -64,7 +64,7 @@ impl<'a> OrgNames<'a> {
                 {
                     let words = format!(
                         "row {row} gives the same org_external_id another name, and the name of \
-                         the lowest row counts"
+                         the first row counts"
                     );
                     problems.tell(ORG_NAME_CONFLICT, "org_name", words);
                 }

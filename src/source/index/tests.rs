@@ -445,6 +445,15 @@ fn refusals_name_row_line_and_byte() {
         ("field_count", Some(2), 4, 16)
     );
     assert_eq!(refused(b"email,a\nx,y,z\n"), ("field_count", Some(1), 2, 8));
+    // The first reason is the one that is told, whatever comes after it.
+    assert_eq!(
+        refused(b"email,a\nx\n\"b\nc\n"),
+        ("field_count", Some(1), 2, 8)
+    );
+    assert_eq!(
+        refused(b"email,a\nx\ny,\xff\n"),
+        ("field_count", Some(1), 2, 8)
+    );
     assert_eq!(
         refused(b"email\n\na\n\"b\nc\n"),
         ("quote_unclosed", Some(2), 4, 9)
@@ -501,4 +510,35 @@ fn a_cut_file_is_a_changed_file() {
     file.as_file().set_len(15).unwrap();
     let error = read_chunk(file.as_file(), &index.chunks[0], &index.columns).unwrap_err();
     assert_eq!(error.code(), "file_changed");
+}
+
+#[test]
+fn every_row_with_another_number_of_fields_is_found_and_the_first_twenty_are_kept() {
+    let error = index(b"email,a\nx\ny,z\n\n\"p\nq\"\nr,s,t\n").unwrap_err();
+    let SourceError::FieldCount { ragged, .. } = error else {
+        panic!("{error}")
+    };
+    let told: Vec<_> = ragged
+        .rows
+        .iter()
+        .map(|row| {
+            let place = (row.at.row.map(|row| row.0), row.at.line);
+            (place, row.found, row.lines)
+        })
+        .collect();
+    let asked = [
+        ((Some(1), 2), 1, 1),
+        ((Some(3), 5), 1, 2),
+        ((Some(4), 7), 3, 1),
+    ];
+    assert_eq!(told, asked);
+    assert_eq!(ragged.count, 3);
+    assert!(ragged.rows[1].hint(2).contains("never closed"));
+
+    let many = format!("email,a\n{}", "x\n".repeat(50));
+    let error = index(many.as_bytes()).unwrap_err();
+    let SourceError::FieldCount { ragged, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((ragged.rows.len(), ragged.count), (20, 50));
 }

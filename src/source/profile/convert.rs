@@ -8,7 +8,7 @@ use super::plan::{Plan, UnboundColumn};
 use super::told::not_carried;
 use super::{Profile, ProfileChoice, built_in};
 use crate::model::{Delimiter, OrgMode, RowNumber};
-use crate::source::error::{Place, SourceError};
+use crate::source::error::{Place, RaggedRow, SourceError};
 use crate::source::header;
 use crate::source::records::Fields;
 use crate::source::window::Window;
@@ -315,11 +315,12 @@ impl Conversion {
         while let Some(length) = window.next_record(&mut fields, quiet)? {
             let record = window.record(length)?;
             if !fields.fit(record, named, count) {
-                return Err(SourceError::FieldCount {
+                let row = RaggedRow {
                     found: fields.len(),
-                    expected: count,
                     at: window.place_at(0),
-                });
+                    lines: 1,
+                };
+                return Err(row.alone(count));
             }
             let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
             let position = |name: &str| names.iter().position(|other| other == name);

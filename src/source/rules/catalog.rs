@@ -52,7 +52,7 @@ rules! {
     EXTERNAL_ID_TOO_LONG = "external_id_too_long" Error "an external id is too long",
     EXTERNAL_ID_INVALID = "external_id_invalid" Error "an external id cannot be asked for",
     EXTERNAL_ID_CONFLICT = "external_id_conflict_in_file" Error
-        "an external id belongs to a lower row with another email",
+        "an external id belongs to an earlier row with another email",
     LOCALE_INVALID = "locale_invalid" Error "a locale is not a language tag",
     METADATA_INVALID_JSON = "metadata_invalid_json" Error "metadata is not valid JSON",
     METADATA_NOT_OBJECT = "metadata_not_object" Error "metadata is not a JSON object",
@@ -94,9 +94,9 @@ rules! {
     PASSWORD_HASH_UNCONFIRMED = "password_hash_unconfirmed" Warning
         "a hash in a form that the target does not document",
     USER_FIELDS_DIFFER = "user_fields_differ" Warning
-        "a row repeats an email with other user fields; the lowest row's count",
+        "a row repeats an email with other user fields; the first row's count",
     MEMBERSHIP_REPEATED = "membership_repeated" Warning
-        "a row repeats an email and organization of a lower row; its roles are not added",
+        "a row repeats an email and organization of an earlier row; its roles are not added",
     ORG_NAME_SIMILAR = "org_name_similar" Warning
         "organizations whose names differ only in letter case or spaces",
     ORG_NAME_CONFLICT = "org_name_conflict" Warning "an organization gets two names",

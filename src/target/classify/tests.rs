@@ -443,6 +443,23 @@ fn a_factor_is_the_totp_of_the_user_that_was_asked_for() {
 }
 
 #[test]
+fn roles_that_are_not_shown_stop_nobody() {
+    use crate::model::scan::RoleScope;
+    for scope in [
+        RoleScope::Environment,
+        RoleScope::Organization("org_1".to_owned()),
+    ] {
+        let op = Op::ListRoles(scope);
+        assert_eq!(told(&op, 200, r#"{"data":[{"slug":"member"}]}"#), "ok ");
+        assert_eq!(told(&op, 200, "{}"), "ambiguous malformed_answer");
+        for (status, body) in [(403, "{}"), (404, "<html>"), (404, "{}"), (405, "")] {
+            assert_eq!(told(&op, status, body), "absent", "{status} {body}");
+        }
+        assert_eq!(told(&op, 500, ""), "ambiguous http_500");
+    }
+}
+
+#[test]
 fn retry_after_is_carried_in_both_forms() {
     let throttled = |retry_after, date| {
         let answer = Answer::Http {
