@@ -1,16 +1,27 @@
 //! Lines that stay at the bottom of a terminal while others scroll by above them.
 //!
 //! # Owns
-//! Where they stand, and how large the terminal is: it is asked anew before every drawing, because
-//! people resize it. A line never reaches the last column, so it is one row when it is drawn.
+//! How large the terminal is: it is asked anew before every drawing, because people resize it. A
+//! line never reaches the last column, so it is one row when it is drawn. What a narrower terminal
+//! has wrapped since is removed with the rest.
 //! # Never
 //! Decides what they say; draws where nobody looks.
 
 use super::words;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Drawings a second at most.
+const DRAWINGS_MAX: u8 = 20;
+
+/// Columns of the bar.
+const BAR_COLUMNS: usize = 12;
+
+/// Columns of the bar with what stands around it.
+pub const BAR_ROOM: usize = BAR_COLUMNS + 3;
 
 /// Rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +32,31 @@ pub struct Size {
     pub columns: usize,
 }
 
-/// The lines at the bottom of stderr; shared by whoever draws them and whoever prints above them.
-#[derive(Clone, Debug, Default)]
-pub struct Painter {
-    drawn: Arc<Mutex<Drawn>>,
+/// What is drawn: lines, the first of them behind a bar if there is room for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// So much of so much.
+    pub bar: Option<(u64, u64)>,
+    /// The lines.
+    pub lines: Vec<String>,
 }
 
-/// What stands there now: the lines, and how long each is. The cursor is behind the last one.
-#[derive(Debug, Default)]
-struct Drawn {
-    lines: Vec<String>,
+/// The lines at the bottom of stderr; shared by whoever draws them and whoever prints above them.
+#[derive(Clone, Debug)]
+pub struct Painter {
+    bar: ProgressBar,
+    /// How long each line is that stands there, the bar included.
+    drawn: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Default for Painter {
+    fn default() -> Self {
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWINGS_MAX);
+        Self {
+            bar: ProgressBar::with_draw_target(None, target),
+            drawn: Arc::default(),
+        }
+    }
 }
 
 impl Painter {
@@ -41,66 +67,71 @@ impl Painter {
         (rows > 0 && columns > 0).then_some(Size { rows, columns })
     }
 
-    /// Draws these lines instead of the last ones.
-    pub fn draw(&self, size: Size, lines: &[String]) {
-        let mut drawn = self.lock();
-        let erase = drawn.erase(size);
-        let put = drawn.put(size, lines);
-        show(&format!("{erase}{put}"));
+    /// Draws a picture instead of the last one.
+    pub fn draw(&self, size: Size, picture: &Picture) {
+        let lines = fitting(size, picture);
+        let room = picture.bar.map_or(0, |_| BAR_ROOM);
+        let before = {
+            let lengths = lines.iter().enumerate().map(|(nth, line)| {
+                let bar = if nth == 0 { room } else { 0 };
+                line.chars().count() + bar
+            });
+            let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *drawn, lengths.collect())
+        };
+        let wrapped = wrapped_rows(&before, size.columns);
+        if wrapped > 0 {
+            // The rows that the library does not know of stand above those it removes.
+            self.bar
+                .suspend(|| show(&"\u{1b}[A\u{1b}[2K".repeat(wrapped.min(size.rows))));
+        }
+        self.bar.set_style(style(picture.bar.is_some()));
+        if let Some((done, total)) = picture.bar {
+            self.bar.set_length(total);
+            self.bar.set_position(done);
+        }
+        self.bar.set_message(lines.join("\n"));
     }
 
     /// Takes the lines away for something that is printed where they stand, and draws them again.
     pub fn aside(&self, print: impl FnOnce()) {
-        let mut drawn = self.lock();
-        let size = Self::size().filter(|_| !drawn.lines.is_empty());
-        let Some(size) = size else {
-            return print();
-        };
-        let lines = drawn.lines.clone();
-        show(&drawn.erase(size));
-        print();
-        show(&drawn.put(size, &lines));
+        self.bar.suspend(print);
     }
 
     /// Takes the lines away for good.
     pub fn clear(&self) {
-        let mut drawn = self.lock();
-        if let Some(size) = Self::size() {
-            show(&drawn.erase(size));
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Drawn> {
-        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bar.finish_and_clear();
     }
 }
 
-impl Drawn {
-    /// Returns what makes the lines disappear. A terminal that became narrower has wrapped them:
-    /// they stand in more rows than were drawn.
-    fn erase(&mut self, size: Size) -> String {
-        let rows = self
-            .lines
-            .drain(..)
-            .map(|line| line.chars().count().div_ceil(size.columns).max(1));
-        let rows: usize = rows.sum();
-        // Row by row: what is cleared to its end from the first row on, a terminal may keep as
-        // something that scrolled away.
-        match rows.min(size.rows) {
-            0 => String::new(),
-            rows => format!("\r\u{1b}[2K{}", "\u{1b}[A\u{1b}[2K".repeat(rows - 1)),
-        }
-    }
+fn style(with_bar: bool) -> ProgressStyle {
+    let template = if with_bar {
+        format!("[{{bar:{BAR_COLUMNS}}}] {{msg}}")
+    } else {
+        "{msg}".to_owned()
+    };
+    ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| unreachable!("the template is one of two, and both are sound"))
+        .progress_chars("█░")
+}
 
-    /// Returns what draws lines, as many and as much of each as there is room for.
-    fn put(&mut self, size: Size, lines: &[String]) -> String {
-        let room = size.columns.saturating_sub(2).max(1);
-        let shown = lines.iter().take(size.rows.saturating_sub(1).max(1));
-        self.lines = shown
-            .map(|line| words::shortened(line, room).into_owned())
-            .collect();
-        self.lines.join("\r\n")
-    }
+/// Returns as many lines and as much of each as there is room for.
+fn fitting(size: Size, picture: &Picture) -> Vec<String> {
+    let shown = size.rows.saturating_sub(1).max(1);
+    let room = size.columns.saturating_sub(2).max(1);
+    let mut bar = picture.bar.map_or(0, |_| BAR_ROOM);
+    let lines = picture.lines.iter().take(shown).map(|line| {
+        let room = room.saturating_sub(std::mem::take(&mut bar)).max(1);
+        words::shortened(line, room).into_owned()
+    });
+    lines.collect()
+}
+
+/// Returns in how many rows more than they were drawn lines of these lengths stand, now that the
+/// terminal has that many columns.
+fn wrapped_rows(lengths: &[usize], columns: usize) -> usize {
+    let rows = |length: &usize| length.div_ceil(columns.max(1)).max(1);
+    lengths.iter().map(rows).sum::<usize>() - lengths.len()
 }
 
 /// A closed stderr is not an error: nobody reads.
@@ -135,53 +166,37 @@ pub fn joined<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     line
 }
 
-/// Returns a bar of `columns` characters.
-pub fn bar(done: u64, total: u64, columns: usize) -> String {
-    let share = if total == 0 {
-        1.0
-    } else {
-        (done as f64 / total as f64).clamp(0.0, 1.0)
-    };
-    let full = words::whole(share * columns as f64);
-    let full = usize::try_from(full).unwrap_or(columns).min(columns);
-    format!("{}{}", "█".repeat(full), "░".repeat(columns - full))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const fn size(rows: usize, columns: usize) -> Size {
-        Size { rows, columns }
-    }
-
-    fn lines(lengths: &[usize]) -> Vec<String> {
-        lengths.iter().map(|length| "x".repeat(*length)).collect()
-    }
-
-    fn rows_of(erase: &str) -> usize {
-        erase.matches("\u{1b}[2K").count()
-    }
-
     #[test]
     fn a_line_stays_off_the_last_column_and_no_more_are_drawn_than_fit() {
-        let mut drawn = Drawn::default();
-        let text = drawn.put(size(3, 20), &lines(&[10, 80, 5]));
-        assert_eq!(text, format!("{}\r\n{}…", "x".repeat(10), "x".repeat(18)));
-        assert!(drawn.lines.iter().all(|line| line.chars().count() < 20));
+        let size = Size {
+            rows: 3,
+            columns: 40,
+        };
+        let lines = [10, 80, 5].map(|length| "x".repeat(length)).to_vec();
+        let picture = |bar| Picture {
+            bar,
+            lines: lines.clone(),
+        };
+        let shown = fitting(size, &picture(None));
+        assert_eq!(shown, ["x".repeat(10), format!("{}…", "x".repeat(38))]);
+        let narrow = Size {
+            columns: 20,
+            ..size
+        };
+        let shown = fitting(narrow, &picture(Some((1, 2))));
+        assert_eq!(shown, ["xxx…".to_owned(), format!("{}…", "x".repeat(18))]);
     }
 
     #[test]
-    fn what_a_narrower_terminal_wrapped_is_erased_as_a_whole() {
-        let mut drawn = Drawn::default();
-        drawn.put(size(24, 120), &lines(&[100, 90, 30]));
+    fn what_a_narrower_terminal_wrapped_is_known() {
         // 100 and 90 columns are three rows of 40 each, 30 one.
-        assert_eq!(rows_of(&drawn.erase(size(24, 40))), 7);
-        assert_eq!(drawn.erase(size(24, 40)), "", "nothing is left");
-        drawn.put(size(24, 40), &lines(&[30, 30]));
-        assert_eq!(rows_of(&drawn.erase(size(24, 200))), 2);
-        drawn.put(size(24, 40), &lines(&[30]));
-        assert_eq!(drawn.erase(size(24, 40)), "\r\u{1b}[2K");
+        assert_eq!(wrapped_rows(&[100, 90, 30], 40), 4);
+        assert_eq!(wrapped_rows(&[100, 90, 30], 200), 0);
+        assert_eq!(wrapped_rows(&[], 40), 0);
     }
 
     #[test]
@@ -200,13 +215,5 @@ mod tests {
         assert_eq!(fitted(&parts, 35), "5 of 9 rows · ETA 3s · 4 failed");
         assert_eq!(fitted(&parts, 25), "5 of 9 rows · 4 failed");
         assert_eq!(fitted(&parts, 6), "5 of 9…");
-    }
-
-    #[test]
-    fn a_bar_is_as_long_as_it_says() {
-        assert_eq!(bar(0, 4, 4), "░░░░");
-        assert_eq!(bar(1, 4, 4), "█░░░");
-        assert_eq!(bar(9, 4, 4), "████");
-        assert_eq!(bar(0, 0, 2), "██");
     }
 }

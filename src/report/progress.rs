@@ -1,7 +1,7 @@
 //! The progress of a run on stderr: bars on a terminal, a line now and then elsewhere, or JSON.
 
 use super::events::EventLine;
-use super::painter::{self, Painter, Size};
+use super::painter::{self, BAR_ROOM, Painter, Picture, Size};
 use super::screen::Screen;
 use super::words;
 use crate::model::clock::wall_ms;
@@ -20,8 +20,7 @@ const JSON_EVERY: Duration = Duration::from_secs(1);
 /// Time between drawings of the bars: calm, and cheap beside the run.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
-/// Columns of the bar, and the fewest of a terminal that leave room for one.
-const BAR_COLUMNS: usize = 12;
+/// The fewest columns of a terminal that leave room for a bar.
 const BAR_FROM: usize = 60;
 
 /// How progress is shown.
@@ -247,27 +246,22 @@ impl Bars {
 
     fn draw(&self) {
         if let Some(size) = Painter::size() {
-            self.painter.draw(size, &self.lines(size));
+            self.painter.draw(size, &self.picture(size));
         }
     }
 
-    fn lines(&self, size: Size) -> Vec<String> {
+    fn picture(&self, size: Size) -> Picture {
         // The painter leaves two columns free.
         let room = size.columns.saturating_sub(2);
-        let (done, total) = self.done;
-        let bar = if size.columns < BAR_FROM {
-            String::new()
-        } else {
-            format!("[{}] ", painter::bar(done, total, BAR_COLUMNS))
-        };
-        let left = room.saturating_sub(bar.chars().count());
-        let mut lines = vec![format!("{bar}{}", painter::fitted(&self.words, left))];
+        let bar = (size.columns >= BAR_FROM).then_some(self.done);
+        let left = room.saturating_sub(bar.map_or(0, |_| BAR_ROOM));
+        let mut lines = vec![painter::fitted(&self.words, left)];
         for (slot, worker) in &self.workers {
             let name = format!("  worker {slot}  ");
             let left = room.saturating_sub(name.chars().count());
             lines.push(format!("{name}{}", painter::fitted(&worker.words, left)));
         }
-        lines
+        Picture { bar, lines }
     }
 
     fn worker(&mut self, slot: u32) -> &mut WorkerLine {
@@ -592,18 +586,19 @@ mod tests {
             panic!("these are bars");
         };
         for columns in 1..250 {
-            let lines = bars.lines(Size { rows: 24, columns });
+            let Picture { bar, lines } = bars.picture(Size { rows: 24, columns });
             assert_eq!(lines.len(), 2);
             let most = columns.max(16);
-            assert!(
-                lines.iter().all(|line| line.chars().count() <= most),
-                "{lines:?}"
-            );
+            let first = bar.map_or(0, |_| BAR_ROOM) + lines[0].chars().count();
+            let second = lines[1].chars().count();
+            assert!(first <= most && second <= most, "{lines:?}");
         }
-        let at = |columns| bars.lines(Size { rows: 24, columns }).join("\n");
+        let at = |columns| bars.picture(Size { rows: 24, columns }).lines.join("\n");
+        let bar_at = |columns| bars.picture(Size { rows: 24, columns }).bar;
+        assert_eq!((bar_at(59), bar_at(60)), (None, Some((12_345, 20_000))));
         assert_eq!(
             at(80),
-            "[███████░░░░░] 12,345 of 20,000 rows (61.7 %) · 300 failed · 45 parked\n  \
+            "12,345 of 20,000 rows (61.7 %) · 300 failed · 45 parked\n  \
              worker 0  123,456 rows done · 64 active · 64 in flight · 64 waiting"
         );
         assert_eq!(
