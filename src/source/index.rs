@@ -3,10 +3,11 @@
 use super::cells::Cells;
 use super::chunk::{CHUNK_BYTES_MAX, reason_of};
 use super::keyed::{Keyed, Purpose, org_bytes};
+use super::marks::Blocks;
 use super::pairs::{Again, Repeats, row_org};
 use super::profile::ProfileChoice;
 use super::records::Fields;
-use super::window::{self, BLOCK_BYTES, Window, read_some};
+use super::window::{self, BLOCK_BYTES, Here, Walk, Window, read_some};
 use super::{Columns, Input, SourceError, header};
 use crate::model::escape::shown;
 use crate::model::{
@@ -89,7 +90,9 @@ fn build_within(
 ) -> Result<Index, SourceError> {
     let file = window::open(path)?;
     let mut pass = Pass::begin(&file, options, sorter_bytes_max, on_bytes)?;
-    while pass.row(on_bytes)? {}
+    while pass.row(on_bytes)? {
+        pass.rows_here()?;
+    }
     pass.finish()
 }
 
@@ -131,15 +134,9 @@ struct Pass<'a> {
     /// The header's cells, for messages.
     names: Vec<String>,
     read_as: Option<String>,
-    chunks: Vec<ChunkSpec>,
-    /// The chunk being filled; its length and hash are not known yet.
-    open: Option<ChunkSpec>,
+    chunks: Chunks,
     rows: u32,
-    repeats: Repeats,
-    org_names: OrgNames,
-    left_out: LeftOut,
-    names_alone: OrgNames,
-    names_with_id: OrgNames,
+    noted: Noted<'a>,
 }
 
 impl<'a> Pass<'a> {
@@ -180,90 +177,75 @@ impl<'a> Pass<'a> {
             warnings: header.warnings,
             names,
             read_as: header.read_as,
-            chunks: Vec::new(),
-            open: None,
+            chunks: Chunks {
+                size: options.chunk_size,
+                closed: Vec::new(),
+                open: None,
+            },
             rows: 0,
-            repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
-            org_names: OrgNames::default(),
-            left_out: LeftOut::default(),
-            names_alone: OrgNames::default(),
-            names_with_id: OrgNames::default(),
+            noted: Noted::new(options, sorter_bytes_max),
         })
     }
 
-    /// Indexes the next row; tells whether there was one.
+    /// Indexes the next row, reading on where needed; tells whether there was one.
     fn row(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<bool, SourceError> {
         let Some(length) = self.window.next_record(&mut self.fields, on_bytes)? else {
-            self.close_chunk();
+            let (buffer, walk) = self.window.walk();
+            self.chunks.close(buffer, walk);
             return Ok(false);
         };
         let Some(rows) = self.rows.checked_add(1) else {
             let at = self.window.place_at(0);
             return Err(SourceError::TooManyRows { at });
         };
-        self.rows = rows;
-        let row = RowNumber(rows);
-        self.add_to_chunk(row, length);
         let text = match self.window.record(length) {
             Ok(text) => text,
             Err(error) => return Err(self.with_column(error)),
         };
         self.check_count(text)?;
-        let cells = Cells::new(text, &self.fields, &self.columns);
-        if let Some(reason) = cells.some(self.columns.skip) {
-            self.left_out.note(&reason);
-        } else {
-            self.repeats.note(row, &cells)?;
-            if let Some(hash) = named_org(&cells, self.options.hash_key) {
-                self.org_names.note(hash, row);
-            }
-        }
-        if self.options.org_mode == OrgMode::ColumnsByName
-            && let Some((hash, has_id)) = org_name(&cells, self.options.hash_key)
-        {
-            let names = if has_id {
-                &mut self.names_with_id
-            } else {
-                &mut self.names_alone
-            };
-            names.note(hash, row);
-        }
+        self.rows = rows;
+        let row = RowNumber(rows);
+        self.noted
+            .note(row, &Cells::new(text, &self.fields, &self.columns))?;
+        let (buffer, walk) = self.window.walk();
+        self.chunks.add(row, length, buffer, walk);
         self.window.advance(length);
         self.window.set_row(RowNumber(row.0.saturating_add(1)));
         Ok(true)
     }
 
-    /// Puts the record of `length` bytes that comes next into the open chunk, or into a new one.
-    fn add_to_chunk(&mut self, row: RowNumber, length: usize) {
-        let end = self.window.offset() + length as u64;
-        let has_room = |chunk: &ChunkSpec| {
-            chunk.rows < self.options.chunk_size && end - chunk.offset <= CHUNK_BYTES_MAX as u64
-        };
-        if !self.open.as_ref().is_some_and(has_room) {
-            self.close_chunk();
-            self.window.begin_chunk();
+    /// Indexes the rows that lie whole in what was read: most of them. Stops before one that
+    /// [`Self::row`] may refuse.
+    fn rows_here(&mut self) -> Result<(), SourceError> {
+        let Here {
+            text,
+            start,
+            buffer,
+            walk,
+        } = self.window.here();
+        let mut blocks = Blocks::new(text.as_bytes());
+        let mut at = 0;
+        while let Some((begin, length)) = self.fields.next_whole(&mut blocks, at) {
+            let Some(record) = text.get(begin..begin + length) else {
+                break;
+            };
+            if !self.fields.fit(record, self.named, self.columns.count) {
+                break;
+            }
+            let Some(rows) = self.rows.checked_add(1) else {
+                break;
+            };
+            self.rows = rows;
+            let row = RowNumber(rows);
+            walk.step_to(start + begin);
+            self.chunks.add(row, length, buffer, walk);
+            self.noted
+                .note(row, &Cells::new(record, &self.fields, &self.columns))?;
+            at = begin + length;
+            walk.step_to(start + at);
+            walk.set_row(RowNumber(row.0.saturating_add(1)));
         }
-        let fresh = || ChunkSpec {
-            id: ChunkId(u32::try_from(self.chunks.len()).unwrap_or(u32::MAX)),
-            offset: self.window.offset(),
-            length: 0,
-            first_row: row,
-            rows: 0,
-            first_line: self.window.line(),
-            hash: ChunkHash([0; 16]),
-        };
-        self.open.get_or_insert_with(fresh).rows += 1;
-    }
-
-    /// Ends the open chunk at the next byte.
-    fn close_chunk(&mut self) {
-        if let Some(mut chunk) = self.open.take() {
-            let length = self.window.offset() - chunk.offset;
-            // Records and blank lines are capped far below: see `chunk::read_bytes`.
-            chunk.length = u32::try_from(length).unwrap_or(u32::MAX);
-            chunk.hash = self.window.end_chunk();
-            self.chunks.push(chunk);
-        }
+        Ok(())
     }
 
     /// Refuses a record with too few fields, or with more that are not blank.
@@ -290,13 +272,14 @@ impl<'a> Pass<'a> {
     }
 
     fn finish(self) -> Result<Index, SourceError> {
-        same_name(self.names_alone.finish(), &self.names_with_id.finish())?;
+        let noted = self.noted;
+        same_name(noted.names_alone.finish(), &noted.names_with_id.finish())?;
         let (bytes, hash) = self.window.totals();
         // The window's blocks are not needed while rows are read again.
         drop(self.window);
-        let shared = self.repeats.finish(&Again {
+        let shared = noted.repeats.finish(&Again {
             file: self.file,
-            chunks: &self.chunks,
+            chunks: &self.chunks.closed,
             columns: &self.columns,
             org_mode: &self.options.org_mode,
         })?;
@@ -305,15 +288,112 @@ impl<'a> Pass<'a> {
             hash,
             rows: self.rows,
             columns: self.columns,
-            chunks: self.chunks,
+            chunks: self.chunks.closed,
             followers: shared.followers,
             differing: shared.differing,
             conflicts: shared.conflicts,
-            org_names: self.org_names.finish(),
+            org_names: noted.org_names.finish(),
             warnings: self.warnings,
             read_as: self.read_as,
-            left_out: self.left_out.told(),
+            left_out: noted.left_out.told(),
         })
+    }
+}
+
+/// The chunks of the rows so far.
+struct Chunks {
+    /// Rows of each.
+    size: u32,
+    closed: Vec<ChunkSpec>,
+    /// The chunk being filled; its length and hash are not known yet.
+    open: Option<ChunkSpec>,
+}
+
+impl Chunks {
+    /// Puts the record of `length` bytes that comes next into the open chunk, or into a new one.
+    #[inline]
+    fn add(&mut self, row: RowNumber, length: usize, buffer: &[u8], walk: &mut Walk) {
+        let end = walk.offset() + length as u64;
+        match &mut self.open {
+            Some(chunk)
+                if chunk.rows < self.size && end - chunk.offset <= CHUNK_BYTES_MAX as u64 =>
+            {
+                chunk.rows += 1;
+            }
+            _ => self.begin(row, buffer, walk),
+        }
+    }
+
+    /// Starts a chunk with the record that comes next.
+    fn begin(&mut self, row: RowNumber, buffer: &[u8], walk: &mut Walk) {
+        self.close(buffer, walk);
+        walk.begin_chunk(buffer);
+        self.open = Some(ChunkSpec {
+            id: ChunkId(u32::try_from(self.closed.len()).unwrap_or(u32::MAX)),
+            offset: walk.offset(),
+            length: 0,
+            first_row: row,
+            rows: 1,
+            first_line: walk.line(buffer),
+            hash: ChunkHash([0; 16]),
+        });
+    }
+
+    /// Ends the open chunk at the next byte.
+    fn close(&mut self, buffer: &[u8], walk: &mut Walk) {
+        if let Some(mut chunk) = self.open.take() {
+            let length = walk.offset() - chunk.offset;
+            // Records and blank lines are capped far below: see `chunk::read_bytes`.
+            chunk.length = u32::try_from(length).unwrap_or(u32::MAX);
+            chunk.hash = walk.end_chunk(buffer);
+            self.closed.push(chunk);
+        }
+    }
+}
+
+/// What is kept of the rows.
+struct Noted<'a> {
+    options: &'a IndexOptions,
+    repeats: Repeats,
+    org_names: OrgNames,
+    left_out: LeftOut,
+    names_alone: OrgNames,
+    names_with_id: OrgNames,
+}
+
+impl<'a> Noted<'a> {
+    fn new(options: &'a IndexOptions, sorter_bytes_max: usize) -> Self {
+        Self {
+            options,
+            repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
+            org_names: OrgNames::default(),
+            left_out: LeftOut::default(),
+            names_alone: OrgNames::default(),
+            names_with_id: OrgNames::default(),
+        }
+    }
+
+    fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
+        let key = self.options.hash_key;
+        if let Some(reason) = cells.some(cells.columns.skip) {
+            self.left_out.note(&reason);
+        } else {
+            self.repeats.note(row, cells)?;
+            if let Some(hash) = named_org(cells, key) {
+                self.org_names.note(hash, row);
+            }
+        }
+        if self.options.org_mode == OrgMode::ColumnsByName
+            && let Some((hash, has_id)) = org_name(cells, key)
+        {
+            let names = if has_id {
+                &mut self.names_with_id
+            } else {
+                &mut self.names_alone
+            };
+            names.note(hash, row);
+        }
+        Ok(())
     }
 }
 
