@@ -2,11 +2,12 @@
 
 use super::cells::Cells;
 use super::chunk::{CHUNK_BYTES_MAX, reason_of};
-use super::keyed::{Keyed, Purpose, org_bytes};
+use super::keyed::{Keyed, Purpose, Quick, org_bytes};
 use super::marks::Blocks;
-use super::pairs::{Again, Repeats, row_org};
+use super::pairs::{Again, Repeats, with_org};
 use super::profile::ProfileChoice;
 use super::records::Fields;
+use super::row::{OrgRef, trimmed};
 use super::window::{self, BLOCK_BYTES, Here, Walk, Window, read_some};
 use super::{Columns, Input, SourceError, header};
 use crate::model::escape::shown;
@@ -14,6 +15,7 @@ use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Delimiter, ExternalIdConflict, Follower, OrgKey, OrgMode,
     Rename, RowNumber,
 };
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -354,6 +356,7 @@ impl Chunks {
 /// What is kept of the rows.
 struct Noted<'a> {
     options: &'a IndexOptions,
+    quick: Quick,
     repeats: Repeats,
     org_names: OrgNames,
     left_out: LeftOut,
@@ -363,9 +366,11 @@ struct Noted<'a> {
 
 impl<'a> Noted<'a> {
     fn new(options: &'a IndexOptions, sorter_bytes_max: usize) -> Self {
+        let keyed = Keyed(options.hash_key);
         Self {
             options,
-            repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
+            quick: keyed.quick(),
+            repeats: Repeats::new(keyed, sorter_bytes_max),
             org_names: OrgNames::default(),
             left_out: LeftOut::default(),
             names_alone: OrgNames::default(),
@@ -374,37 +379,55 @@ impl<'a> Noted<'a> {
     }
 
     fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
-        let key = self.options.hash_key;
         if let Some(reason) = cells.some(cells.columns.skip) {
             self.left_out.note(&reason);
-        } else {
-            self.repeats.note(row, cells)?;
-            if let Some(hash) = named_org(cells, key) {
-                self.org_names.note(hash, row);
-            }
+            return Ok(());
         }
-        if self.options.org_mode == OrgMode::ColumnsByName
-            && let Some((hash, has_id)) = org_name(cells, key)
-        {
-            let names = if has_id {
-                &mut self.names_with_id
-            } else {
-                &mut self.names_alone
-            };
-            names.note(hash, row);
+        self.repeats.note(row, cells)?;
+        let Some(name) = cells.some(cells.columns.org_name) else {
+            return Ok(());
+        };
+        if let Some(external) = named_org(cells) {
+            self.note_org(row, &external);
+        }
+        if self.options.org_mode == OrgMode::ColumnsByName {
+            self.note_name(row, &name, cells);
         }
         Ok(())
     }
+
+    /// Takes note of the organization that a row gives a name to.
+    fn note_org(&mut self, row: RowNumber, external: &str) {
+        let external = trimmed(external);
+        let key = self.options.hash_key;
+        self.org_names.note(row, external, &self.quick, || {
+            org_key_hash(key, &OrgKey::External(external.to_owned()))
+        });
+    }
+
+    /// Takes note of the name that a row gives its organization, if it names exactly one.
+    fn note_name(&mut self, row: RowNumber, name: &str, cells: &Cells<'_>) {
+        let names = match with_org(cells, true, |org| matches!(org, OrgRef::Name(_))) {
+            None => return,
+            Some(true) => &mut self.names_alone,
+            Some(false) => &mut self.names_with_id,
+        };
+        let name = trimmed(name);
+        let key = self.options.hash_key;
+        names.note(row, name, &self.quick, || {
+            org_key_hash(key, &OrgKey::Name(name.to_owned()))
+        });
+    }
 }
 
-/// Returns the hash of the organization a row gives a name to.
-fn named_org(cells: &Cells<'_>, hash_key: u64) -> Option<u64> {
-    cells.some(cells.columns.org_name)?;
-    cells.columns.org_external_id?;
-    match row_org(cells, false)? {
-        // A key that is a name needs no other row to say it.
-        OrgKey::Id(_) | OrgKey::Name(_) => None,
-        external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
+/// Returns the external id of the organization a row names by nothing else: a key that is a name
+/// needs no other row to say it, and a known id needs no name.
+#[inline]
+fn named_org<'a>(cells: &Cells<'a>) -> Option<Cow<'a, str>> {
+    let external = cells.some(cells.columns.org_external_id)?;
+    match cells.some(cells.columns.org_id) {
+        Some(_) => None,
+        None => Some(external),
     }
 }
 
@@ -450,19 +473,6 @@ impl LeftOut {
     }
 }
 
-/// Returns the hash of the name that a row gives its organization, and whether it gives an id too.
-fn org_name(cells: &Cells<'_>, hash_key: u64) -> Option<(u64, bool)> {
-    let name = cells.some(cells.columns.org_name)?;
-    if cells.some(cells.columns.skip).is_some() {
-        return None;
-    }
-    let hash = org_key_hash(hash_key, &OrgKey::Name(name.trim().to_owned()));
-    match row_org(cells, true)? {
-        OrgKey::Name(_) => Some((hash, false)),
-        OrgKey::Id(_) | OrgKey::External(_) => Some((hash, true)),
-    }
-}
-
 /// Refuses a name that stands alone in one row and beside an id in another: whichever of the two
 /// comes first would find nothing and make one, and there would be two of that name.
 fn same_name(
@@ -479,20 +489,51 @@ fn same_name(
     }
 }
 
+/// Texts that are kept to be known again, each in the place its hash gives it.
+const RECENT: usize = 8192;
+
+/// Longest text that is kept, in bytes.
+const RECENT_BYTES_MAX: usize = 128;
+
 /// The lowest row that names each organization, in memory that grows with organizations only.
 #[derive(Debug, Default)]
 struct OrgNames {
     entries: Vec<(u64, RowNumber)>,
     /// How many entries the last sorting left.
     known: usize,
+    /// Texts noted not long ago: later rows tell nothing new of them.
+    recent: Vec<Box<str>>,
 }
 
 impl OrgNames {
-    fn note(&mut self, hash: u64, row: RowNumber) {
-        self.entries.push((hash, row));
+    /// Takes note of a row, which is higher than those before; `hash` returns the hash of `text`.
+    fn note(&mut self, row: RowNumber, text: &str, quick: &Quick, hash: impl FnOnce() -> u64) {
+        if self.is_recent(text, quick) {
+            return;
+        }
+        self.entries.push((hash(), row));
         if self.entries.len() > 2 * self.known + ORG_NAMES_SLACK {
             self.settle();
         }
+    }
+
+    /// Tells whether a text, which is not empty, is kept, and keeps it from now on.
+    fn is_recent(&mut self, text: &str, quick: &Quick) -> bool {
+        if self.recent.is_empty() {
+            self.recent = vec![Box::default(); RECENT];
+        }
+        let place = quick.hash(Purpose::Organization, text.as_bytes()) % RECENT as u64;
+        let Some(kept) = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.recent.get_mut(place))
+        else {
+            return false;
+        };
+        let is_recent = **kept == *text;
+        if !is_recent && text.len() <= RECENT_BYTES_MAX {
+            *kept = text.into();
+        }
+        is_recent
     }
 
     fn settle(&mut self) {

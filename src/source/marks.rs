@@ -108,14 +108,14 @@ impl<'a> Blocks<'a> {
         Some(self.masks)
     }
 
-    /// Returns the length of the record at `start`, its line end included, and puts the end of
-    /// each of its fields into `ends`. `None` when something about it is unusual; `ends` mean
-    /// nothing then.
+    /// Returns the length of the record at `start`, its line end included, and calls `visit` with
+    /// the offset at which each of its fields ends. `None` when something about it is unusual; what
+    /// was visited means nothing then.
     #[inline]
     pub(super) fn record<const DELIMITER: u8>(
         &mut self,
         start: usize,
-        ends: &mut Vec<usize>,
+        mut visit: impl FnMut(usize),
     ) -> Option<usize> {
         let mut block = start / BLOCK;
         let mut live = u64::MAX << (start % BLOCK);
@@ -137,7 +137,7 @@ impl<'a> Blocks<'a> {
             let base = block * BLOCK;
             let mut fields = cuts & here;
             while fields != 0 {
-                ends.push((base + fields.trailing_zeros() as usize).wrapping_sub(start));
+                visit((base + fields.trailing_zeros() as usize).wrapping_sub(start));
                 fields &= fields - 1;
             }
             if line_end != 0 {

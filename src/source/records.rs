@@ -129,13 +129,16 @@ impl Fields {
         self.ends.clear();
         self.stray = None;
         let ends = &mut self.ends;
-        let found = match self.delimiter {
-            Delimiter::Comma => blocks.record::<b','>(start, ends),
-            Delimiter::Semicolon => blocks.record::<b';'>(start, ends),
-            Delimiter::Tab => blocks.record::<b'\t'>(start, ends),
-            Delimiter::Bar => blocks.record::<b'|'>(start, ends),
-        };
-        match found {
+        match usual_record(self.delimiter, blocks, start, |end| ends.push(end)) {
+            Some(length) => Scan::Record(length),
+            None => self.scan(blocks.bytes().get(start..).unwrap_or_default(), last),
+        }
+    }
+
+    /// Does what [`Self::scan_next`] does for a record whose fields nobody wants to know.
+    #[inline]
+    fn skip_next(&mut self, blocks: &mut Blocks<'_>, start: usize, last: bool) -> Scan {
+        match usual_record(self.delimiter, blocks, start, |_| ()) {
             Some(length) => Scan::Record(length),
             None => self.scan(blocks.bytes().get(start..).unwrap_or_default(), last),
         }
@@ -207,6 +210,23 @@ impl Fields {
                 }
             }
         }
+    }
+}
+
+/// Returns the length of the record at `start` when nothing about it is unusual: see
+/// [`Blocks::record`].
+#[inline]
+fn usual_record(
+    delimiter: Delimiter,
+    blocks: &mut Blocks<'_>,
+    start: usize,
+    visit: impl FnMut(usize),
+) -> Option<usize> {
+    match delimiter {
+        Delimiter::Comma => blocks.record::<b','>(start, visit),
+        Delimiter::Semicolon => blocks.record::<b';'>(start, visit),
+        Delimiter::Tab => blocks.record::<b'\t'>(start, visit),
+        Delimiter::Bar => blocks.record::<b'|'>(start, visit),
     }
 }
 
@@ -300,7 +320,15 @@ fn line_end(first: Option<&u8>, second: Option<&u8>) -> usize {
 
 /// Returns how many bytes of blank lines `bytes` starts with, those of spaces and tabs included;
 /// nothing follows `bytes`. A tab that is the delimiter makes cells, and no blank line.
+#[inline]
 pub(super) fn blank_lines_len(bytes: &[u8], delimiter: Delimiter) -> usize {
+    match bytes.first() {
+        Some(b'\n' | b'\r' | b' ' | b'\t') => some_blank_lines_len(bytes, delimiter),
+        _ => 0,
+    }
+}
+
+fn some_blank_lines_len(bytes: &[u8], delimiter: Delimiter) -> usize {
     let mut at = 0;
     loop {
         at += blank_len(bytes.get(at..).unwrap_or_default());
@@ -329,6 +357,7 @@ pub(super) fn lines_in(bytes: &[u8]) -> u64 {
 }
 
 /// Returns the text of a field as written in the file.
+#[inline]
 pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
     // Asked of every cell several times: one byte answers it, a pattern would compare slices.
     if raw.as_bytes().first() != Some(&b'"') {
@@ -343,17 +372,25 @@ pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
 
 fn unescape_slowly(inner: &str) -> String {
     let mut out = String::with_capacity(inner.len());
-    let mut rest = inner;
-    while let Some((before, after)) = rest.split_once('"') {
-        out.push_str(before);
-        rest = after;
-        let Some(doubled) = after.strip_prefix('"') else {
+    let mut put = |from: usize, to: usize| out.push_str(inner.get(from..to).unwrap_or_default());
+    let bytes = inner.as_bytes();
+    // Doubled quotes stand close together: a plain search is cheaper than a start of memchr's.
+    let quote_from = |from: usize| {
+        let ahead = bytes.get(from..)?.iter().position(|byte| *byte == b'"')?;
+        Some(from + ahead)
+    };
+    let mut from = 0;
+    while let Some(quote) = quote_from(from) {
+        if bytes.get(quote + 1) != Some(&b'"') {
+            put(from, quote);
+            from = quote + 1;
+            // What follows a closing quote is literal.
             break;
-        };
-        out.push('"');
-        rest = doubled;
+        }
+        put(from, quote + 1);
+        from = quote + 2;
     }
-    out.push_str(rest);
+    put(from, bytes.len());
     out
 }
 
@@ -374,48 +411,88 @@ pub struct RawRecord<'a> {
 /// none. `chunk` is what [`super::chunk::read_bytes`] returned for `spec`.
 pub fn records<'a>(chunk: &'a [u8], spec: &ChunkSpec, delimiter: Delimiter) -> Records<'a> {
     Records {
-        blocks: Blocks::new(chunk),
-        at: 0,
-        number: spec.first_row,
+        seek: Seek::new(chunk, spec, delimiter),
         line: spec.first_line,
-        fields: Fields::new(delimiter),
     }
 }
 
 /// The iterator of [`records`].
 #[derive(Debug)]
 pub struct Records<'a> {
-    blocks: Blocks<'a>,
-    at: usize,
-    number: RowNumber,
+    seek: Seek<'a>,
     line: u64,
-    fields: Fields,
 }
 
 impl<'a> Records<'a> {
     /// Returns the next record and where its fields lie in it.
     pub(super) fn next_with_fields(&mut self) -> Option<(RawRecord<'a>, &Fields)> {
+        let chunk = self.seek.blocks.bytes();
+        let (before, number) = (self.seek.at, self.seek.number);
+        let range = self.seek.step(Fields::scan_next)?;
+        if before < range.start {
+            self.line += lines_in(chunk.get(before..range.start)?);
+        }
+        let record = RawRecord {
+            number,
+            line: self.line,
+            offset: range.start,
+            bytes: chunk.get(range)?,
+        };
+        self.line += lines_in(record.bytes);
+        Some((record, &self.seek.fields))
+    }
+}
+
+/// The records of a chunk for who wants some of them.
+#[derive(Debug)]
+pub(super) struct Seek<'a> {
+    blocks: Blocks<'a>,
+    at: usize,
+    /// The row whose record comes next.
+    number: RowNumber,
+    fields: Fields,
+}
+
+impl<'a> Seek<'a> {
+    /// Starts with the first record of `chunk`: see [`records`].
+    pub(super) fn new(chunk: &'a [u8], spec: &ChunkSpec, delimiter: Delimiter) -> Self {
+        Self {
+            blocks: Blocks::new(chunk),
+            at: 0,
+            number: spec.first_row,
+            fields: Fields::new(delimiter),
+        }
+    }
+
+    /// Returns where the record of a row lies in the chunk, and its fields in it; later calls ask
+    /// for later rows.
+    pub(super) fn row(&mut self, row: RowNumber) -> Option<(Range<usize>, &Fields)> {
+        while self.number < row {
+            self.step(Fields::skip_next)?;
+        }
+        let range = self.step(Fields::scan_next)?;
+        Some((range, &self.fields))
+    }
+
+    /// Steps over the next record.
+    #[inline]
+    fn step(
+        &mut self,
+        scan: impl Fn(&mut Fields, &mut Blocks<'a>, usize, bool) -> Scan,
+    ) -> Option<Range<usize>> {
         let chunk = self.blocks.bytes();
         let rest = chunk.get(self.at..)?;
         let blank = blank_lines_len(rest, self.fields.delimiter);
         let rest = rest.get(blank..).filter(|rest| !rest.is_empty())?;
-        self.line += lines_in(chunk.get(self.at..self.at + blank)?);
-        let offset = self.at + blank;
+        let start = self.at + blank;
         // A chunk ends where a record ends, so nothing of the last one can be missing.
-        let length = match self.fields.scan_next(&mut self.blocks, offset, true) {
+        let length = match scan(&mut self.fields, &mut self.blocks, start, true) {
             Scan::Record(length) => length,
             Scan::More(_) => rest.len(),
         };
-        let record = RawRecord {
-            number: self.number,
-            line: self.line,
-            offset,
-            bytes: rest.get(..length)?,
-        };
-        self.at = offset + length;
-        self.line += lines_in(record.bytes);
+        self.at = start + length;
         self.number = RowNumber(self.number.0.saturating_add(1));
-        Some((record, &self.fields))
+        Some(start..self.at)
     }
 }
 
@@ -483,6 +560,8 @@ mod tests {
             let Scan::Record(length) = found else {
                 break;
             };
+            prop_assert_eq!(other.skip_next(&mut blocks, at, last), found);
+            other.scan_next(&mut blocks, at, last);
             prop_assert_eq!(&one.ends, &other.ends);
             prop_assert_eq!(one.stray, other.stray);
             at += length;
@@ -592,18 +671,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn records_of_a_chunk_keep_their_bytes_numbers_and_lines() {
-        let chunk = b"a,\"x\ny\"\r\n\r\n\nb,c\nlast";
-        let spec = ChunkSpec {
+    proptest! {
+        #[test]
+        fn a_row_is_found_whatever_was_skipped(
+            rows in prop::collection::vec("[ab]{1,70},(\"[a,\n]{0,9}\")?[\r]?\n[ \n]{0,2}", 1..9),
+            wanted in prop::collection::btree_set(1_u32..9, 0..5),
+        ) {
+            let chunk = rows.concat();
+            let spec = spec(1);
+            let all: Vec<_> = records(chunk.as_bytes(), &spec, Delimiter::Comma).collect();
+            let mut seek = Seek::new(chunk.as_bytes(), &spec, Delimiter::Comma);
+            for row in wanted {
+                let found = seek.row(RowNumber(row)).map(|(range, fields)| (range, fields.len()));
+                let record = all.iter().find(|record| record.number.0 == row);
+                let range = record.map(|it| (it.offset..it.offset + it.bytes.len(), 2));
+                prop_assert_eq!(found, range);
+            }
+        }
+    }
+
+    fn spec(first_row: u32) -> ChunkSpec {
+        ChunkSpec {
             id: crate::model::ChunkId(0),
             offset: 0,
             length: 0,
-            first_row: RowNumber(7),
+            first_row: RowNumber(first_row),
             rows: 3,
             first_line: 10,
             hash: crate::model::ChunkHash([0; 16]),
-        };
+        }
+    }
+
+    #[test]
+    fn records_of_a_chunk_keep_their_bytes_numbers_and_lines() {
+        let chunk = b"a,\"x\ny\"\r\n\r\n\nb,c\nlast";
+        let spec = spec(7);
         let got: Vec<_> = records(chunk, &spec, Delimiter::Comma)
             .map(|record| (record.number.0, record.line, record.offset, record.bytes))
             .collect();

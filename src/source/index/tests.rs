@@ -357,24 +357,40 @@ fn a_name_alone_and_with_an_id_is_refused_where_names_are_keys() {
 
 #[test]
 fn names_stay_few_while_rows_are_many() {
-    let mut names = OrgNames::default();
-    for row in (1..=100_000).rev() {
-        names.note(u64::from(row % 10), RowNumber(row));
-        assert!(names.entries.len() <= ORG_NAMES_SLACK + 21);
+    let quick = Keyed(42).quick();
+    // Those that are too long to be kept are hashed and sorted again and again.
+    for length in [1, RECENT_BYTES_MAX + 1] {
+        let mut names = OrgNames::default();
+        for row in 1..=100_000 {
+            let hash = u64::from(row % 10);
+            let text = hash.to_string().repeat(length);
+            names.note(RowNumber(row), &text, &quick, || hash);
+            assert!(names.entries.len() <= ORG_NAMES_SLACK + 21);
+        }
+        let lowest = |hash| RowNumber(if hash == 0 { 10 } else { hash });
+        let want: Vec<_> = (0..10)
+            .map(|hash| (u64::from(hash), lowest(hash)))
+            .collect();
+        assert_eq!(names.finish(), want);
     }
-    let want: Vec<_> = (0..10)
-        .map(|hash| {
-            (
-                hash,
-                RowNumber(if hash == 0 {
-                    10
-                } else {
-                    u32::try_from(hash).unwrap()
-                }),
-            )
-        })
-        .collect();
-    assert_eq!(names.finish(), want);
+}
+
+proptest! {
+    #[test]
+    fn names_kept_to_be_known_again_change_nothing(
+        rows in prop::collection::vec(("[a-c]{1,2}", any::<bool>()), 0..60),
+    ) {
+        let quick = Keyed(42).quick();
+        let mut names = OrgNames::default();
+        let mut want = BTreeMap::new();
+        for (row, (text, is_long)) in (1..).zip(&rows) {
+            let text = text.repeat(if *is_long { RECENT_BYTES_MAX } else { 1 });
+            let hash = quick.hash(Purpose::Attributes, text.as_bytes());
+            names.note(RowNumber(row), &text, &quick, || hash);
+            want.entry(hash).or_insert(RowNumber(row));
+        }
+        prop_assert_eq!(names.finish(), want.into_iter().collect::<Vec<_>>());
+    }
 }
 
 #[test]
