@@ -64,7 +64,7 @@ impl Meet {
     /// Makes a collector that keeps at most about `bytes_max` bytes of entries in memory.
     pub(super) fn new(bytes_max: usize) -> Self {
         // Half of a small memory is for pieces that are being filled.
-        let piece = bytes_max / Seen::BYTES >> (PART_BITS + 1);
+        let piece = (bytes_max / Seen::BYTES) >> (PART_BITS + 1);
         Self {
             open: vec![Vec::new(); 1 << PART_BITS],
             piece_bytes: piece.clamp(1, PIECE_ENTRIES_MAX) * Seen::BYTES,
