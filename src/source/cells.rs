@@ -26,12 +26,8 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Returns the length of the record in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.text.len()
-    }
-
     /// Returns a cell, unescaped; one that is not there is empty.
+    #[inline]
     pub(super) fn value(&self, column: usize) -> Cow<'a, str> {
         let Self { text, fields, .. } = *self;
         match &self.columns.plan {
@@ -41,6 +37,7 @@ impl<'a> Cells<'a> {
     }
 
     /// Returns a cell when its column exists and it is not blank.
+    #[inline]
     pub(super) fn some(&self, column: Option<usize>) -> Option<Cow<'a, str>> {
         let value = self.value(column?);
         (!trimmed(&value).is_empty()).then_some(value)

@@ -109,17 +109,28 @@ pub(super) fn each_record<E: From<SourceError>>(
 
 /// Reads exactly the bytes of a chunk and checks them against the index.
 pub fn read_bytes(file: &File, spec: &ChunkSpec) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    read_bytes_into(file, spec, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Does what [`read_bytes`] does, in place of what `bytes` holds.
+pub(super) fn read_bytes_into(
+    file: &File,
+    spec: &ChunkSpec,
+    bytes: &mut Vec<u8>,
+) -> Result<(), SourceError> {
     let length = spec.length as usize;
     if length > READ_BYTES_MAX {
         return Err(changed(spec));
     }
-    let mut bytes = vec![0; length];
-    match file.read_exact_at(&mut bytes, spec.offset) {
+    bytes.resize(length, 0);
+    match file.read_exact_at(bytes, spec.offset) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(changed(spec)),
         other => other.map_err(SourceError::Read)?,
     }
-    if window::truncated(&blake3::hash(&bytes)) == spec.hash {
-        Ok(bytes)
+    if window::truncated(&blake3::hash(bytes)) == spec.hash {
+        Ok(())
     } else {
         Err(changed(spec))
     }

@@ -3,17 +3,20 @@
 use super::cells::Cells;
 use super::chunk::{CHUNK_BYTES_MAX, reason_of};
 use super::error::{Ragged, RaggedRow};
-use super::keyed::{Keyed, Purpose, org_bytes};
-use super::pairs::{Again, Repeats, row_org};
+use super::keyed::{Keyed, Purpose, Quick, org_bytes};
+use super::marks::Blocks;
+use super::pairs::{Again, Repeats, with_org};
 use super::profile::ProfileChoice;
 use super::records::{Fields, lines_in};
-use super::window::{self, BLOCK_BYTES, Window, read_some};
+use super::row::{OrgRef, trimmed};
+use super::window::{self, BLOCK_BYTES, Here, Walk, Window, read_some};
 use super::{Columns, Input, SourceError, header};
 use crate::model::escape::shown;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Delimiter, ExternalIdConflict, Follower, OrgKey, OrgMode,
     Rename, RowNumber,
 };
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -92,7 +95,7 @@ fn build_within(
     let mut pass = Pass::begin(&file, options, sorter_bytes_max, on_bytes)?;
     loop {
         match pass.row(on_bytes) {
-            Ok(true) => {}
+            Ok(true) => pass.rows_here()?,
             Ok(false) => return pass.finish(),
             Err(error @ SourceError::Read(_)) => return Err(error),
             // The first reason to refuse the file is the one that is told.
@@ -139,15 +142,9 @@ struct Pass<'a> {
     /// The header's cells, for messages.
     names: Vec<String>,
     read_as: Option<String>,
-    chunks: Vec<ChunkSpec>,
-    /// The chunk being filled; its length and hash are not known yet.
-    open: Option<ChunkSpec>,
+    chunks: Chunks,
     rows: u32,
-    repeats: Repeats,
-    org_names: OrgNames,
-    left_out: LeftOut,
-    names_alone: OrgNames,
-    names_with_id: OrgNames,
+    noted: Noted<'a>,
     /// Rows with another number of fields: the file is refused once all of them are known.
     ragged: Ragged,
 }
@@ -190,104 +187,85 @@ impl<'a> Pass<'a> {
             warnings: header.warnings,
             names,
             read_as: header.read_as,
-            chunks: Vec::new(),
-            open: None,
+            chunks: Chunks {
+                size: options.chunk_size,
+                closed: Vec::new(),
+                open: None,
+            },
             rows: 0,
-            repeats: Repeats::new(Keyed(options.hash_key), sorter_bytes_max),
-            org_names: OrgNames::default(),
-            left_out: LeftOut::default(),
-            names_alone: OrgNames::default(),
-            names_with_id: OrgNames::default(),
+            noted: Noted::new(options, sorter_bytes_max),
             ragged: Ragged::default(),
         })
     }
 
-    /// Indexes the next row; tells whether there was one.
+    /// Indexes the next row, reading on where needed; tells whether there was one.
     fn row(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<bool, SourceError> {
         let Some(length) = self.window.next_record(&mut self.fields, on_bytes)? else {
-            self.close_chunk();
+            let (buffer, walk) = self.window.walk();
+            self.chunks.close(buffer, walk);
             return Ok(false);
         };
         let Some(rows) = self.rows.checked_add(1) else {
             let at = self.window.place_at(0);
             return Err(SourceError::TooManyRows { at });
         };
-        self.rows = rows;
-        let row = RowNumber(rows);
-        self.add_to_chunk(row, length);
         let text = match self.window.record(length) {
             Ok(text) => text,
             Err(error) => return Err(self.with_column(error)),
         };
+        self.rows = rows;
+        let row = RowNumber(rows);
         if !self.fields.fit(text, self.named, self.columns.count) {
-            let row = self.ragged_row(text);
-            self.ragged.note(row);
+            let ragged = self.ragged_row(text);
+            self.ragged.note(ragged);
         }
-        if self.ragged.count > 0 {
-            // Nothing else is of use any more.
-            self.next_row(length, row);
-            return Ok(true);
+        // Nothing else is of use once one was found.
+        if self.ragged.count == 0 {
+            self.noted
+                .note(row, &Cells::new(text, &self.fields, &self.columns))?;
+            let (buffer, walk) = self.window.walk();
+            self.chunks.add(row, length, buffer, walk);
         }
-        let cells = Cells::new(text, &self.fields, &self.columns);
-        if let Some(reason) = cells.some(self.columns.skip) {
-            self.left_out.note(&reason);
-        } else {
-            self.repeats.note(row, &cells)?;
-            if let Some(hash) = named_org(&cells, self.options.hash_key) {
-                self.org_names.note(hash, row);
-            }
-        }
-        if self.options.org_mode == OrgMode::ColumnsByName
-            && let Some((hash, has_id)) = org_name(&cells, self.options.hash_key)
-        {
-            let names = if has_id {
-                &mut self.names_with_id
-            } else {
-                &mut self.names_alone
-            };
-            names.note(hash, row);
-        }
-        self.next_row(length, row);
+        self.window.advance(length);
+        self.window.set_row(RowNumber(row.0.saturating_add(1)));
         Ok(true)
     }
 
-    /// Goes on behind the record of `length` bytes.
-    fn next_row(&mut self, length: usize, row: RowNumber) {
-        self.window.advance(length);
-        self.window.set_row(RowNumber(row.0.saturating_add(1)));
-    }
-
-    /// Puts the record of `length` bytes that comes next into the open chunk, or into a new one.
-    fn add_to_chunk(&mut self, row: RowNumber, length: usize) {
-        let end = self.window.offset() + length as u64;
-        let has_room = |chunk: &ChunkSpec| {
-            chunk.rows < self.options.chunk_size && end - chunk.offset <= CHUNK_BYTES_MAX as u64
-        };
-        if !self.open.as_ref().is_some_and(has_room) {
-            self.close_chunk();
-            self.window.begin_chunk();
+    /// Indexes the rows that lie whole in what was read: most of them. Stops before one that
+    /// [`Self::row`] may refuse.
+    fn rows_here(&mut self) -> Result<(), SourceError> {
+        if self.ragged.count > 0 {
+            return Ok(());
         }
-        let fresh = || ChunkSpec {
-            id: ChunkId(u32::try_from(self.chunks.len()).unwrap_or(u32::MAX)),
-            offset: self.window.offset(),
-            length: 0,
-            first_row: row,
-            rows: 0,
-            first_line: self.window.line(),
-            hash: ChunkHash([0; 16]),
-        };
-        self.open.get_or_insert_with(fresh).rows += 1;
-    }
-
-    /// Ends the open chunk at the next byte.
-    fn close_chunk(&mut self) {
-        if let Some(mut chunk) = self.open.take() {
-            let length = self.window.offset() - chunk.offset;
-            // Records and blank lines are capped far below: see `chunk::read_bytes`.
-            chunk.length = u32::try_from(length).unwrap_or(u32::MAX);
-            chunk.hash = self.window.end_chunk();
-            self.chunks.push(chunk);
+        let Here {
+            text,
+            start,
+            buffer,
+            walk,
+        } = self.window.here();
+        let mut blocks = Blocks::new(text.as_bytes());
+        let mut at = 0;
+        while let Some((begin, length)) = self.fields.next_whole(&mut blocks, at) {
+            let Some(record) = text.get(begin..begin + length) else {
+                break;
+            };
+            if !self.fields.fit(record, self.named, self.columns.count) {
+                break;
+            }
+            let Some(rows) = self.rows.checked_add(1) else {
+                break;
+            };
+            self.rows = rows;
+            let row = RowNumber(rows);
+            walk.step_to(start + begin);
+            self.chunks.add(row, length, buffer, walk);
+            self.noted
+                .note(row, &Cells::new(record, &self.fields, &self.columns))?;
+            at = begin + length;
+            walk.step_to(start + at);
+            walk.set_row(RowNumber(row.0.saturating_add(1)));
         }
+        Ok(())
     }
 
     /// Describes a record with too few fields, or with more that are not blank.
@@ -319,13 +297,14 @@ impl<'a> Pass<'a> {
         if let Some(refusal) = self.ragged() {
             return Err(refusal);
         }
-        same_name(self.names_alone.finish(), &self.names_with_id.finish())?;
+        let noted = self.noted;
+        same_name(noted.names_alone.finish(), &noted.names_with_id.finish())?;
         let (bytes, hash) = self.window.totals();
         // The window's blocks are not needed while rows are read again.
         drop(self.window);
-        let shared = self.repeats.finish(&Again {
+        let shared = noted.repeats.finish(&Again {
             file: self.file,
-            chunks: &self.chunks,
+            chunks: &self.chunks.closed,
             columns: &self.columns,
             org_mode: &self.options.org_mode,
         })?;
@@ -334,26 +313,144 @@ impl<'a> Pass<'a> {
             hash,
             rows: self.rows,
             columns: self.columns,
-            chunks: self.chunks,
+            chunks: self.chunks.closed,
             followers: shared.followers,
             differing: shared.differing,
             conflicts: shared.conflicts,
-            org_names: self.org_names.finish(),
+            org_names: noted.org_names.finish(),
             warnings: self.warnings,
             read_as: self.read_as,
-            left_out: self.left_out.told(),
+            left_out: noted.left_out.told(),
         })
     }
 }
 
-/// Returns the hash of the organization a row gives a name to.
-fn named_org(cells: &Cells<'_>, hash_key: u64) -> Option<u64> {
-    cells.some(cells.columns.org_name)?;
-    cells.columns.org_external_id?;
-    match row_org(cells, false)? {
-        // A key that is a name needs no other row to say it.
-        OrgKey::Id(_) | OrgKey::Name(_) => None,
-        external @ OrgKey::External(_) => Some(org_key_hash(hash_key, &external)),
+/// The chunks of the rows so far.
+struct Chunks {
+    /// Rows of each.
+    size: u32,
+    closed: Vec<ChunkSpec>,
+    /// The chunk being filled; its length and hash are not known yet.
+    open: Option<ChunkSpec>,
+}
+
+impl Chunks {
+    /// Puts the record of `length` bytes that comes next into the open chunk, or into a new one.
+    #[inline]
+    fn add(&mut self, row: RowNumber, length: usize, buffer: &[u8], walk: &mut Walk) {
+        let end = walk.offset() + length as u64;
+        match &mut self.open {
+            Some(chunk)
+                if chunk.rows < self.size && end - chunk.offset <= CHUNK_BYTES_MAX as u64 =>
+            {
+                chunk.rows += 1;
+            }
+            _ => self.begin(row, buffer, walk),
+        }
+    }
+
+    /// Starts a chunk with the record that comes next.
+    fn begin(&mut self, row: RowNumber, buffer: &[u8], walk: &mut Walk) {
+        self.close(buffer, walk);
+        walk.begin_chunk(buffer);
+        self.open = Some(ChunkSpec {
+            id: ChunkId(u32::try_from(self.closed.len()).unwrap_or(u32::MAX)),
+            offset: walk.offset(),
+            length: 0,
+            first_row: row,
+            rows: 1,
+            first_line: walk.line(buffer),
+            hash: ChunkHash([0; 16]),
+        });
+    }
+
+    /// Ends the open chunk at the next byte.
+    fn close(&mut self, buffer: &[u8], walk: &mut Walk) {
+        if let Some(mut chunk) = self.open.take() {
+            let length = walk.offset() - chunk.offset;
+            // Records and blank lines are capped far below: see `chunk::read_bytes`.
+            chunk.length = u32::try_from(length).unwrap_or(u32::MAX);
+            chunk.hash = walk.end_chunk(buffer);
+            self.closed.push(chunk);
+        }
+    }
+}
+
+/// What is kept of the rows.
+struct Noted<'a> {
+    options: &'a IndexOptions,
+    quick: Quick,
+    repeats: Repeats,
+    org_names: OrgNames,
+    left_out: LeftOut,
+    names_alone: OrgNames,
+    names_with_id: OrgNames,
+}
+
+impl<'a> Noted<'a> {
+    fn new(options: &'a IndexOptions, sorter_bytes_max: usize) -> Self {
+        let keyed = Keyed(options.hash_key);
+        Self {
+            options,
+            quick: keyed.quick(),
+            repeats: Repeats::new(keyed, sorter_bytes_max),
+            org_names: OrgNames::default(),
+            left_out: LeftOut::default(),
+            names_alone: OrgNames::default(),
+            names_with_id: OrgNames::default(),
+        }
+    }
+
+    fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
+        if let Some(reason) = cells.some(cells.columns.skip) {
+            self.left_out.note(&reason);
+            return Ok(());
+        }
+        self.repeats.note(row, cells)?;
+        let Some(name) = cells.some(cells.columns.org_name) else {
+            return Ok(());
+        };
+        if let Some(external) = named_org(cells) {
+            self.note_org(row, &external);
+        }
+        if self.options.org_mode == OrgMode::ColumnsByName {
+            self.note_name(row, &name, cells);
+        }
+        Ok(())
+    }
+
+    /// Takes note of the organization that a row gives a name to.
+    fn note_org(&mut self, row: RowNumber, external: &str) {
+        let external = trimmed(external);
+        let key = self.options.hash_key;
+        self.org_names.note(row, external, &self.quick, || {
+            org_key_hash(key, &OrgKey::External(external.to_owned()))
+        });
+    }
+
+    /// Takes note of the name that a row gives its organization, if it names exactly one.
+    fn note_name(&mut self, row: RowNumber, name: &str, cells: &Cells<'_>) {
+        let names = match with_org(cells, true, |org| matches!(org, OrgRef::Name(_))) {
+            None => return,
+            Some(true) => &mut self.names_alone,
+            Some(false) => &mut self.names_with_id,
+        };
+        let name = trimmed(name);
+        let key = self.options.hash_key;
+        names.note(row, name, &self.quick, || {
+            org_key_hash(key, &OrgKey::Name(name.to_owned()))
+        });
+    }
+}
+
+/// Returns the external id of the organization a row names by nothing else: a key that is a name
+/// needs no other row to say it, and a known id needs no name.
+#[inline]
+fn named_org<'a>(cells: &Cells<'a>) -> Option<Cow<'a, str>> {
+    let external = cells.some(cells.columns.org_external_id)?;
+    match cells.some(cells.columns.org_id) {
+        Some(_) => None,
+        None => Some(external),
     }
 }
 
@@ -399,19 +496,6 @@ impl LeftOut {
     }
 }
 
-/// Returns the hash of the name that a row gives its organization, and whether it gives an id too.
-fn org_name(cells: &Cells<'_>, hash_key: u64) -> Option<(u64, bool)> {
-    let name = cells.some(cells.columns.org_name)?;
-    if cells.some(cells.columns.skip).is_some() {
-        return None;
-    }
-    let hash = org_key_hash(hash_key, &OrgKey::Name(name.trim().to_owned()));
-    match row_org(cells, true)? {
-        OrgKey::Name(_) => Some((hash, false)),
-        OrgKey::Id(_) | OrgKey::External(_) => Some((hash, true)),
-    }
-}
-
 /// Refuses a name that stands alone in one row and beside an id in another: whichever of the two
 /// comes first would find nothing and make one, and there would be two of that name.
 fn same_name(
@@ -428,20 +512,51 @@ fn same_name(
     }
 }
 
+/// Texts that are kept to be known again, each in the place its hash gives it.
+const RECENT: usize = 8192;
+
+/// Longest text that is kept, in bytes.
+const RECENT_BYTES_MAX: usize = 128;
+
 /// The lowest row that names each organization, in memory that grows with organizations only.
 #[derive(Debug, Default)]
 struct OrgNames {
     entries: Vec<(u64, RowNumber)>,
     /// How many entries the last sorting left.
     known: usize,
+    /// Texts noted not long ago: later rows tell nothing new of them.
+    recent: Vec<Box<str>>,
 }
 
 impl OrgNames {
-    fn note(&mut self, hash: u64, row: RowNumber) {
-        self.entries.push((hash, row));
+    /// Takes note of a row, which is higher than those before; `hash` returns the hash of `text`.
+    fn note(&mut self, row: RowNumber, text: &str, quick: &Quick, hash: impl FnOnce() -> u64) {
+        if self.is_recent(text, quick) {
+            return;
+        }
+        self.entries.push((hash(), row));
         if self.entries.len() > 2 * self.known + ORG_NAMES_SLACK {
             self.settle();
         }
+    }
+
+    /// Tells whether a text, which is not empty, is kept, and keeps it from now on.
+    fn is_recent(&mut self, text: &str, quick: &Quick) -> bool {
+        if self.recent.is_empty() {
+            self.recent = vec![Box::default(); RECENT];
+        }
+        let place = quick.hash(Purpose::Organization, text.as_bytes()) % RECENT as u64;
+        let Some(kept) = usize::try_from(place)
+            .ok()
+            .and_then(|place| self.recent.get_mut(place))
+        else {
+            return false;
+        };
+        let is_recent = **kept == *text;
+        if !is_recent && text.len() <= RECENT_BYTES_MAX {
+            *kept = text.into();
+        }
+        is_recent
     }
 
     fn settle(&mut self) {

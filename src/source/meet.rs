@@ -1,9 +1,10 @@
 //! Rows whose hashes meet, found without sorting all of them.
 //!
-//! Two bits for each of many places tell which hashes may come twice: a look at all entries sets
-//! them, a second look picks those few and sorts them. What does not fit in memory waits in one
-//! temporary file, hashes and row numbers, nothing of a person; there the entries are kept in parts
-//! by the first bits of their hash, so that the places of one part stay in the processor's cache.
+//! Entries are kept in parts by the first bits of their hash, so that what is looked up for one
+//! part stays in the processor's cache. There two bits for each of many places tell which hashes
+//! may come twice: a look at all entries sets them, a second look picks those few and sorts them.
+//! What does not fit in memory waits in one temporary file, hashes and row numbers, nothing of a
+//! person.
 
 use super::error::SourceError;
 use super::sorter::{Entry as _, Sorted, Sorter};
@@ -14,16 +15,19 @@ use std::os::unix::fs::FileExt as _;
 /// `(hash, row)`: what the one pass keeps.
 pub(super) type Seen = (u64, u32);
 
-/// Bits of a hash that choose its part of the file.
-const PART_BITS: u32 = 4;
+/// Bits of a hash that choose its part.
+const PART_BITS: u32 = 6;
+
+/// Most entries of a piece: those of all parts that are being filled stay in the cache.
+const PIECE_ENTRIES_MAX: usize = 512;
 
 /// Entries read at once.
-const PIECE_ENTRIES: usize = 16 << 10;
+const READ_ENTRIES: usize = 16 << 10;
 
-/// Places for every entry: one in eight entries is sorted for nothing.
-const PLACES_EACH: usize = 8;
+/// Places for every entry: one in sixteen entries is sorted for nothing.
+const PLACES_EACH: usize = 16;
 
-/// Places at most: 16 MiB, enough for ten million entries of one part.
+/// Places at most: 16 MiB, enough for four million entries of one part.
 const PLACES_MAX: usize = 1 << 26;
 
 /// Places in a word.
@@ -31,8 +35,13 @@ const PLACES_WORD: usize = 32;
 
 /// Collects entries in any order.
 pub(super) struct Meet {
-    held: Vec<Seen>,
-    held_max: usize,
+    /// The piece of each part that is being filled.
+    open: Vec<Vec<u8>>,
+    piece_bytes: usize,
+    /// Full pieces, one after another.
+    held: Vec<u8>,
+    /// The part of each of them.
+    held_parts: Vec<usize>,
     bytes_max: usize,
     spill: Option<Spill>,
 }
@@ -42,67 +51,121 @@ struct Spill {
     file: File,
     /// How much of the file is written.
     end: u64,
-    parts: Vec<Vec<Piece>>,
+    parts: Vec<Vec<Stretch>>,
 }
 
 /// Some entries of one part.
-struct Piece {
+struct Stretch {
     offset: u64,
     bytes: usize,
 }
 
 impl Meet {
-    /// Makes a collector that keeps at most `bytes_max` bytes of entries in memory.
+    /// Makes a collector that keeps at most about `bytes_max` bytes of entries in memory.
     pub(super) fn new(bytes_max: usize) -> Self {
+        // Half of a small memory is for pieces that are being filled.
+        let piece = (bytes_max / Seen::BYTES) >> (PART_BITS + 1);
         Self {
+            open: vec![Vec::new(); 1 << PART_BITS],
+            piece_bytes: piece.clamp(1, PIECE_ENTRIES_MAX) * Seen::BYTES,
             held: Vec::new(),
-            held_max: (bytes_max / size_of::<Seen>()).max(1),
+            held_parts: Vec::new(),
             bytes_max,
             spill: None,
         }
     }
 
     /// Adds an entry.
+    #[inline]
     pub(super) fn push(&mut self, hash: u64, row: u32) -> Result<(), SourceError> {
-        if self.held.len() >= self.held_max {
+        let part = part_of(hash);
+        let Some(piece) = self.open.get_mut(part) else {
+            return Ok(());
+        };
+        (hash, row).put(piece);
+        if piece.len() < self.piece_bytes {
+            return Ok(());
+        }
+        self.close(part)
+    }
+
+    /// Keeps a full piece.
+    #[cold]
+    fn close(&mut self, part: usize) -> Result<(), SourceError> {
+        if self.held.len() + self.piece_bytes > self.bytes_max {
             self.write().map_err(SourceError::Spill)?;
         }
-        self.held.push((hash, row));
+        if let Some(piece) = self.open.get_mut(part) {
+            self.held.extend_from_slice(piece);
+            self.held_parts.push(part);
+            piece.clear();
+        }
         Ok(())
     }
 
-    /// Moves what is in memory to the file.
+    /// Moves the full pieces to the file.
     fn write(&mut self) -> io::Result<()> {
         let spill = match &mut self.spill {
             Some(spill) => spill,
             none => none.insert(Spill::new()?),
         };
-        spill.write(&self.held)?;
+        let pieces = Pieces::new(&self.held, self.piece_bytes, &self.held_parts);
+        for part in 0..1 << PART_BITS {
+            spill.write(part, &pieces.of(part))?;
+        }
         self.held.clear();
+        self.held_parts.clear();
         Ok(())
     }
 
     /// Returns the rows whose hash another row has too, ascending; two of them may still be
     /// strangers.
     pub(super) fn finish(mut self, bytes_max: usize) -> Result<Sorted<u32>, SourceError> {
-        let mut rows = Sorter::new(bytes_max);
         if self.spill.is_some() {
             self.write().map_err(SourceError::Spill)?;
+            self.held = Vec::new();
         }
-        let Some(spill) = self.spill else {
-            meet(&self.held[..], 0, self.bytes_max, &mut rows)?;
-            return rows.finish();
-        };
-        self.held = Vec::new();
-        for part in &spill.parts {
-            meet(
-                (&spill.file, &part[..]),
-                PART_BITS,
-                self.bytes_max,
-                &mut rows,
-            )?;
+        let mut rows = Sorter::new(bytes_max);
+        let pieces = Pieces::new(&self.held, self.piece_bytes, &self.held_parts);
+        for (part, open) in self.open.iter().enumerate() {
+            let mut entries = Part {
+                file: None,
+                memory: pieces.of(part),
+            };
+            entries.memory.push(open);
+            if let Some(spill) = &self.spill {
+                entries.file = spill.parts.get(part).map(|them| (&spill.file, &them[..]));
+            }
+            meet(&entries, self.bytes_max, &mut rows)?;
         }
         rows.finish()
+    }
+}
+
+/// Returns the part of a hash.
+#[inline]
+fn part_of(hash: u64) -> usize {
+    usize::try_from(hash >> (u64::BITS - PART_BITS)).unwrap_or_default()
+}
+
+/// The full pieces in memory, by part.
+struct Pieces<'a> {
+    parts: Vec<Vec<&'a [u8]>>,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(held: &'a [u8], piece_bytes: usize, held_parts: &[usize]) -> Self {
+        let mut parts = vec![Vec::new(); 1 << PART_BITS];
+        for (piece, part) in held.chunks(piece_bytes).zip(held_parts) {
+            if let Some(part) = parts.get_mut(*part) {
+                part.push(piece);
+            }
+        }
+        Self { parts }
+    }
+
+    fn of(&self, part: usize) -> Vec<&'a [u8]> {
+        self.parts.get(part).cloned().unwrap_or_default()
     }
 }
 
@@ -117,86 +180,85 @@ impl Spill {
         })
     }
 
-    fn write(&mut self, entries: &[Seen]) -> io::Result<()> {
-        let usual = (entries.len() >> PART_BITS) * Seen::BYTES;
-        let mut parts: Vec<Vec<u8>> = self
-            .parts
-            .iter()
-            .map(|_| Vec::with_capacity(usual + usual / 8))
-            .collect();
-        for entry in entries {
-            let part = usize::try_from(entry.0 >> (u64::BITS - PART_BITS)).unwrap_or_default();
-            if let Some(part) = parts.get_mut(part) {
-                entry.put(part);
-            }
+    fn write(&mut self, part: usize, pieces: &[&[u8]]) -> io::Result<()> {
+        if pieces.is_empty() {
+            return Ok(());
         }
-        for (bytes, pieces) in parts.iter().zip(&mut self.parts) {
-            self.file.write_all(bytes)?;
-            pieces.push(Piece {
+        let bytes = pieces.concat();
+        self.file.write_all(&bytes)?;
+        if let Some(part) = self.parts.get_mut(part) {
+            part.push(Stretch {
                 offset: self.end,
                 bytes: bytes.len(),
             });
-            self.end += bytes.len() as u64;
         }
+        self.end += bytes.len() as u64;
         Ok(())
     }
 }
 
-/// Entries that can be looked at more than once.
-trait Entries: Copy {
+/// The entries of one part; they can be looked at more than once.
+struct Part<'a> {
+    file: Option<(&'a File, &'a [Stretch])>,
+    memory: Vec<&'a [u8]>,
+}
+
+impl Part<'_> {
     /// Returns how many there are.
-    fn count(self) -> usize;
+    fn count(&self) -> usize {
+        let in_file = self.file.into_iter().flat_map(|(_, them)| them);
+        let in_file: usize = in_file.map(|stretch| stretch.bytes).sum();
+        let in_memory: usize = self.memory.iter().map(|piece| piece.len()).sum();
+        (in_file + in_memory) / Seen::BYTES
+    }
+
     /// Shows every one.
-    fn each(self, visit: impl FnMut(Seen) -> Result<(), SourceError>) -> Result<(), SourceError>;
-}
-
-impl Entries for &[Seen] {
-    fn count(self) -> usize {
-        self.len()
-    }
-
-    fn each(self, visit: impl FnMut(Seen) -> Result<(), SourceError>) -> Result<(), SourceError> {
-        self.iter().copied().try_for_each(visit)
-    }
-}
-
-/// One part of a file.
-impl Entries for (&File, &[Piece]) {
-    fn count(self) -> usize {
-        let bytes: usize = self.1.iter().map(|piece| piece.bytes).sum();
-        bytes / Seen::BYTES
-    }
-
     fn each(
-        self,
+        &self,
         mut visit: impl FnMut(Seen) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
-        let (file, pieces) = self;
-        let mut bytes = vec![0; PIECE_ENTRIES * Seen::BYTES];
-        for piece in pieces {
-            for offset in (0..piece.bytes).step_by(bytes.len()) {
-                let length = bytes.len().min(piece.bytes - offset);
+        for piece in &self.memory {
+            each_in(piece, &mut visit)?;
+        }
+        let Some((file, stretches)) = self.file else {
+            return Ok(());
+        };
+        let mut bytes = vec![0; READ_ENTRIES * Seen::BYTES];
+        for stretch in stretches {
+            for offset in (0..stretch.bytes).step_by(bytes.len()) {
+                let length = bytes.len().min(stretch.bytes - offset);
                 let block = bytes.get_mut(..length).unwrap_or_default();
-                file.read_exact_at(block, piece.offset + offset as u64)
+                file.read_exact_at(block, stretch.offset + offset as u64)
                     .map_err(SourceError::Spill)?;
-                let mut rest: &[u8] = block;
-                while let Some(entry) = Seen::take(&mut rest) {
-                    visit(entry)?;
-                }
+                each_in(block, &mut visit)?;
             }
         }
         Ok(())
     }
 }
 
-/// Adds the rows whose hash another row has too; the first `skip` bits of all hashes are equal.
-fn meet(
-    entries: impl Entries,
-    skip: u32,
-    bytes_max: usize,
-    rows: &mut Sorter<u32>,
+/// Shows every entry in `bytes`.
+#[inline]
+fn each_in(
+    bytes: &[u8],
+    visit: &mut impl FnMut(Seen) -> Result<(), SourceError>,
 ) -> Result<(), SourceError> {
-    let mut places = Places::new(entries.count(), skip);
+    let (entries, _) = bytes.as_chunks::<{ Seen::BYTES }>();
+    for entry in entries {
+        if let Some(entry) = Seen::take(&mut &entry[..]) {
+            visit(entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the rows of a part whose hash another row has too.
+fn meet(entries: &Part<'_>, bytes_max: usize, rows: &mut Sorter<u32>) -> Result<(), SourceError> {
+    let count = entries.count();
+    if count < 2 {
+        return Ok(());
+    }
+    let mut places = Places::new(count);
     entries.each(|(hash, _)| {
         places.note(hash);
         Ok(())
@@ -217,25 +279,24 @@ fn meet(
 /// For every place, whether a hash fell on it: `00` none, `01` one, `11` more.
 struct Places {
     words: Vec<u64>,
-    skip: u32,
     shift: u32,
 }
 
 impl Places {
-    /// Makes places for that many entries; a hash's bits after the first `skip` choose its place.
-    fn new(entries: usize, skip: u32) -> Self {
+    /// Makes places for that many entries of one part; the bits of a hash after those that chose
+    /// the part choose its place.
+    fn new(entries: usize) -> Self {
         let places = entries.saturating_mul(PLACES_EACH).next_power_of_two();
         let places = places.clamp(PLACES_WORD, PLACES_MAX);
         Self {
             words: vec![0; places / PLACES_WORD],
-            skip,
             shift: u64::BITS - places.ilog2(),
         }
     }
 
     /// Returns the index of a place's word, and where its bits are in it.
     fn find(&self, hash: u64) -> (usize, u64) {
-        let place = usize::try_from((hash << self.skip) >> self.shift).unwrap_or_default();
+        let place = usize::try_from((hash << PART_BITS) >> self.shift).unwrap_or_default();
         (place / PLACES_WORD, (place % PLACES_WORD) as u64 * 2)
     }
 

@@ -19,6 +19,7 @@ pub mod generate;
 pub mod header;
 pub mod index;
 mod keyed;
+mod marks;
 mod meet;
 pub mod open;
 mod pairs;

@@ -1,24 +1,21 @@
 //! Rows that share an email or an external id.
 //!
 //! The one pass keeps 64 bits of hash and the row number of each; rows whose hashes meet are
-//! read again and compared by 128 bits of two independent keyed hashes, so memory stays bounded
-//! and no email is kept.
+//! read again and compared by 128 bits of another keyed hash, so memory stays bounded and no email
+//! is kept.
 
 use super::Columns;
 use super::cells::Cells;
-use super::chunk::read_bytes;
+use super::chunk::read_bytes_into;
 use super::error::SourceError;
-use super::keyed::{Keyed, Purpose, org_bytes};
+use super::keyed::{Keyed, Purpose, Quick, put_org};
 use super::meet::Meet;
-use super::records::records;
-use super::row::{email_norm, org_of, put_email_norm, trimmed};
+use super::records::Seek;
+use super::row::{OrgRef, is_lower_ascii, org_ref, put_email_norm, trimmed};
 use super::sorter::{Sorted, Sorter};
-use crate::model::{ChunkSpec, ExternalIdConflict, Follower, OrgKey, OrgMode, RowNumber};
+use crate::model::{ChunkSpec, ExternalIdConflict, Follower, OrgMode, RowNumber};
 use std::collections::BTreeMap;
 use std::fs::File;
-
-const EMAIL: [Purpose; 2] = [Purpose::Email, Purpose::EmailCheck];
-const EXTERNAL_ID: [Purpose; 2] = [Purpose::ExternalId, Purpose::ExternalIdCheck];
 
 /// The share of a sorter's memory that each of the two later ones gets: they hold few rows.
 const LATER_SHARE: usize = 4;
@@ -33,6 +30,7 @@ type ExternalFact = ([u64; 2], u32, u64);
 /// What the one pass collects.
 pub(super) struct Repeats {
     keyed: Keyed,
+    quick: Quick,
     bytes_max: usize,
     emails: Meet,
     externals: Meet,
@@ -68,6 +66,7 @@ impl Repeats {
     pub(super) fn new(keyed: Keyed, bytes_max: usize) -> Self {
         Self {
             keyed,
+            quick: keyed.quick(),
             bytes_max,
             emails: Meet::new(bytes_max),
             externals: Meet::new(bytes_max),
@@ -78,16 +77,16 @@ impl Repeats {
     /// Takes note of one row that is not left out. One without an email shares nothing, it fails by
     /// itself.
     pub(super) fn note(&mut self, row: RowNumber, cells: &Cells<'_>) -> Result<(), SourceError> {
-        self.email.clear();
-        put_email_norm(&cells.value(cells.columns.email), &mut self.email);
-        if self.email.is_empty() {
+        let email = cells.value(cells.columns.email);
+        let email = norm_of(&email, &mut self.email);
+        if email.is_empty() {
             return Ok(());
         }
-        let hash = self.keyed.quick(Purpose::Email, self.email.as_bytes());
+        let hash = self.quick.hash(Purpose::Email, email.as_bytes());
         self.emails.push(hash, row.0)?;
         if let Some(external) = cells.some(cells.columns.external_id) {
             let external = trimmed(&external).as_bytes();
-            let hash = self.keyed.quick(Purpose::ExternalId, external);
+            let hash = self.quick.hash(Purpose::ExternalId, external);
             self.externals.push(hash, row.0)?;
         }
         Ok(())
@@ -98,6 +97,10 @@ impl Repeats {
         let bytes_max = self.bytes_max / LATER_SHARE;
         let mut facts = Facts {
             keyed: self.keyed,
+            quick: self.quick,
+            email: self.email,
+            bytes: Vec::new(),
+            room: Vec::new(),
             emails: Sorter::new(bytes_max),
             externals: Sorter::new(bytes_max),
         };
@@ -115,6 +118,18 @@ impl Repeats {
         shared.find_followers(facts.emails.finish()?)?;
         Ok(shared)
     }
+}
+
+/// Returns the email by which rows are compared; `room` is for one that is not written so.
+#[inline]
+fn norm_of<'a>(email: &'a str, room: &'a mut String) -> &'a str {
+    let email = trimmed(email);
+    if is_lower_ascii(email) {
+        return email;
+    }
+    room.clear();
+    put_email_norm(email, room);
+    room
 }
 
 /// A stream of rows with its head looked at.
@@ -155,6 +170,13 @@ impl Wanted {
 /// What the second look at a row keeps of it.
 struct Facts {
     keyed: Keyed,
+    quick: Quick,
+    /// The email of one row, lower-cased.
+    email: String,
+    /// The bytes of one chunk.
+    bytes: Vec<u8>,
+    /// What of one row is hashed in one piece.
+    room: Vec<u8>,
     emails: Sorter<EmailFact>,
     externals: Sorter<ExternalFact>,
 }
@@ -166,51 +188,69 @@ impl Facts {
         wanted: &mut Wanted,
         again: &Again<'_>,
     ) -> Result<(), SourceError> {
-        let bytes = read_bytes(again.file, spec)?;
-        let mut records = records(&bytes, spec, again.columns.delimiter);
-        while let Some((record, fields)) = records.next_with_fields() {
-            let by_email = wanted.emails.take(record.number)?;
-            let by_external = wanted.externals.take(record.number)?;
-            if !by_email && !by_external {
-                continue;
-            }
-            // The index checked this very text before.
-            let text = std::str::from_utf8(record.bytes).unwrap_or_default();
-            let cells = Cells::new(text, fields, again.columns);
-            let email = email_norm(&cells.value(again.columns.email));
-            let email = self.keyed.wide(EMAIL, email.as_bytes());
-            let [short_email, _] = email;
-            if by_email {
-                let org = self.organization(&cells, again.org_mode);
-                let user = self.user_fields(&cells);
-                self.emails.push((email, record.number.0, org, user))?;
-            }
-            let external = cells.some(again.columns.external_id);
-            if let Some(external) = external.filter(|_| by_external) {
-                let external = self.keyed.wide(EXTERNAL_ID, external.trim().as_bytes());
-                self.externals
-                    .push((external, record.number.0, short_email))?;
-            }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        read_bytes_into(again.file, spec, &mut bytes)?;
+        // The index checked this very text before.
+        let text = simdutf8::basic::from_utf8(&bytes).unwrap_or_default();
+        let mut seek = Seek::new(text.as_bytes(), spec, again.columns.delimiter);
+        while let Some(row) = wanted.next_row().filter(|row| spec.contains(*row)) {
+            let Some((range, fields)) = seek.row(row) else {
+                break;
+            };
+            let record = text.get(range).unwrap_or_default();
+            let cells = Cells::new(record, fields, again.columns);
+            self.note(row, &cells, wanted, again.org_mode)?;
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Keeps what is wanted of one row.
+    fn note(
+        &mut self,
+        row: RowNumber,
+        cells: &Cells<'_>,
+        wanted: &mut Wanted,
+        org_mode: &OrgMode,
+    ) -> Result<(), SourceError> {
+        let columns = cells.columns;
+        let email = cells.value(columns.email);
+        let email = norm_of(&email, &mut self.email);
+        let email = self.keyed.wide(Purpose::Email, email.as_bytes());
+        let [short_email, _] = email;
+        if wanted.emails.take(row)? {
+            let org = self.organization(cells, org_mode);
+            let user = self.user_fields(cells);
+            self.emails.push((email, row.0, org, user))?;
+        }
+        let by_external = wanted.externals.take(row)?;
+        let external = cells.some(columns.external_id);
+        if let Some(external) = external.filter(|_| by_external) {
+            let external = trimmed(&external).as_bytes();
+            let external = self.keyed.wide(Purpose::ExternalId, external);
+            self.externals.push((external, row.0, short_email))?;
         }
         Ok(())
     }
 
     /// Returns what two rows of one organization have in common; 0 for a row without any.
-    fn organization(&self, cells: &Cells<'_>, org_mode: &OrgMode) -> u64 {
-        let key = match org_mode {
-            OrgMode::Single { key, .. } => Some(key.clone()),
-            OrgMode::Columns => row_org(cells, false),
-            OrgMode::ColumnsByName => row_org(cells, true),
+    fn organization(&mut self, cells: &Cells<'_>, org_mode: &OrgMode) -> u64 {
+        let (keyed, room) = (self.keyed, &mut self.room);
+        let mut hash = |org: OrgRef<'_>| {
+            room.clear();
+            put_org(org, room);
+            keyed.hash(Purpose::Organization, room).max(1)
         };
-        key.map_or(0, |key| {
-            self.keyed
-                .hash(Purpose::Organization, &org_bytes(&key))
-                .max(1)
-        })
+        let hash = match org_mode {
+            OrgMode::Single { key, .. } => Some(hash(OrgRef::of(key))),
+            OrgMode::Columns => with_org(cells, false, hash),
+            OrgMode::ColumnsByName => with_org(cells, true, hash),
+        };
+        hash.unwrap_or_default()
     }
 
     /// Returns what two rows with equal user fields have in common.
-    fn user_fields(&self, cells: &Cells<'_>) -> u64 {
+    fn user_fields(&mut self, cells: &Cells<'_>) -> u64 {
         let columns = cells.columns;
         let password = columns.password;
         let columns = [
@@ -226,31 +266,38 @@ impl Facts {
             columns.totp_secret,
             columns.totp_issuer,
         ];
-        let mut all = Vec::with_capacity(cells.bytes());
+        let all = &mut self.room;
+        all.clear();
         for column in columns.into_iter().flatten() {
             let value = cells.value(column);
             // Blanks around a password belong to it, unless it is nothing else.
-            let trimmed = value.trim();
+            let trimmed = trimmed(&value);
             let whole = Some(column) == password && !trimmed.is_empty();
             let value = if whole { &*value } else { trimmed };
             // The length in front keeps `a`, `bc` apart from `ab`, `c`.
             all.extend_from_slice(&value.len().to_le_bytes());
             all.extend_from_slice(value.as_bytes());
         }
-        self.keyed.hash(Purpose::Attributes, &all)
+        self.quick.hash(Purpose::Attributes, all)
     }
 }
 
-/// Returns the organization a row names, if it names exactly one; `by_name`: also by name alone.
-pub(super) fn row_org(cells: &Cells<'_>, by_name: bool) -> Option<OrgKey> {
+/// Shows `then` the organization a row names, if it names exactly one; `by_name`: also by name
+/// alone.
+pub(super) fn with_org<T>(
+    cells: &Cells<'_>,
+    by_name: bool,
+    then: impl FnOnce(OrgRef<'_>) -> T,
+) -> Option<T> {
     let id = cells.some(cells.columns.org_id);
     let external = cells.some(cells.columns.org_external_id);
     let name = cells.some(cells.columns.org_name.filter(|_| by_name));
-    org_of(
+    let org = org_ref(
         id.as_deref().unwrap_or_default(),
         external.as_deref().unwrap_or_default(),
         name.as_deref().unwrap_or_default(),
-    )
+    );
+    org.map(then)
 }
 
 impl Shared {

@@ -25,7 +25,38 @@ pub(super) fn put_email_norm(email: &str, out: &mut String) {
     }
 }
 
+/// Returns whether a text is ASCII without capitals: then it is its own [`email_norm`], once
+/// trimmed. Eight bytes are looked at together.
+#[inline]
+pub(super) fn is_lower_ascii(text: &str) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // The highest bit of each byte tells: from `A` on the first sum has it, behind `Z` the second.
+    let other = |word: u64| {
+        let low = word & !HIGH;
+        let from_a = low + EACH * u64::from(0x80 - b'A');
+        let behind_z = low + EACH * u64::from(0x7f - b'Z');
+        (word | (from_a & !behind_z)) & HIGH
+    };
+    let bytes = text.as_bytes();
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut found = words
+        .iter()
+        .fold(0, |found, word| found | other(u64::from_le_bytes(*word)));
+    match bytes.last_chunk::<8>() {
+        // The last eight bytes again, with some of those before.
+        Some(last) => found |= other(u64::from_le_bytes(*last)),
+        None => {
+            for byte in tail {
+                found |= other(u64::from(*byte));
+            }
+        }
+    }
+    found == 0
+}
+
 /// Returns what `trim` returns, at once for the many cells that need none.
+#[inline]
 pub(super) fn trimmed(cell: &str) -> &str {
     match cell.as_bytes() {
         [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => cell,
@@ -33,15 +64,50 @@ pub(super) fn trimmed(cell: &str) -> &str {
     }
 }
 
+/// An organization as cells name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OrgRef<'a> {
+    /// By its id.
+    Id(&'a str),
+    /// By its external id.
+    External(&'a str),
+    /// By its name alone.
+    Name(&'a str),
+}
+
+impl<'a> OrgRef<'a> {
+    /// Borrows a key.
+    pub(super) fn of(key: &'a OrgKey) -> Self {
+        match key {
+            OrgKey::Id(id) => Self::Id(id),
+            OrgKey::External(external_id) => Self::External(external_id),
+            OrgKey::Name(name) => Self::Name(name),
+        }
+    }
+
+    fn into_key(self) -> OrgKey {
+        match self {
+            Self::Id(id) => OrgKey::Id(id.to_owned()),
+            Self::External(external_id) => OrgKey::External(external_id.to_owned()),
+            Self::Name(name) => OrgKey::Name(name.to_owned()),
+        }
+    }
+}
+
 /// Returns the organization two cells name; `None` when they name none, or two. `name` is that of
 /// the cell `org_name` where a name alone may mean one, else empty.
 pub(super) fn org_of(id: &str, external_id: &str, name: &str) -> Option<OrgKey> {
-    match (id.trim(), external_id.trim()) {
-        ("", "") => Some(name.trim())
+    org_ref(id, external_id, name).map(OrgRef::into_key)
+}
+
+/// Returns what [`org_of`] returns, without a copy.
+pub(super) fn org_ref<'a>(id: &'a str, external_id: &'a str, name: &'a str) -> Option<OrgRef<'a>> {
+    match (trimmed(id), trimmed(external_id)) {
+        ("", "") => Some(trimmed(name))
             .filter(|name| !name.is_empty())
-            .map(|name| OrgKey::Name(name.to_owned())),
-        (id, "") => Some(OrgKey::Id(id.to_owned())),
-        ("", external_id) => Some(OrgKey::External(external_id.to_owned())),
+            .map(OrgRef::Name),
+        (id, "") => Some(OrgRef::Id(id)),
+        ("", external_id) => Some(OrgRef::External(external_id)),
         (_, _) => None,
     }
 }
@@ -123,4 +189,21 @@ pub enum Credential {
         /// Its type, one of [`super::rules::HASH_TYPES`].
         kind: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_lower_ascii_text_is_its_own_norm(text in "[a-z@.`{\\[Z0-9]{0,20}|[@A-Z\\[é\u{7f}a]{0,20}|.{0,20}") {
+            let is_lower = text.bytes().all(|it| it.is_ascii() && !it.is_ascii_uppercase());
+            prop_assert_eq!(is_lower_ascii(&text), is_lower);
+            if is_lower {
+                prop_assert_eq!(email_norm(&text), text.trim());
+            }
+        }
+    }
 }

@@ -42,24 +42,89 @@ pub(super) struct Window<R> {
     buffer: Vec<u8>,
     /// How much of `buffer` holds bytes of the file.
     filled: usize,
+    /// Nothing follows what is in the buffer.
+    last: bool,
+    /// File offset behind the last NUL that was read: nothing after it has to be searched for one.
+    nul_end: u64,
+    whole: blake3::Hasher,
+    walk: Walk,
+}
+
+/// How far the walk through the file has come; `buffer` is always the window's.
+pub(super) struct Walk {
     /// The next byte to look at, an index of `buffer`.
     at: usize,
     /// The file offset of the first byte of `buffer`.
     base: u64,
-    /// Nothing follows what is in the buffer.
-    last: bool,
     /// The physical line (from 1) of the byte at `counted`.
     line: u64,
     /// Up to here (an index of `buffer`) lines are counted; the rest when somebody asks.
     counted: usize,
-    /// File offset behind the last NUL that was read: nothing after it has to be searched for one.
-    nul_end: u64,
     /// The row whose record comes next; `None` while the header does.
     row: Option<RowNumber>,
-    whole: blake3::Hasher,
     chunk: blake3::Hasher,
     /// The chunk's bytes before this index of `buffer` are in its hash.
     hashed: usize,
+}
+
+/// Bytes at hand and the walk through them.
+pub(super) struct Here<'a> {
+    /// The next bytes, as far as they are text without NUL.
+    pub(super) text: &'a str,
+    /// Where the first of them stands in `buffer`.
+    pub(super) start: usize,
+    /// The window's bytes.
+    pub(super) buffer: &'a [u8],
+    /// The walk; it stands at the first byte of `text`.
+    pub(super) walk: &'a mut Walk,
+}
+
+impl Walk {
+    /// Steps to an index of the buffer.
+    pub(super) fn step_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Says which row's record comes next.
+    pub(super) fn set_row(&mut self, row: RowNumber) {
+        self.row = Some(row);
+    }
+
+    /// Returns the file offset of the next byte.
+    pub(super) fn offset(&self) -> u64 {
+        self.base + self.at as u64
+    }
+
+    /// Returns the physical line of the next byte.
+    pub(super) fn line(&self, buffer: &[u8]) -> u64 {
+        let since = buffer.get(self.counted..self.at).unwrap_or_default();
+        self.line + lines_in(since)
+    }
+
+    /// Counts the lines that were stepped over.
+    fn count_lines(&mut self, buffer: &[u8]) {
+        self.line = self.line(buffer);
+        self.counted = self.at;
+    }
+
+    /// Starts a new chunk at the next byte.
+    pub(super) fn begin_chunk(&mut self, buffer: &[u8]) {
+        self.chunk.reset();
+        self.hashed = self.at;
+        self.count_lines(buffer);
+    }
+
+    /// Returns the hash of the chunk's bytes up to the next byte.
+    pub(super) fn end_chunk(&mut self, buffer: &[u8]) -> ChunkHash {
+        self.hash_chunk(buffer);
+        truncated(&self.chunk.finalize())
+    }
+
+    fn hash_chunk(&mut self, buffer: &[u8]) {
+        let bytes = buffer.get(self.hashed..self.at).unwrap_or_default();
+        self.chunk.update(bytes);
+        self.hashed = self.at;
+    }
 }
 
 impl<R: Read> Window<R> {
@@ -69,16 +134,41 @@ impl<R: Read> Window<R> {
             file,
             buffer: vec![0; 2 * BLOCK_BYTES],
             filled: 0,
-            at: 0,
-            base: 0,
             last: false,
-            line: 1,
-            counted: 0,
             nul_end: 0,
-            row: None,
             whole: blake3::Hasher::new(),
-            chunk: blake3::Hasher::new(),
-            hashed: 0,
+            walk: Walk {
+                at: 0,
+                base: 0,
+                line: 1,
+                counted: 0,
+                row: None,
+                chunk: blake3::Hasher::new(),
+                hashed: 0,
+            },
+        }
+    }
+
+    /// Returns the bytes in memory and the walk through them.
+    pub(super) fn walk(&mut self) -> (&[u8], &mut Walk) {
+        (&self.buffer, &mut self.walk)
+    }
+
+    /// Returns what was read and not yet stepped over, up to the first byte that is no text.
+    pub(super) fn here(&mut self) -> Here<'_> {
+        let has_nul = self.offset() < self.nul_end;
+        let buffer = self.buffer.get(..self.filled).unwrap_or_default();
+        let start = self.walk.at;
+        let mut bytes = buffer.get(start..).unwrap_or_default();
+        if has_nul {
+            let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+            bytes = bytes.get(..end).unwrap_or_default();
+        }
+        Here {
+            text: text_at_start(bytes),
+            start,
+            buffer,
+            walk: &mut self.walk,
         }
     }
 
@@ -88,7 +178,7 @@ impl<R: Read> Window<R> {
             self.fill(on_bytes)?;
         }
         if self.rest().starts_with(UTF8_MARK) {
-            self.at = UTF8_MARK.len();
+            self.walk.at = UTF8_MARK.len();
         }
         Ok(())
     }
@@ -99,7 +189,7 @@ impl<R: Read> Window<R> {
         fields: &mut Fields,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Option<usize>, SourceError> {
-        let (begin, line) = (self.offset(), self.line);
+        let (begin, line) = (self.offset(), self.walk.line);
         loop {
             let found = if self.skip_blank(on_bytes)? {
                 Some(self.scanned(fields, on_bytes)?)
@@ -110,7 +200,7 @@ impl<R: Read> Window<R> {
             if self.offset() - begin > RECORD_BYTES_MAX as u64 {
                 return Err(SourceError::BlankLines {
                     at: Place {
-                        row: self.row,
+                        row: self.walk.row,
                         line,
                         column: None,
                         byte: begin,
@@ -204,61 +294,35 @@ impl<R: Read> Window<R> {
 
     /// Steps over `length` bytes.
     pub(super) fn advance(&mut self, length: usize) {
-        self.at = (self.at + length).min(self.filled);
-    }
-
-    /// Counts the lines that were stepped over.
-    fn count_lines(&mut self) {
-        self.line = self.line();
-        self.counted = self.at;
+        self.walk.at = (self.walk.at + length).min(self.filled);
     }
 
     /// Says which row's record comes next.
     pub(super) fn set_row(&mut self, row: RowNumber) {
-        self.row = Some(row);
-    }
-
-    /// Starts a new chunk at the next byte.
-    pub(super) fn begin_chunk(&mut self) {
-        self.chunk.reset();
-        self.hashed = self.at;
-        self.count_lines();
-    }
-
-    /// Returns the hash of the chunk's bytes up to the next byte.
-    pub(super) fn end_chunk(&mut self) -> ChunkHash {
-        self.hash_chunk();
-        truncated(&self.chunk.finalize())
-    }
-
-    fn hash_chunk(&mut self) {
-        let bytes = self.buffer.get(self.hashed..self.at).unwrap_or_default();
-        self.chunk.update(bytes);
-        self.hashed = self.at;
+        self.walk.set_row(row);
     }
 
     /// Returns size and hash of the whole file; meaningful at its end.
     pub(super) fn totals(&self) -> (u64, String) {
-        let bytes = self.base + self.filled as u64;
+        let bytes = self.walk.base + self.filled as u64;
         (bytes, self.whole.finalize().to_hex().to_string())
     }
 
     /// Returns the file offset of the next byte.
     pub(super) fn offset(&self) -> u64 {
-        self.base + self.at as u64
+        self.walk.offset()
     }
 
     /// Returns the physical line of the next byte.
-    pub(super) fn line(&self) -> u64 {
-        let since = self.buffer.get(self.counted..self.at).unwrap_or_default();
-        self.line + lines_in(since)
+    fn line(&self) -> u64 {
+        self.walk.line(&self.buffer)
     }
 
     /// Returns the place `ahead` bytes after the next byte.
     pub(super) fn place_at(&self, ahead: usize) -> Place {
         let between = self.rest().get(..ahead).unwrap_or_default();
         Place {
-            row: self.row,
+            row: self.walk.row,
             line: self.line() + lines_in(between),
             column: None,
             byte: self.offset() + ahead as u64,
@@ -266,19 +330,20 @@ impl<R: Read> Window<R> {
     }
 
     fn rest(&self) -> &[u8] {
-        self.buffer.get(self.at..self.filled).unwrap_or_default()
+        self.buffer
+            .get(self.walk.at..self.filled)
+            .unwrap_or_default()
     }
 
     /// Drops what was stepped over and reads one more block.
     fn fill(&mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<(), SourceError> {
-        self.hash_chunk();
-        self.count_lines();
-        self.buffer.copy_within(self.at..self.filled, 0);
-        self.base += self.at as u64;
-        self.filled -= self.at;
-        self.at = 0;
-        self.hashed = 0;
-        self.counted = 0;
+        let walk = &mut self.walk;
+        walk.hash_chunk(&self.buffer);
+        walk.count_lines(&self.buffer);
+        self.buffer.copy_within(walk.at..self.filled, 0);
+        walk.base += walk.at as u64;
+        self.filled -= walk.at;
+        (walk.at, walk.hashed, walk.counted) = (0, 0, 0);
         if self.buffer.len() < self.filled + BLOCK_BYTES {
             self.buffer.resize(self.filled + BLOCK_BYTES, 0);
         }
@@ -288,13 +353,24 @@ impl<R: Read> Window<R> {
         let block = block.get(..read).unwrap_or_default();
         self.whole.update(block);
         if let Some(nul) = memchr::memrchr(0, block) {
-            self.nul_end = self.base + (self.filled + nul) as u64 + 1;
+            self.nul_end = self.walk.base + (self.filled + nul) as u64 + 1;
         }
         self.filled += read;
         self.last = read == 0;
-        on_bytes(self.base + self.filled as u64);
+        on_bytes(self.walk.base + self.filled as u64);
         Ok(())
     }
+}
+
+/// Returns the text that `bytes` start with.
+fn text_at_start(bytes: &[u8]) -> &str {
+    if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
+        return text;
+    }
+    // Nearly always a sign that goes on in the next block.
+    let end = std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let bytes = bytes.get(..end).unwrap_or_default();
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Returns the first 128 bits: what binds a chunk.
@@ -350,7 +426,7 @@ mod tests {
         let mut seen = Vec::new();
         let words = |error: SourceError| format!("{} {:?}", error.code(), error.place());
         window.begin(&mut |_| {}).map_err(words)?;
-        window.begin_chunk();
+        window.walk.begin_chunk(&window.buffer);
         while let Some(length) = window
             .next_record(&mut fields, &mut |_| {})
             .map_err(words)?
@@ -359,7 +435,7 @@ mod tests {
             seen.push((window.offset(), window.line(), text));
             window.advance(length);
         }
-        Ok((seen, window.totals(), window.end_chunk()))
+        Ok((seen, window.totals(), window.walk.end_chunk(&window.buffer)))
     }
 
     proptest! {

@@ -357,24 +357,99 @@ fn a_name_alone_and_with_an_id_is_refused_where_names_are_keys() {
 
 #[test]
 fn names_stay_few_while_rows_are_many() {
-    let mut names = OrgNames::default();
-    for row in (1..=100_000).rev() {
-        names.note(u64::from(row % 10), RowNumber(row));
-        assert!(names.entries.len() <= ORG_NAMES_SLACK + 21);
+    let quick = Keyed(42).quick();
+    // Those that are too long to be kept are hashed and sorted again and again.
+    for length in [1, RECENT_BYTES_MAX + 1] {
+        let mut names = OrgNames::default();
+        for row in 1..=100_000 {
+            let hash = u64::from(row % 10);
+            let text = hash.to_string().repeat(length);
+            names.note(RowNumber(row), &text, &quick, || hash);
+            assert!(names.entries.len() <= ORG_NAMES_SLACK + 21);
+        }
+        let lowest = |hash| RowNumber(if hash == 0 { 10 } else { hash });
+        let want: Vec<_> = (0..10)
+            .map(|hash| (u64::from(hash), lowest(hash)))
+            .collect();
+        assert_eq!(names.finish(), want);
     }
-    let want: Vec<_> = (0..10)
-        .map(|hash| {
-            (
-                hash,
-                RowNumber(if hash == 0 {
-                    10
-                } else {
-                    u32::try_from(hash).unwrap()
-                }),
-            )
-        })
-        .collect();
-    assert_eq!(names.finish(), want);
+}
+
+/// What a file is indexed to, or refused with, when every row is looked at by itself.
+fn row_by_row(path: &Path, options: &IndexOptions) -> Result<Index, SourceError> {
+    let file = window::open(path)?;
+    let mut pass = Pass::begin(&file, options, NO_SPILL, &mut |_| {})?;
+    while pass.row(&mut |_| {})? {}
+    pass.finish()
+}
+
+/// Rows of every kind: usual ones, such that repeat others, such that are refused.
+fn mixed_rows() -> impl Strategy<Value = Vec<u8>> {
+    let cells = "[abA]{0,2}@x,[ab]{0,40},(o[ab])?,[ab]{0,1}";
+    let quoted = "\"[aé]{0,2}@x\",\"([ab,\n ]|\"\"){0,40}\",[ab]{0,1},\"b\"";
+    let row = prop_oneof![
+        12 => cells.prop_map(String::into_bytes),
+        6 => quoted.prop_map(String::into_bytes),
+        2 => "[ \t]{0,2}".prop_map(String::into_bytes),
+        1 => "[ab]{0,3},\"a\"[ b]{1,2},,".prop_map(String::into_bytes),
+        1 => "[ab]\"[ab]\"{0,2},,,[ ,]{0,2}".prop_map(String::into_bytes),
+    ];
+    let odd = prop::sample::select(b"\0\xff\xc3\",\n".to_vec());
+    let end = prop_oneof![6 => Just("\n"), 3 => Just("\r\n"), 1 => Just("\r")];
+    let rows = prop::collection::vec((row, end), 0..30);
+    (rows, prop::option::weighted(0.3, (0_usize..2000, odd))).prop_map(|(rows, odd)| {
+        let mut bytes = b"email,first_name,org_external_id,org_name\n".to_vec();
+        let start = bytes.len();
+        for (row, end) in rows {
+            bytes.extend(row);
+            bytes.extend(end.bytes());
+        }
+        if let Some((at, byte)) = odd
+            && bytes.len() > start
+        {
+            let at = start + at % (bytes.len() - start);
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::fuzz::cases(600))]
+
+    #[test]
+    fn rows_taken_at_once_are_those_taken_one_by_one(
+        bytes in mixed_rows(),
+        chunk_size in 1_u32..9,
+        by_name in any::<bool>(),
+    ) {
+        let file = file_of(&bytes);
+        let mut options = options(chunk_size);
+        if by_name {
+            options.org_mode = OrgMode::ColumnsByName;
+        }
+        let quick = build(file.path(), &options, &mut |_| {});
+        let slow = row_by_row(file.path(), &options);
+        prop_assert_eq!(format!("{quick:?}"), format!("{slow:?}"));
+    }
+}
+
+proptest! {
+    #[test]
+    fn names_kept_to_be_known_again_change_nothing(
+        rows in prop::collection::vec(("[a-c]{1,2}", any::<bool>()), 0..60),
+    ) {
+        let quick = Keyed(42).quick();
+        let mut names = OrgNames::default();
+        let mut want = BTreeMap::new();
+        for (row, (text, is_long)) in (1..).zip(&rows) {
+            let text = text.repeat(if *is_long { RECENT_BYTES_MAX } else { 1 });
+            let hash = quick.hash(Purpose::Attributes, text.as_bytes());
+            names.note(RowNumber(row), &text, &quick, || hash);
+            want.entry(hash).or_insert(RowNumber(row));
+        }
+        prop_assert_eq!(names.finish(), want.into_iter().collect::<Vec<_>>());
+    }
 }
 
 #[test]
