@@ -241,9 +241,12 @@ pub fn rehearse(
     };
     let (end, written) = perform(ctx, &config, image, ledger, None, events);
     let exit = exit_of(&end, &written);
-    // Who stops it does not want to wait for the rest of the file.
-    let stopped = matches!(end.why, EndReason::Interrupted(_));
-    let problems = if stopped { Vec::new() } else { problems()? };
+    // Whatever else ends it is told at once, not after the rest of the file.
+    let ended_well = matches!(
+        end.why,
+        EndReason::Completed | EndReason::Limited | EndReason::TooManyFailures(_)
+    );
+    let problems = if ended_well { problems()? } else { Vec::new() };
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
         memberships: &end.memberships,

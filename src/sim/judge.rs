@@ -236,7 +236,10 @@ impl<'a> Judge<'a> {
             },
             MembershipState::Reactivated => found.reactivated_by == Some(self.row),
             // Of a user who is gone, what was listed before is what is known.
-            MembershipState::Existing => self.may_be_existing(found) || self.user_is_gone(),
+            MembershipState::Existing => {
+                let of_another = found.by != By::Job(Some(self.row));
+                self.may_be_existing(found) || (of_another && self.user_is_gone())
+            }
             MembershipState::Failed => false,
         };
         self.ensure(
@@ -600,8 +603,11 @@ fn nothing_is_forgotten(world: &World) -> Judged {
             let knows = told.is_some_and(|known| known.id == user.id && known.origin.is_made());
             // The creation of a worker that died hung until somebody had deleted the user whom the
             // row was linked to: nobody waits for ever for what may still arrive.
-            let was_deleted =
-                |told: &UserOutcome| world.server.are_gone(std::slice::from_ref(&told.id));
+            let was_deleted = |told: &UserOutcome| {
+                told.origin == Origin::Before
+                    && world.ledger.leases_of(row) > 1
+                    && world.server.are_gone(std::slice::from_ref(&told.id))
+            };
             knows || outcome.state == RowState::Parked || told.is_some_and(was_deleted)
         });
         ensure(known, "I3", || {

@@ -55,6 +55,12 @@ impl LedgerModel {
         &self.orgs
     }
 
+    /// Returns how often `row` was leased.
+    pub fn leases_of(&self, row: RowNumber) -> usize {
+        let covers = |lease: &&Lease| lease.covered.contains(&row);
+        self.leases.iter().filter(covers).count()
+    }
+
     /// Returns whether a lease covers `row`, or it has an outcome (I1).
     pub fn covers(&self, row: RowNumber) -> bool {
         self.outcomes.contains_key(&row)

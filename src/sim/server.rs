@@ -254,10 +254,10 @@ impl Server {
         true
     }
 
-    /// Says whether somebody deleted all of these users.
+    /// Says whether there are some of these users, and somebody deleted all of them.
     pub fn are_gone(&self, ids: &[String]) -> bool {
         let is_gone = |id: &String| self.gone.0.iter().any(|user| user.id == *id);
-        ids.iter().all(is_gone)
+        !ids.is_empty() && ids.iter().all(is_gone)
     }
 
     /// Everybody who is or was there.

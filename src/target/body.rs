@@ -109,9 +109,11 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Returns a field of an object.
+/// Returns a field of an object; the last one, should there be several of one name.
 pub fn field<'v, 'a>(value: &'v Value<'a>, name: &str) -> Option<&'v Value<'a>> {
-    value.as_object()?.get(name)
+    let fields = value.as_object()?.as_vec().iter();
+    let mut named = fields.rev().filter(|(key, _)| *key == name);
+    named.next().map(|(_, value)| value)
 }
 
 /// Returns a field of an object that is a text.
@@ -290,6 +292,16 @@ mod tests {
         assert_eq!(message(&json!({"message": ["one", "two"]}), ""), "one; two");
         let long = message(&json!({"message": "é".repeat(10_000)}), "");
         assert_eq!(long.chars().count(), MESSAGE_CHARS_MAX);
+    }
+
+    #[test]
+    fn of_fields_with_one_name_the_last_counts_and_names_may_be_escaped() {
+        let body = Body::read(Some(br#"{"id":"a","\u0069d":"b","na\u006de":"x"}"#));
+        let json = body.json().unwrap();
+        assert_eq!(
+            (text(json, "id"), text(json, "name")),
+            (Some("b"), Some("x"))
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::attempts::Attempts;
 use crate::model::scan::RoleScope;
 use crate::protocol::RoleList;
+use crate::target::NotApplied;
 use crate::target::{Rejection, StopReason, Verdict};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -120,6 +121,14 @@ const UNCLEAR_MAX: u32 = 10;
 pub(crate) struct Tries {
     attempts: Attempts,
     unclear: u32,
+    denied: bool,
+}
+
+impl Tries {
+    /// Notes a denial; returns whether it was not the first.
+    const fn was_denied(&mut self) -> bool {
+        std::mem::replace(&mut self.denied, true)
+    }
 }
 
 /// Goes on with what an answer means; `roles` is what it showed. `alive` counts successes of other
@@ -135,6 +144,10 @@ pub(crate) fn on_answer(
         (Verdict::Ok(_), Some(roles)) => Reading::Done(Ok(roles)),
         (Verdict::Ok(_), None) => unreadable("the list is not whole"),
         (Verdict::Absent, _) => unreadable("the target does not show them, or not to this key"),
+        // The key is good for everything else.
+        (Verdict::NotApplied(NotApplied::Unauthorized), _) if tries.was_denied() => {
+            unreadable("the target does not show them to this key")
+        }
         (Verdict::NotApplied(_), _) => Reading::Ask,
         (Verdict::Stop(reason), _) => Reading::Halt(reason),
         (Verdict::Ambiguous(why) | Verdict::Rejected(why) | Verdict::Exists(why), _) => {
@@ -159,7 +172,7 @@ fn unclear(tries: &mut Tries, why: &Rejection, alive: u64) -> Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Entity, NotApplied};
+    use crate::target::Entity;
 
     fn list(slugs: &[&str]) -> Vec<String> {
         slugs.iter().map(|&slug| slug.to_owned()).collect()

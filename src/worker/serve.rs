@@ -11,7 +11,8 @@ use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
 use crate::model::{
-    ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, plant,
+    ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, RowState, ServerMs, Step,
+    plant,
 };
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
@@ -81,7 +82,7 @@ struct Server {
     queue: RefCell<VecDeque<Job>>,
     /// Chunks that the next listing is about.
     scan_chunks: RefCell<Vec<ChunkSpec>>,
-    /// Rows in a task of their own.
+    /// Lanes: tasks that run rows one after the other.
     active: Cell<u32>,
     /// Organization flights in a task of their own.
     flights: Cell<u32>,
@@ -488,7 +489,8 @@ impl Server {
                 Action::Send(op) => {
                     self.shell.count_retry(unsettled);
                     let (verdict, role) = self.send_for_row(&op, number, turn).await?;
-                    unknown_role = role;
+                    // A row in doubt looks once more before it fails.
+                    unknown_role = role.or(unknown_role);
                     turn = Turn::Started;
                     unsettled = settles_nothing(&verdict);
                     machine.on_verdict(verdict, self.shell.alive(op.class()))
@@ -504,8 +506,9 @@ impl Server {
                 }
                 Action::Settle(outcome) => {
                     drop(machine);
+                    let failed = outcome.state == RowState::Failed;
                     return Ok(RowOutcome {
-                        unknown_role,
+                        unknown_role: unknown_role.filter(|_| failed),
                         ..Arc::unwrap_or_clone(outcome)
                     });
                 }

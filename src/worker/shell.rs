@@ -247,7 +247,7 @@ impl Shell {
         work(&mut self.roles.borrow_mut())
     }
 
-    /// Works on the gate; it is looked at afterwards.
+    /// Works on the gate; it is looked at afterwards if anybody waits there or a limit is kept.
     pub(super) fn with_gate<T>(&self, work: impl FnOnce(&mut Gate) -> T) -> T {
         let mut gate = self.gate.borrow_mut();
         let result = work(&mut gate);

@@ -109,6 +109,8 @@ pub struct RowMachine {
     looks_first: bool,
     /// The user is known from the listing alone.
     user_recalled: bool,
+    /// The listed user whom the target, or so it seemed, did not know any more.
+    forgotten: Option<String>,
     /// The user's membership, once it is settled.
     membership: Option<MembershipOutcome>,
     locale_set: bool,
@@ -195,6 +197,7 @@ impl RowMachine {
             recalls: false,
             looks_first: false,
             user_recalled: false,
+            forgotten: None,
             membership: None,
             locale_set: false,
             factor_unclear: false,

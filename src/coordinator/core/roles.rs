@@ -34,6 +34,10 @@ impl List {
     }
 }
 
+/// Lists of organizations that are read in one run: more of them are a mistake in the file, and the
+/// wait for them is longer than anybody's patience.
+const LISTS_MAX: usize = 10_000;
+
 /// Every list that was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Roles {
@@ -43,6 +47,10 @@ pub(super) struct Roles {
 impl Roles {
     /// A worker wants to know.
     fn on_ask(&mut self, worker: WorkerId, scope: &RoleScope) -> Option<RoleStep> {
+        if self.lists.len() >= LISTS_MAX && !self.lists.contains_key(scope) {
+            let words = "so many organizations have roles of their own that they are not read";
+            return Some(RoleStep::Tell(worker, Err(words.to_owned())));
+        }
         let list = self.lists.entry(scope.clone()).or_default();
         if let Some(roles) = &list.roles {
             return Some(RoleStep::Tell(worker, roles.clone()));

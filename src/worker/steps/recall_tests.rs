@@ -196,6 +196,37 @@ fn the_membership_of_a_listed_user_who_is_gone_says_nothing_of_the_next_one() {
 }
 
 #[test]
+fn a_listed_user_who_was_not_gone_keeps_what_is_known_of_its_membership() {
+    let context = RowContext {
+        t_lo: ServerMs(3),
+        ..RowContext::default()
+    };
+    let memory = (Some(listed("user_1", Some("7"))), None);
+    let ours = Entity {
+        created_at: Some(ServerMs(1_000_000)),
+        ..member("active")
+    };
+    let answers = vec![
+        Verdict::Absent,
+        // It is applied, and seen only later.
+        Verdict::Ambiguous(Rejection::default()),
+        Verdict::Absent,
+        missing(),
+        Verdict::Exists(Rejection::default()),
+        Verdict::Ok(listed("user_1", Some("7"))),
+        Verdict::Ok(ours),
+    ];
+    let (trace, outcome) = play(context, LINK, memory, answers);
+    assert_eq!(
+        trace,
+        "find_membership create_membership find_membership create_membership create_user \
+         find_user_by_external_id find_membership"
+    );
+    let membership = outcome.membership.unwrap();
+    assert_eq!(membership.state, MembershipState::Recovered);
+}
+
+#[test]
 fn a_look_before_the_organization_recalls_and_believes_only_what_it_finds() {
     let policy = RowPolicy {
         on_existing: ExistingPolicy::Skip,

@@ -65,10 +65,7 @@ impl RowMachine {
     /// The target does not know a user that the listing showed: who it is, is found out anew.
     pub(super) fn forget_user(&mut self) -> Action {
         (self.recalls, self.user_recalled) = (false, false);
-        // What became of a membership was about that user too.
-        (self.reactivating, self.membership_unclear) = (false, false);
-        self.missing = 0;
-        self.user = None;
+        self.forgotten = self.user.take().map(|user| user.id);
         self.attempts.start_step();
         self.user_step()
     }
@@ -219,6 +216,12 @@ impl RowMachine {
     }
 
     fn user_known(&mut self, id: String, origin: Origin) -> Action {
+        // What is known of a membership is about the user it was sent for: another one has none of
+        // that. A 404 says of nobody that it is gone; the same user may come back.
+        if self.forgotten.take().is_some_and(|before| before != id) {
+            (self.reactivating, self.membership_unclear) = (false, false);
+            self.missing = 0;
+        }
         self.user = Some(UserOutcome { id, origin });
         let looking_first = self.first_look.end();
         match origin {
