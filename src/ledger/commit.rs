@@ -491,31 +491,60 @@ fn write_org(conn: &Connection, key: &OrgKey, state: &OrgState) -> Result<(), Fa
     Ok(())
 }
 
-/// Compares every stored total with what the rows say.
+/// Reads every outcome as `results` would, and compares every stored total with what they say.
 pub(super) fn verify(conn: &Connection, known: &Known) -> Result<(), Fault> {
-    let disagree = |what: String| Err(Fault::Invariant("I14", what));
     let total = u32::try_from(known.totals.rows.total).unwrap_or(u32::MAX);
     let stored = Totals::load(conn, total)?;
-    let counted = Totals::recount(conn, total)?;
+    let (counted, settled) = count(conn, known, total)?;
     if stored != counted || stored != known.totals {
-        return disagree(format!(
+        let detail = format!(
             "stored {stored:?}, counted {counted:?}, remembered {:?}",
             known.totals
-        ));
+        );
+        return Err(Fault::Invariant("I14", detail));
     }
-    let sql = "SELECT id, settled, (SELECT count(*) FROM outcome AS o
-                   WHERE o.row >= c.first_row AND o.row < c.first_row + c.rows) AS counted
-               FROM chunk AS c WHERE settled <> counted LIMIT 1";
-    let wrong = conn
-        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    match wrong {
-        None => Ok(()),
-        Some::<(u32, u32, u32)>((id, stored, counted)) => disagree(format!(
-            "chunk {id} is stored as having {stored} settled rows, and has {counted}"
-        )),
+    let mut read = conn.prepare("SELECT id, settled FROM chunk ORDER BY id")?;
+    let mut chunks = read.query([])?;
+    let mut settled = settled.into_iter();
+    while let Some(chunk) = chunks.next()? {
+        let (id, stored): (u32, u32) = (chunk.get(0)?, chunk.get(1)?);
+        let counted = settled.next().unwrap_or_default();
+        if stored != counted {
+            let detail =
+                format!("chunk {id} is stored as having {stored} settled rows, and has {counted}");
+            return Err(Fault::Invariant("I14", detail));
+        }
     }
+    Ok(())
 }
+
+/// Counts outcomes and organizations, and the settled rows of every chunk, in one reading.
+fn count(conn: &Connection, known: &Known, total: u32) -> Result<(Totals, Vec<u32>), Fault> {
+    let mut totals = Totals::of_rows(total);
+    totals.organizations = Totals::organizations_in(conn)?;
+    let mut settled = vec![0; known.spans.len()];
+    let mut read = conn.prepare(&format!("SELECT {} ORDER BY o.row", rows::OUTCOME))?;
+    let mut found = read.query([])?;
+    let mut chunk = ChunkId(0);
+    while let Some(row) = found.next()? {
+        let outcome = rows::outcome(row)?;
+        let row = outcome.row;
+        // Rows come in order: it is mostly the chunk of the one before.
+        let is_there = |span: &Span| span.range().contains(&row.0);
+        if !known.span(chunk).as_ref().is_some_and(is_there) {
+            chunk = known.chunk_of(row).ok_or_else(|| {
+                let words = format!("row {row} has an outcome, and the file has {total} rows");
+                Fault::Stored(words)
+            })?;
+        }
+        totals.settle(&outcome);
+        if let Some(n) = settled.get_mut(chunk.0 as usize) {
+            *n += 1;
+        }
+    }
+    Ok((totals, settled))
+}
+
 /// Returns the membership a settled row has.
 fn membership_of(outcome: &RowOutcome) -> Option<String> {
     let membership = outcome.membership.as_ref();

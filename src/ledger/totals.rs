@@ -135,29 +135,19 @@ impl Totals {
         Ok(totals)
     }
 
-    /// Counts anew from rows and organizations: slow, reads all of them.
-    pub(super) fn recount(conn: &Connection, total: u32) -> Result<Self, Fault> {
-        let mut totals = Self::of_rows(total);
-        let counts = count_groups(conn, "")?;
-        for (state, n) in counts.rows {
-            *totals.rows.count_mut(state) += n;
-        }
-        totals.rows.pending = totals.rows.total.saturating_sub(totals.rows.settled());
-        for (state, n) in counts.memberships {
-            *membership_count(&mut totals.memberships, state) += n;
-        }
+    /// Counts the organizations anew.
+    pub(super) fn organizations_in(conn: &Connection) -> Result<OrgTally, Fault> {
         let orgs = "SELECT sum(id IS NOT NULL AND origin <> 0), sum(id IS NOT NULL AND origin = 0),
                            sum(code IS NOT NULL) FROM org";
         let [created, found, failed] = conn.query_row(orgs, [], |row| {
             let n = |at| row.get::<_, Option<i64>>(at).map(Option::unwrap_or_default);
             Ok([n(0)?, n(1)?, n(2)?])
         })?;
-        totals.organizations = OrgTally {
+        Ok(OrgTally {
             created: natural(created)?,
             found: natural(found)?,
             failed: natural(failed)?,
-        };
-        Ok(totals)
+        })
     }
 }
 
