@@ -258,6 +258,15 @@ pub fn failures_of(ledger: &Path, rows: &RowTally) -> Vec<FailureGroup> {
     read.unwrap_or_default()
 }
 
+/// Returns how many users were made for rows that failed or are parked, and stay.
+pub fn users_left(ledger: &Path, rows: &RowTally) -> u64 {
+    if !rows.has_problems() {
+        return 0;
+    }
+    let read = LedgerReader::open(ledger).and_then(|reader| reader.users_left());
+    read.unwrap_or_default()
+}
+
 /// The counters of a run that has not committed any.
 fn nothing_done() -> RunSnapshot {
     RunSnapshot {

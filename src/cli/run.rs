@@ -15,7 +15,7 @@ use crate::ledger::{
 use crate::model::escape::shown;
 use crate::model::event::RunEvent;
 use crate::model::rng::entropy;
-use crate::model::{JobOptions, Mono, RateLimits, TargetKind};
+use crate::model::{JobOptions, Mono, OrgMode, RateLimits, TargetKind};
 use crate::report::findings::Findings;
 use crate::report::outfile::same_file;
 use crate::report::plan::{Plan, PlanFacts};
@@ -233,7 +233,10 @@ pub fn rehearse(
     };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
     ledger.begin_run(&Holder::current())?;
-    let mut found = Findings::default();
+    let mut found = Findings {
+        looks_before: names_organizations(record),
+        ..Findings::default()
+    };
     let mut watch = |event: &RunEvent| found.on_event(event);
     let events = Events {
         log: admission.events,
@@ -249,6 +252,7 @@ pub fn rehearse(
     let problems = if ended_well { problems()? } else { Vec::new() };
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
+        users_left: desk::users_left(path, &end.rows),
         memberships: &end.memberships,
         organizations: &end.organizations,
         target: config.check_target.then_some(found),
@@ -256,6 +260,8 @@ pub fn rehearse(
         limits: config.tuning.limits,
         concurrency: config.tuning.concurrency,
         problems,
+        first_rows: args.limit.filter(|_| matches!(end.why, EndReason::Limited)),
+        organizations_assumed: config.assumes_orgs(),
         next: resolve::command_without(&["--dry-run", "--check-target", "--json"]),
     });
     let shown = Shown {
@@ -429,6 +435,26 @@ struct Shown<'a> {
     ledger: &'a Path,
 }
 
+/// Returns whether rows of the job can name organizations.
+const fn names_organizations(record: &JobRecord) -> bool {
+    let columns = &record.columns;
+    matches!(record.options.org_mode, OrgMode::Single { .. })
+        || columns.org_id.is_some()
+        || columns.org_external_id.is_some()
+        || columns.org_name.is_some()
+}
+
+/// A row that failed is not a user that is missing: whoever corrects the file should know.
+fn say_left(ctx: &Context, users: u64) {
+    if users > 0 {
+        let users = words::counted(users, "user");
+        ctx.say(&format!(
+            "{users} of failed or parked rows were made before that and stay, without all that \
+             their rows ask for"
+        ));
+    }
+}
+
 /// Prints the summary, why the run was stopped, and what to do next.
 fn conclude(
     ctx: &Context,
@@ -450,8 +476,12 @@ fn conclude(
         failures: failures.clone(),
         snapshot: &end.snapshot,
     });
+    // A dry run of the first rows has nothing left to do: there is no job to go on with.
+    if shown.plan.is_some() && matches!(end.why, EndReason::Limited) {
+        summary.state = RunState::Completed;
+    }
     // A run that was stopped counted only a part.
-    if end.snapshot.state == RunState::Completed {
+    if summary.state == RunState::Completed {
         summary.plan.clone_from(&shown.plan);
     }
     if let (Some(path), Ok(dropped @ 1..)) = (&args.events, &events) {
@@ -476,6 +506,9 @@ fn conclude(
         summary.exit = Some(error.exit().as_u8());
     }
     show_summary(ctx, args, &summary)?;
+    if shown.plan.is_none() {
+        say_left(ctx, desk::users_left(shown.ledger, &end.rows));
+    }
     if let Some(error) = &stopped {
         ctx.say(&error.rendered());
     } else if let (Some(place), Some(job)) = (place, shown.job) {

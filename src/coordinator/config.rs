@@ -4,6 +4,7 @@ use crate::ledger::RunSnapshot;
 use crate::model::scan::ExistingScan;
 use crate::model::{
     FinishTally, JobOptions, MembershipTally, Mono, OrgTally, RateLimits, RowNumber, RowTally,
+    TargetKind,
 };
 use crate::source::Columns;
 use crate::supervise::ThreadEntry;
@@ -124,6 +125,16 @@ pub struct RunConfig {
     pub seed: u64,
     /// When the process began: what the summary's `elapsed_s` counts from.
     pub started: Mono,
+}
+
+impl RunConfig {
+    /// Returns whether organizations that rows name are taken for there: a dry run that asks a real
+    /// target nothing cannot know. The built-in sandbox has none, and missing ones may be made.
+    pub fn assumes_orgs(&self) -> bool {
+        let options = &self.options;
+        let built_in = options.target == TargetKind::Sandbox && options.base_url.is_none();
+        self.dry_run && !self.check_target && !options.create_orgs && !built_in
+    }
 }
 
 /// Signals that end a run.

@@ -321,6 +321,7 @@ impl<'a> Driver<'a> {
             require_membership: options.require_membership,
             dry_run,
             check_target: self.config.check_target,
+            assume_orgs: self.config.assumes_orgs(),
             record_calls: self.config.record_calls,
             concurrency: tuning.concurrency,
             prefetch_rows: if dry_run {

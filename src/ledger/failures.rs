@@ -2,7 +2,7 @@
 
 use super::codes::Code;
 use super::error::Fault;
-use crate::model::{RowNumber, RowState, Step};
+use crate::model::{Origin, RowNumber, RowState, Step};
 use rusqlite::{Connection, Row};
 use std::collections::BTreeMap;
 
@@ -66,6 +66,30 @@ pub(super) fn groups(conn: &Connection) -> Result<Vec<FailureGroup>, Fault> {
     Ok(groups)
 }
 
+/// Counts the users that this job made for rows that failed or are parked, and that no row which
+/// went well stands for: they stay. Rows of one user share a leader, so only those are compared.
+pub(super) fn users_left(conn: &Connection) -> Result<u64, Fault> {
+    let sql = "SELECT COUNT(DISTINCT bad.user_id)
+         FROM outcome bad LEFT JOIN follower f ON f.row = bad.row
+         WHERE bad.state IN (?1, ?2) AND bad.user_id IS NOT NULL AND bad.user_origin <> ?3
+         AND NOT EXISTS (
+             SELECT 1 FROM outcome good WHERE good.row = COALESCE(f.leader, bad.row)
+             AND good.state IN (?4, ?5) AND good.user_id = bad.user_id)
+         AND NOT EXISTS (
+             SELECT 1 FROM follower g JOIN outcome good ON good.row = g.row
+             WHERE g.leader = COALESCE(f.leader, bad.row)
+             AND good.state IN (?4, ?5) AND good.user_id = bad.user_id)";
+    let codes = [
+        RowState::Failed.code(),
+        RowState::Parked.code(),
+        Origin::Before.code(),
+        RowState::Created.code(),
+        RowState::Recovered.code(),
+    ];
+    let count: i64 = conn.query_row(sql, codes, |row| row.get(0))?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
 /// A group without rows yet, the row its example.
 fn example(code: &str, row: &Row<'_>) -> Result<FailureGroup, Fault> {
     Ok(FailureGroup {
@@ -115,6 +139,43 @@ mod tests {
         assert_eq!(shown, [("a", 1, 1, 3), ("b", 1, 0, 2), ("other", 1, 0, 5)]);
         assert_eq!(found[0].message, "row 3");
         assert_eq!(found[0].step, Some(Step::Validation));
+    }
+
+    #[test]
+    fn users_left_are_those_that_only_rows_that_failed_stand_for() {
+        let conn = table(&[
+            (1, RowState::Failed, Some("invalid_role")),
+            (2, RowState::Failed, Some("invalid_role")),
+            (3, RowState::Created, None),
+            (4, RowState::Failed, Some("invalid_role")),
+            (5, RowState::Failed, Some("invalid_role")),
+            (6, RowState::Parked, Some("server_error")),
+            (7, RowState::Failed, Some("invalid_email")),
+        ]);
+        let made = Origin::Made(crate::model::Evidence::Answered).code();
+        // Rows 1 and 2 are one person; row 4 follows row 3, whose user is counted as created.
+        for (row, user, origin) in [
+            (1, "u1", made),
+            (2, "u1", made),
+            (3, "u3", made),
+            (4, "u3", made),
+            (5, "u5", Origin::Before.code()),
+            (6, "u6", made),
+        ] {
+            conn.execute(
+                "UPDATE outcome SET user_id = ?2, user_origin = ?3 WHERE row = ?1",
+                (row, user, origin),
+            )
+            .unwrap();
+        }
+        for (row, leader) in [(2, 1), (4, 3)] {
+            conn.execute(
+                "INSERT INTO follower (row, leader) VALUES (?1, ?2)",
+                (row, leader),
+            )
+            .unwrap();
+        }
+        assert_eq!(users_left(&conn).unwrap(), 2);
     }
 
     #[test]

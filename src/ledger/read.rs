@@ -92,6 +92,11 @@ impl LedgerReader {
         self.snapshot(failures::groups)
     }
 
+    /// Returns how many users were made for rows that failed or are parked, and stay.
+    pub fn users_left(&self) -> Result<u64, LedgerError> {
+        self.snapshot(failures::users_left)
+    }
+
     /// Returns where every chunk of the file lies, ascending.
     pub fn chunks(&self) -> Result<Vec<ChunkSpec>, LedgerError> {
         self.snapshot(image::specs)

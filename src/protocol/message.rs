@@ -192,6 +192,8 @@ pub struct WorkerConfig {
     pub dry_run: bool,
     /// A dry run that reads the target for real, and writes nothing.
     pub check_target: bool,
+    /// A dry run that takes every named organization to be there.
+    pub assume_orgs: bool,
     /// Whether every call is reported.
     pub record_calls: bool,
     /// Rows in flight.

@@ -43,6 +43,16 @@ pub struct Findings {
     /// Pages of that listing.
     #[serde(skip)]
     pub pages: u64,
+    /// Memberships that the import asks for and the target refuses for their role.
+    #[serde(skip)]
+    pub memberships_refused: u64,
+    /// Rows whose user exists and is left alone, and whose organization nobody asked for.
+    #[serde(skip)]
+    pub left_alone: u64,
+    /// Whether the file has a place for organizations. Then the import looks for whom it would leave
+    /// alone before it asks for an organization, and creates nobody to be refused.
+    #[serde(skip)]
+    pub looks_before: bool,
     /// Rows whose user exists and who name an organization.
     #[serde(skip)]
     pub memberships_asked: u64,
@@ -149,6 +159,7 @@ impl Findings {
     fn on_row(&mut self, outcome: &RowOutcome) {
         let code = outcome.error.as_ref().map(|error| error.code.as_str());
         if let Some(slug) = &outcome.unknown_role {
+            self.memberships_refused += 1;
             self.roles_unknown.note(slug, outcome.row.0);
         }
         let before = |origin| origin == Some(Origin::Before);
@@ -156,6 +167,8 @@ impl Findings {
         if exists && outcome.state != RowState::Merged {
             self.users_existing += 1;
             self.memberships_asked += u64::from(outcome.org_id.is_some());
+            let alone = code == Some("user_exists") && outcome.org_id.is_none();
+            self.left_alone += u64::from(alone);
         }
         self.users_conflicting += u64::from(code == Some("external_id_conflict"));
         let in_the_way = matches!(code, Some("membership_inactive" | "membership_pending"));
@@ -173,7 +186,12 @@ impl Findings {
         if self.listed {
             self.users_conflicting
         } else {
-            self.users_existing + self.users_conflicting
+            let looked_for = if self.looks_before {
+                self.left_alone
+            } else {
+                0
+            };
+            self.users_existing.saturating_sub(looked_for) + self.users_conflicting
         }
     }
 

@@ -20,6 +20,8 @@ const SLOW_ANSWER_S: f64 = 1.0;
 pub struct PlanFacts<'a> {
     /// Rows by what would become of them.
     pub rows: &'a RowTally,
+    /// Users that would be made for rows that fail or are parked later, and stay.
+    pub users_left: u64,
     /// Memberships by what would become of them.
     pub memberships: &'a MembershipTally,
     /// Organizations by what would become of them.
@@ -34,6 +36,10 @@ pub struct PlanFacts<'a> {
     pub concurrency: u32,
     /// Problems of the file by rule.
     pub problems: Vec<ProblemGroup>,
+    /// The first rows that it is about, if not about all of them.
+    pub first_rows: Option<u32>,
+    /// Nobody asked the target for its organizations: those that are named are taken for there.
+    pub organizations_assumed: bool,
     /// The command that does it.
     pub next: String,
 }
@@ -41,11 +47,17 @@ pub struct PlanFacts<'a> {
 /// What a real run will take at least. Fields are added, never renamed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
-    /// Requests by kind.
+    /// Requests by kind, those that will be refused included.
     pub calls: Calls,
+    /// What will be there afterwards that was not before.
+    pub makes: Makes,
     /// What the target holds already, if it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Findings>,
+    /// Organizations that rows name, taken for there without asking the target.
+    pub organizations_assumed: u64,
+    /// The first rows that it is about; null: every row.
+    pub first_rows: Option<u32>,
     /// The limits are the target's published ones: the run itself has none.
     pub limits_assumed: bool,
     /// The limit that decides: `writes`, `reads` or `total`.
@@ -65,11 +77,11 @@ pub struct Plan {
 /// Requests by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Calls {
-    /// Users to make.
+    /// Creations of users.
     pub create_user: u64,
-    /// Memberships to make.
+    /// Creations of memberships.
     pub create_membership: u64,
-    /// Organizations to make.
+    /// Creations of organizations.
     pub create_organization: u64,
     /// Locales to set on new users.
     pub set_locale: u64,
@@ -79,15 +91,39 @@ pub struct Calls {
     pub reads: u64,
 }
 
+/// What is really made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Makes {
+    /// Users.
+    pub users: u64,
+    /// Those of them whose rows fail or are parked later: they stay.
+    pub users_of_failed_rows: u64,
+    /// Memberships, re-activated ones included.
+    pub memberships: u64,
+    /// Organizations.
+    pub organizations: u64,
+}
+
+impl Makes {
+    const fn of(facts: &PlanFacts<'_>) -> Self {
+        Self {
+            users: facts.rows.created + facts.rows.recovered + facts.users_left,
+            users_of_failed_rows: facts.users_left,
+            memberships: facts.memberships.created + facts.memberships.reactivated,
+            organizations: facts.organizations.created,
+        }
+    }
+}
+
 impl Calls {
-    fn of(facts: &PlanFacts<'_>) -> Self {
+    fn of(facts: &PlanFacts<'_>, makes: Makes) -> Self {
         let orgs = facts.organizations;
         let nothing = Findings::default();
         let there = facts.target.as_ref().unwrap_or(&nothing);
         Self {
-            create_user: facts.rows.created + there.refused(),
-            create_membership: facts.memberships.created + facts.memberships.reactivated,
-            create_organization: orgs.created,
+            create_user: makes.users + there.refused(),
+            create_membership: makes.memberships + there.memberships_refused,
+            create_organization: makes.organizations,
             set_locale: facts.finish.locales,
             create_factor: facts.finish.factors,
             // Every organization is looked up once, and the first request is a look as well.
@@ -115,7 +151,8 @@ impl Plan {
         } else {
             facts.limits
         };
-        let calls = Calls::of(&facts);
+        let makes = Makes::of(&facts);
+        let calls = Calls::of(&facts, makes);
         let (limited_by, limit, shortest_s) = slowest(&limits, calls);
         let mut problems = facts.problems;
         for example in problems.iter_mut().flat_map(|group| &mut group.examples) {
@@ -124,6 +161,13 @@ impl Plan {
         }
         Self {
             calls,
+            makes,
+            organizations_assumed: if facts.organizations_assumed {
+                facts.organizations.found
+            } else {
+                0
+            },
+            first_rows: facts.first_rows,
             target: facts.target,
             limits_assumed,
             limited_by,
@@ -138,36 +182,21 @@ impl Plan {
     /// Returns the plan for people.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let Calls {
-            create_user,
-            create_membership,
-            create_organization,
-            set_locale,
-            create_factor,
-            reads,
-        } = self.calls;
+        if let Some(rows) = self.first_rows {
+            let rows = words::count(u64::from(rows));
+            let about = format!("the first {rows} of the rows; problems are those of every row");
+            line(&mut out, "about", &about);
+        }
+        if self.organizations_assumed > 0 {
+            line(&mut out, "assumed", &self.assumed());
+        }
         for (what, words) in self.target.iter().flat_map(Findings::lines) {
             line(&mut out, what, &words);
         }
-        let mut parts = vec![
-            words::counted(create_user, "user"),
-            words::counted(create_membership, "membership"),
-            words::counted(create_organization, "organization"),
-        ];
-        for (count, noun) in [(set_locale, "locale"), (create_factor, "second factor")] {
-            if count > 0 {
-                parts.push(words::counted(count, noun));
-            }
+        line(&mut out, "to make", &self.to_make());
+        if let Some(words) = self.left_behind() {
+            line(&mut out, "", &words);
         }
-        line(
-            &mut out,
-            "to make",
-            &format!(
-                "{}, with {} on the way",
-                parts.join(" · "),
-                words::counted(reads, "look-up")
-            ),
-        );
         let whose = if self.limits_assumed {
             ", which WorkOS allows; this target has no limit"
         } else {
@@ -198,6 +227,45 @@ impl Plan {
             let _infallible = write!(out, "\n{}", problems::text(&self.problems, false));
         }
         out
+    }
+
+    /// What is made, and the requests that it takes beside those that make it.
+    fn to_make(&self) -> String {
+        let (makes, calls) = (self.makes, self.calls);
+        let mut parts = vec![
+            words::counted(makes.users, "user"),
+            words::counted(makes.memberships, "membership"),
+            words::counted(makes.organizations, "organization"),
+        ];
+        let finish = [
+            (calls.set_locale, "locale"),
+            (calls.create_factor, "second factor"),
+        ];
+        let finish = finish.iter().filter(|(count, _)| *count > 0);
+        parts.extend(finish.map(|(count, noun)| words::counted(*count, noun)));
+        let mut on_the_way = words::counted(calls.reads, "look-up");
+        let made = makes.users + makes.memberships + makes.organizations;
+        let refused = (calls.create_user + calls.create_membership + calls.create_organization)
+            .saturating_sub(made);
+        if refused > 0 {
+            let refused = words::counted(refused, "refused write");
+            on_the_way = format!("{on_the_way} and {refused}");
+        }
+        format!("{}, with {on_the_way} on the way", parts.join(" · "))
+    }
+
+    fn assumed(&self) -> String {
+        let named = words::counted(self.organizations_assumed, "organization");
+        format!(
+            "{named} not looked up, taken for there: --check-target looks, --create-orgs makes \
+             missing ones"
+        )
+    }
+
+    fn left_behind(&self) -> Option<String> {
+        let left = self.makes.users_of_failed_rows;
+        let what = "without all that their rows ask for: these rows fail after them";
+        (left > 0).then(|| format!("{} of the users {what}", words::count(left)))
     }
 
     fn limited_by_words(&self) -> &'static str {
@@ -262,6 +330,7 @@ mod tests {
         };
         Plan::new(PlanFacts {
             rows: &rows,
+            users_left: 0,
             memberships: &memberships,
             organizations: &OrgTally::default(),
             target: None,
@@ -272,6 +341,8 @@ mod tests {
             limits,
             concurrency,
             problems: Vec::new(),
+            first_rows: None,
+            organizations_assumed: false,
             next: "userferry import users.csv".to_owned(),
         })
     }

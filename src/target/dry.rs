@@ -14,7 +14,11 @@ use std::hash::{DefaultHasher, Hasher as _};
 /// Answers as an empty target would: look-ups find nothing, creations succeed. An organization
 /// named by the target's own id is taken to be there, because a dry run cannot know.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct DryClient;
+pub struct DryClient {
+    /// Organizations that are looked for are there, by whatever they are named: nobody asked the
+    /// target, and no row fails for that.
+    pub orgs_are_there: bool,
+}
 
 impl DryClient {
     /// Builds the request as a real run would, and answers it here.
@@ -42,6 +46,14 @@ impl DryClient {
             (201, Verdict::Ok(entity))
         };
         match op {
+            Op::FindOrgByExternalId(key) | Op::FindOrgByName(key) if self.orgs_are_there => {
+                let id = id("dry_org_", &[key]);
+                let entity = Entity {
+                    id,
+                    ..Entity::default()
+                };
+                (200, Verdict::Ok(entity))
+            }
             Op::Probe
             | Op::ListUsers { .. }
             | Op::ListMemberships { .. }
@@ -135,7 +147,7 @@ mod tests {
     }
 
     fn made(op: &Op) -> String {
-        match DryClient.send(op).verdict(op) {
+        match DryClient::default().send(op).verdict(op) {
             Verdict::Ok(entity) => entity.id,
             other => panic!("{other:?}"),
         }
@@ -154,7 +166,11 @@ mod tests {
             },
             Op::FindFactor("user_1".to_owned()),
         ] {
-            assert_eq!(DryClient.send(&op).verdict(&op), Verdict::Absent, "{op:?}");
+            assert_eq!(
+                DryClient::default().send(&op).verdict(&op),
+                Verdict::Absent,
+                "{op:?}"
+            );
         }
     }
 
@@ -188,9 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn named_organizations_are_there_if_so_agreed() {
+        let client = DryClient {
+            orgs_are_there: true,
+        };
+        let op = Op::FindOrgByExternalId("acme".to_owned());
+        assert!(matches!(client.answer(&op), (200, Verdict::Ok(_))));
+        let made_up = Op::FindUserByExternalId("7".to_owned());
+        assert_eq!(client.answer(&made_up), (404, Verdict::Absent));
+    }
+
+    #[test]
     fn an_organization_id_no_target_would_give_is_absent() {
         let op = Op::GetOrg("no such shape".to_owned());
-        assert_eq!(DryClient.send(&op).verdict(&op), Verdict::Absent);
+        assert_eq!(DryClient::default().send(&op).verdict(&op), Verdict::Absent);
     }
 
     #[test]
@@ -217,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_probe_succeeds_and_tells_the_time() {
-        let exchange = DryClient.send(&Op::Probe);
+        let exchange = DryClient::default().send(&Op::Probe);
         assert!(matches!(exchange.verdict(&Op::Probe), Verdict::Ok(_)));
         assert!(exchange.server_time().is_some());
     }

@@ -114,7 +114,8 @@ impl Client {
         match self {
             Self::Http(client) => client.send(op).await,
             Self::Check(client) if self.sends(op) => client.send(op).await,
-            Self::Dry(_) | Self::Check(_) => DryClient.send(op),
+            Self::Dry(client) => client.send(op),
+            Self::Check(_) => DryClient::default().send(op),
         }
     }
 

@@ -223,7 +223,9 @@ impl Server {
             TargetClient::new(&config.base_url, &key, timeouts)
         };
         let client = match (config.dry_run, config.check_target) {
-            (true, false) => Client::Dry(DryClient),
+            (true, false) => Client::Dry(DryClient {
+                orgs_are_there: config.assume_orgs,
+            }),
             (true, true) => Client::Check(client()?),
             (false, _) => Client::Http(client()?),
         };

@@ -196,7 +196,7 @@ impl Shell {
     /// Builds one request of a dry run and says what the answer of an empty target means. There is
     /// no limit to keep and no connection to wait for.
     pub(super) fn rehearse(&self, op: &Op, row: RowNumber) -> Verdict {
-        let (status, verdict) = DryClient.answer(op);
+        let (status, verdict) = DryClient::default().answer(op);
         self.note_unsent(op, row, Some(status), &verdict);
         verdict
     }
@@ -537,6 +537,7 @@ mod tests {
             require_membership: false,
             dry_run: false,
             check_target: false,
+            assume_orgs: false,
             record_calls: false,
             concurrency: 1,
             prefetch_rows: 1,

@@ -248,6 +248,54 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
 }
 
 #[test]
+fn a_plan_of_the_first_rows_is_a_plan() {
+    let work = Work::new();
+    work.fixture("users.csv");
+    let line = "import users.csv --dry-run --limit 10 --target workos --create-orgs";
+    work.run(line).expect(0).says(&[
+        "completed",
+        "the first 10 of the rows",
+        "10 users · 10 memberships",
+        "userferry import users.csv --limit 10 --target workos --create-orgs\n",
+    ]);
+    let summary = work.run(&format!("{line} --json")).expect(0).json();
+    assert_eq!(summary["state"], "completed");
+    assert_eq!(summary["plan"]["first_rows"], 10);
+    assert_eq!(summary["rows"]["created"], 10);
+    work.write("bad.csv", "email\nnobody\na@example.com\nb@example.com\n");
+    let bad = work
+        .run("import bad.csv --dry-run --limit 2 --json")
+        .expect(1);
+    assert_eq!(bad.json()["plan"]["makes"]["users"], 1);
+    // A limit beyond the end is none.
+    let whole = work
+        .run("import bad.csv --dry-run --limit 9 --json")
+        .expect(1);
+    assert!(whole.json()["plan"]["first_rows"].is_null());
+}
+
+#[test]
+fn organizations_of_a_target_that_is_not_asked_are_taken_for_there() {
+    let work = Work::new();
+    let csv = "email,org_external_id\na@example.com,acme\nb@example.com,beta\nc@example.com,acme\n";
+    work.write("users.csv", csv);
+    let line = "import users.csv --dry-run --target workos";
+    work.run(line).expect(0).says(&[
+        "2 organizations not looked up, taken for there: --check-target looks",
+        "3 users · 3 memberships · 0 organizations",
+    ]);
+    let making = work.run(&format!("{line} --create-orgs --json")).expect(0);
+    assert_eq!(making.json()["plan"]["organizations_assumed"], 0);
+    // The built-in sandbox is empty, and an import into it makes them unasked.
+    let dry = work
+        .run("import users.csv --dry-run --json")
+        .expect(0)
+        .json();
+    assert_eq!(dry["plan"]["makes"]["organizations"], 2);
+    assert_eq!(dry["plan"]["organizations_assumed"], 0);
+}
+
+#[test]
 fn every_row_with_another_number_of_fields_is_listed_in_one_run() {
     let work = Work::new();
     let mut csv = "email,first_name,last_name\n".to_owned();

@@ -94,6 +94,70 @@ fn rows_with_roles_that_the_target_does_not_know_are_counted_as_the_import_will(
     assert_eq!(counts(&promised), counts(&real));
 }
 
+/// Eight people, three of whom ask for a role that is unknown, and two more rows of one of them.
+const EIGHT: &str = "email,external_id,org_external_id,role_slugs\n\
+    a@example.com,1,acme,\nb@example.com,2,acme,\nc@example.com,3,beta,\n\
+    d@example.com,4,acme,admin\ne@example.com,5,beta,member\n\
+    f@example.com,6,acme,owner\ng@example.com,7,acme,owner\nh@example.com,8,beta,editor\n\
+    a@example.com,1,beta,\na@example.com,1,gamma,\n";
+
+/// Writes of a run by kind, those that were refused included.
+fn writes(server: &Server) -> [u64; 3] {
+    ["create_user", "create_membership", "create_organization"].map(|kind| server.count(kind))
+}
+
+fn planned(summary: &Value) -> [u64; 3] {
+    ["create_user", "create_membership", "create_organization"]
+        .map(|kind| summary["plan"]["calls"][kind].as_u64().unwrap())
+}
+
+#[test]
+fn a_plan_counts_the_users_of_rows_that_fail_later_and_the_writes_that_are_refused() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    work.write("users.csv", EIGHT);
+    let line = format!("import users.csv --create-orgs {}", server.target());
+    let promised = look(&work, &server, &line, 1);
+    let makes = json!({"users": 8, "users_of_failed_rows": 3, "memberships": 7,
+        "organizations": 3});
+    assert_eq!(promised["plan"]["makes"], makes);
+    assert_eq!(promised["rows"]["created"], 5);
+    work.run(&format!("{line} --dry-run --check-target"))
+        .expect(1)
+        .says(&[
+            "8 users · 7 memberships · 3 organizations",
+            "and 3 refused writes on the way",
+            "3 of the users without all that their rows ask for",
+        ]);
+    let before = writes(&server);
+    work.run(&line)
+        .expect(1)
+        .says(&["3 users of failed or parked rows were made before that and stay"]);
+    let real: Vec<u64> = std::iter::zip(writes(&server), before)
+        .map(|(after, before)| after - before)
+        .collect();
+    assert_eq!(real, planned(&promised));
+    assert_eq!(server.dump()["users"].as_array().unwrap().len(), 8);
+
+    // Everybody is there now: few rows, so the target is not listed, and nobody is made again.
+    for (options, code) in [("", 1), ("--on-existing skip", 0)] {
+        let line = format!("{line} {options}");
+        let promised = look(&work, &server, &line, code);
+        assert_eq!(promised["plan"]["target"]["users_existing"], 8, "{options}");
+        assert_eq!(promised["plan"]["target"]["listed"], false, "{options}");
+        assert_eq!(promised["plan"]["makes"]["users"], 0, "{options}");
+        work.run(&format!("{line} --dry-run --check-target"))
+            .expect(code)
+            .says(&["0 users · 0 memberships · 0 organizations"]);
+        let before = writes(&server);
+        work.run(&format!("{line} --fresh")).expect(code);
+        let real: Vec<u64> = std::iter::zip(writes(&server), before)
+            .map(|(after, before)| after - before)
+            .collect();
+        assert_eq!(real, planned(&promised), "{options}");
+    }
+}
+
 #[test]
 fn roles_are_read_only_if_a_row_gives_one() {
     let work = Work::new();

@@ -101,6 +101,7 @@ fn hello(worker: WorkerId, source: &Path) -> HelloToWorker {
             require_membership: false,
             dry_run: false,
             check_target: false,
+            assume_orgs: false,
             record_calls: false,
             concurrency: 64,
             prefetch_rows: 64,
