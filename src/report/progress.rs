@@ -371,7 +371,8 @@ fn scan_notice(news: &ScanNews) -> Option<String> {
         } => {
             let next = match pages_max {
                 Some(pages) => format!(
-                    "the target's users are listed first (at most {})",
+                    "the target's users are listed first (a list longer than {} is left there: \
+                     asking row by row costs less)",
                     words::counted(u64::from(*pages), "page")
                 ),
                 None => "every row asks for itself".to_owned(),
