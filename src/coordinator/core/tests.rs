@@ -79,6 +79,7 @@ struct Play {
     sample: (u32, u32),
     scan_deaths: u32,
     picks: Vec<SamplePick>,
+    unconnected: u32,
     scans: Vec<u32>,
     knows: BTreeSet<WorkerId>,
     probe: ProbeResult,
@@ -108,6 +109,7 @@ impl Play {
             sample: (10, 5),
             scan_deaths: 0,
             picks: Vec::new(),
+            unconnected: 0,
             scans: Vec::new(),
             knows: BTreeSet::new(),
             probe: ProbeResult::Ok {
@@ -194,6 +196,7 @@ impl Play {
                 self.die(worker);
             }
             Effect::Commit { ticket, changes } => self.commit(ticket, changes),
+            Effect::Emit(RunEvent::NotConnected { .. }) => self.unconnected += 1,
             Effect::Emit(_) => {}
             Effect::Finish(reason) => self.finished = Some(reason),
         }
@@ -798,4 +801,17 @@ fn a_listing_outlives_its_worker_but_not_every_worker() {
     assert_eq!((play.scans.len(), play.knows.is_empty()), (3, false));
     let play = scanned(ExistingScan::List, 30, |play| play.scan_deaths = 9);
     assert_eq!((play.scans.len(), play.knows.is_empty()), (3, true));
+}
+
+#[test]
+fn a_target_that_is_not_there_is_told_once_and_tried_again() {
+    let mut play = Play::new(image(5, 5, &[]), 1, 7);
+    play.probe = ProbeResult::Connect("refused".to_owned());
+    let mut told = 0;
+    while play.finished.is_none() {
+        play.step();
+        told += std::mem::take(&mut play.unconnected);
+    }
+    assert!(matches!(play.finished, Some(EndReason::Outage(_))));
+    assert_eq!(told, 1);
 }
