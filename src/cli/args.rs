@@ -450,7 +450,8 @@ pub struct TuningArgs {
     /// Work on the first N rows only; stays with the job until `resume --limit 0`
     #[arg(long, value_name = "N")]
     pub limit: Option<u32>,
-    /// How long the target may be out before the run pauses with exit 75
+    /// How long the target may be out before the run pauses with exit 75; an address where nobody
+    /// takes the first connection pauses it after eight seconds already
     /// [default: 1h on a terminal or in CI, else 24h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration_arg)]
     pub max_outage: Option<Duration>,

@@ -52,6 +52,11 @@ fn page(place: &Place, job: &Listed) -> CliResult<Page> {
         problems,
         organizations: reader.organizations(ORGANIZATIONS)?,
         runs: reader.series()?,
+        stopped_at_limit: job
+            .summary
+            .settings
+            .limit
+            .is_some_and(|limit| job.rows().settled() >= u64::from(limit)),
     })
 }
 

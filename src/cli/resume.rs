@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::resolve::Place;
 use super::run::Job;
 use super::{identity, prepare, run, settings};
-use crate::ledger::{FailureGroup, RetryPick};
+use crate::ledger::{CONFLICT_IN_FILE, FailureGroup, RetryPick};
 use crate::model::{RowNumber, RowState, Step};
 use crate::report::words;
 
@@ -100,12 +100,13 @@ pub fn retry(ctx: &mut Context, args: &RetryArgs) -> CliResult<Exit> {
         .map_err(|error| of_job(error.into()))?;
     let again = reopened.failed + reopened.parked;
     if again == 0 && (!pick.is_all() || rows.pending == 0) {
-        return Err(of_job(nothing_to_retry(&failures)));
+        return Err(of_job(nothing_to_retry(&pick, &failures)));
     }
     ctx.say(&format!(
-        "job {}: {} pending again",
+        "job {}: {} pending again{}",
         listed.name(),
-        words::counted(again, "row")
+        words::counted(again, "row"),
+        decided_by_file(reopened.by_file)
     ));
     run::run_job(ctx, &place, tuning, job, admission)
 }
@@ -127,8 +128,30 @@ fn pick_of(args: &RetryArgs) -> RetryPick {
     }
 }
 
+/// Rules change from version to version, so these rows are opened all the same.
+fn decided_by_file(rows: u64) -> String {
+    if rows == 0 {
+        return String::new();
+    }
+    format!(
+        "; the file decides {} of them, which will fail the same way: correct the rejects and \
+         import them",
+        words::count(rows)
+    )
+}
+
 /// Says what there is instead of what was asked for.
-fn nothing_to_retry(failures: &[FailureGroup]) -> CliError {
+fn nothing_to_retry(pick: &RetryPick, failures: &[FailureGroup]) -> CliError {
+    if pick.codes.iter().any(|code| code == CONFLICT_IN_FILE)
+        && let Some(group) = failures.iter().find(|it| it.code == CONFLICT_IN_FILE)
+    {
+        let message = format!(
+            "the file decides {} with code {CONFLICT_IN_FILE}: a retry cannot help",
+            words::counted(group.rows(), "row")
+        );
+        return CliError::usage("nothing_to_retry", message)
+            .hint("correct the rows that `userferry rejects` writes and import those");
+    }
     let told: Vec<String> = failures
         .iter()
         .map(|group| {

@@ -47,7 +47,7 @@ pub use rebuild::{ReplaceError, Salvage, earliest_trace, salvage, set_aside_and_
 pub use retry::{Reopened, RetryPick};
 pub use series::{RunSeries, Sample};
 pub use settings::Settings;
-pub use store::Ledger;
+pub use store::{CONFLICT_IN_FILE, Ledger};
 pub use totals::Totals;
 pub use types::{
     Carry, Change, CommitReply, Fate, FollowerAsk, FollowerFacts, FollowerImage, GroupFate,

@@ -6,7 +6,7 @@ use super::error::Fault;
 use super::image;
 use super::rows::OUTCOME_COLUMNS;
 use super::store::CONFLICT_IN_FILE;
-use crate::model::{RowNumber, RowState};
+use crate::model::{RowNumber, RowState, Step};
 use rusqlite::Transaction;
 
 /// What a retry opened again.
@@ -16,6 +16,8 @@ pub struct Reopened {
     pub failed: u64,
     /// Rows that were parked.
     pub parked: u64,
+    /// Those of them that the file decides: they failed a local rule, before any request.
+    pub by_file: u64,
     /// The generation that is open now: the old one when nothing was to open.
     pub generation: u32,
 }
@@ -65,15 +67,19 @@ pub(super) fn retry(
 ) -> Result<Reopened, Fault> {
     let open = pick.condition();
     let before = known.totals;
-    let (failed, parked): (Option<i64>, Option<i64>) = tx.query_row(
-        &format!("SELECT sum(state = 7), sum(state = 8) FROM outcome WHERE {open}"),
+    let (failed, parked, by_file): (Option<i64>, Option<i64>, Option<i64>) = tx.query_row(
+        &format!(
+            "SELECT sum(state = 7), sum(state = 8), sum(step IS {}) FROM outcome WHERE {open}",
+            Step::Validation.code()
+        ),
         [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
     let count = |n: Option<i64>| n.unwrap_or_default().cast_unsigned();
     let mut reopened = Reopened {
         failed: count(failed),
         parked: count(parked),
+        by_file: count(by_file),
         generation: known.generation,
     };
     if reopened.failed + reopened.parked == 0 {

@@ -164,6 +164,11 @@ pub enum RunEvent {
         /// Why.
         reason: RateShift,
     },
+    /// The first connection did not come about, and is tried again for a few seconds. Told once.
+    NotConnected {
+        /// What was seen.
+        reason: String,
+    },
     /// The target fails or cannot be reached: nothing is sent but probes.
     OutageBegan {
         /// What was seen.

@@ -25,13 +25,14 @@ pub enum ToWorker {
         /// Users of this job: read them too, and say so if none of them is there.
         sentinels: Vec<String>,
     },
-    /// Chunks whose rows the next [`ToWorker::Sample`] or [`ToWorker::Scan`] is about; more may
-    /// follow.
+    /// Chunks whose rows the next [`ToWorker::Scan`] is about; more may follow.
     ScanChunks(Vec<ChunkSpec>),
-    /// Look up one row of each of those chunks, and tell how many users are there.
+    /// Look up some rows, and tell how many users are there.
     Sample {
         /// Echoed in the answer.
         scan: u32,
+        /// Which.
+        picks: Vec<SamplePick>,
     },
     /// List the target's users, and the memberships of the organizations that rows of those chunks
     /// name; keep what is found in the file with that number.
@@ -110,6 +111,17 @@ pub enum ToWorker {
 }
 
 // The key must never reach a log: the hello prints without it, everything else as derived.
+/// Rows of one chunk that may be looked up for a sample.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplePick {
+    /// The chunk.
+    pub chunk: ChunkSpec,
+    /// More of its rows than are needed: one that breaks a local rule cannot be looked up.
+    pub rows: Vec<RowNumber>,
+    /// How many of them are.
+    pub take: usize,
+}
+
 impl std::fmt::Debug for ToWorker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self {

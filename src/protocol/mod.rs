@@ -16,7 +16,7 @@ pub mod message;
 pub use frame::{Decoder, FRAME_BYTES_MAX, FrameError, encode};
 pub use message::{
     FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt, OrgAnswer, OrgVerdict, ProbeResult,
-    RoleList, RowContext, SlotLease, StatsDelta, ToWorker, WorkerConfig,
+    RoleList, RowContext, SamplePick, SlotLease, StatsDelta, ToWorker, WorkerConfig,
 };
 
 /// The version of the messages; a worker of another version is not talked to.

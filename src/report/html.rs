@@ -35,6 +35,8 @@ pub struct Page {
     pub organizations: Organizations,
     /// How the last runs went.
     pub runs: Vec<RunSeries>,
+    /// Whether every row up to the job's limit is settled.
+    pub stopped_at_limit: bool,
 }
 
 /// Returns the page.
@@ -173,6 +175,7 @@ mod tests {
                 last: Some(snapshot()),
                 samples: samples.collect(),
             }],
+            stopped_at_limit: false,
         }
     }
 
@@ -236,10 +239,39 @@ mod tests {
             ..snapshot()
         };
         page.runs[0].last = Some(killed);
-        // Once on top, for requests and 429s, and once in the line of the run.
-        assert_eq!(render(&page).matches("at least ").count(), 3);
+        // On top, for requests and 429s, and in the line of the run, for rows and requests.
+        let html = render(&page);
+        assert_eq!(html.matches("at least ").count(), 4);
+        assert!(html.contains("<td>killed</td>"));
         page.runs[0].last = None;
         assert_eq!(render(&page).matches("at least ").count(), 2);
+    }
+
+    #[test]
+    fn rows_that_the_file_decided_before_any_run_are_in_the_table_of_runs() {
+        let mut page = page();
+        assert!(!render(&page).contains("before the first run"));
+        page.problems[0].code = "external_id_conflict_in_file".to_owned();
+        let html = render(&page);
+        let at = html.find("before the first run").unwrap();
+        assert!(html[at..].split("</tr>").next().unwrap().contains(">3<"));
+    }
+
+    #[test]
+    fn an_unfinished_job_says_how_it_goes_on() {
+        let mut page = page();
+        page.summary.resume = Some("userferry resume it".to_owned());
+        for state in [RunState::Interrupted, RunState::Paused] {
+            page.summary.state = state;
+            assert!(render(&page).contains("<code>userferry resume it</code>"));
+        }
+        page.stopped_at_limit = true;
+        assert!(render(&page).contains("<code>userferry resume it --limit 0</code>"));
+        page.summary.state = RunState::Running;
+        assert!(!render(&page).contains("userferry resume"));
+        page.summary.state = RunState::Completed;
+        page.summary.rows.pending = 0;
+        assert!(!render(&page).contains("userferry resume"));
     }
 
     #[test]

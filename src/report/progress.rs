@@ -209,7 +209,10 @@ impl Bars {
                 let until = now.after(Duration::from_millis(*wait_ms));
                 self.note = Some((until, throttled(*wait_ms)));
             }
-            RunEvent::OutageBegan { .. } | RunEvent::OutageEnded | RunEvent::Draining { .. } => {
+            RunEvent::NotConnected { .. }
+            | RunEvent::OutageBegan { .. }
+            | RunEvent::OutageEnded
+            | RunEvent::Draining { .. } => {
                 self.draining |= matches!(event, RunEvent::Draining { .. });
                 if let Some(words) = notice(event) {
                     self.screen.say(&words);
@@ -328,6 +331,7 @@ impl Lines {
             | RunEvent::WorkerReady { .. }
             | RunEvent::WorkerGone { .. }
             | RunEvent::Rate { .. }
+            | RunEvent::NotConnected { .. }
             | RunEvent::OutageBegan { .. }
             | RunEvent::OutageEnded
             | RunEvent::Draining { .. } => true,
@@ -371,7 +375,8 @@ fn scan_notice(news: &ScanNews) -> Option<String> {
         } => {
             let next = match pages_max {
                 Some(pages) => format!(
-                    "the target's users are listed first (at most {})",
+                    "the target's users are listed first (a list longer than {} is left there: \
+                     asking row by row costs less)",
                     words::counted(u64::from(*pages), "page")
                 ),
                 None => "every row asks for itself".to_owned(),
@@ -404,6 +409,9 @@ fn scan_notice(news: &ScanNews) -> Option<String> {
 /// Returns the words of an event that people are told whatever the display.
 fn notice(event: &RunEvent) -> Option<String> {
     match event {
+        RunEvent::NotConnected { reason } => Some(format!(
+            "the target does not answer ({reason}); trying again"
+        )),
         RunEvent::OutageBegan {
             reason,
             probe_in_ms,

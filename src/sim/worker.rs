@@ -7,7 +7,7 @@ use crate::model::event::WorkerGauge;
 use crate::model::rng::Rng;
 use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowNumber, RowOutcome, Step, WorkerId};
 use crate::protocol::{
-    FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, ToWorker,
+    FromWorker, Grant, NameAt, OrgAnswer, OrgVerdict, ProbeResult, RowContext, SamplePick, ToWorker,
 };
 use crate::target::classify::NotApplied;
 use crate::target::{Entity, ListPage, Op, Reply, RequestClass, StopReason, Verdict};
@@ -295,8 +295,8 @@ impl SimWorker {
                 });
             }
             ToWorker::ScanChunks(chunks) => self.scan_chunks.extend(chunks),
-            ToWorker::Sample { scan } => self.begin_scan(scan, true, None, plan),
-            ToWorker::Scan { scan, pages_max } => self.begin_scan(scan, false, pages_max, plan),
+            ToWorker::Sample { scan, picks } => self.begin_sample(scan, &picks, plan),
+            ToWorker::Scan { scan, pages_max } => self.begin_scan(scan, pages_max, plan),
             ToWorker::Grant(grant) => self.on_grant(*grant),
             ToWorker::Slots(lease) => self.gate.on_slots(&lease),
             ToWorker::Pause { generation, until } => {
@@ -452,7 +452,27 @@ impl SimWorker {
         self.begin(Machine::Org { key, machine }, State::New);
     }
 
-    fn begin_scan(&mut self, number: u32, samples: bool, pages_max: Option<u32>, plan: &Plan) {
+    fn begin_sample(&mut self, number: u32, picks: &[SamplePick], plan: &Plan) {
+        self.scanning = Some(Scanning {
+            number,
+            course: Course::new(None),
+            found: Remembered::default(),
+            sought: SoughtOrgs::default(),
+            orgs: VecDeque::new(),
+            sampled: (0, 0),
+            samples: true,
+        });
+        for pick in picks {
+            let parsed = |row: &RowNumber| plan.row(*row).parsed.as_ref().ok();
+            let rows = pick.rows.iter().filter_map(parsed).take(pick.take);
+            for row in rows {
+                let op = Op::FindUserByEmail(row.email_norm.clone());
+                self.begin(Machine::Ask, State::Begun(op));
+            }
+        }
+    }
+
+    fn begin_scan(&mut self, number: u32, pages_max: Option<u32>, plan: &Plan) {
         let chunks = std::mem::take(&mut self.scan_chunks);
         let rows = |chunk: &ChunkSpec| {
             let first = chunk.first_row.0;
@@ -474,18 +494,8 @@ impl SimWorker {
             sought,
             orgs: ids.into(),
             sampled: (0, 0),
-            samples,
+            samples: false,
         });
-        if samples {
-            for chunk in &chunks {
-                let row = plan.row(chunk.first_row).parsed.as_ref();
-                if let Ok(row) = row {
-                    let op = Op::FindUserByEmail(row.email_norm.clone());
-                    self.begin(Machine::Ask, State::Begun(op));
-                }
-            }
-            return;
-        }
         for oldest_first in [true, false] {
             self.begin_walk(Walk::new(List::Users { oldest_first }));
         }

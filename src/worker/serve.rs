@@ -263,10 +263,7 @@ impl Server {
                 self.spawn_flight(async move |server| server.probe(probe, sentinels).await);
             }
             ToWorker::ScanChunks(chunks) => self.scan_chunks.borrow_mut().extend(chunks),
-            ToWorker::Sample { scan } => {
-                let chunks = self.scan_chunks.take();
-                self.fly_sample(scan, chunks);
-            }
+            ToWorker::Sample { scan, picks } => self.fly_sample(scan, picks),
             ToWorker::Scan { scan, pages_max } => {
                 let chunks = self.scan_chunks.take();
                 self.fly_scan(scan, pages_max, chunks);

@@ -264,3 +264,22 @@ fn there_has_to_be_a_target_to_look_at_and_a_key() {
     command.env_remove("WORKOS_API_KEY");
     work.spawn(command).wait().expect(77);
 }
+
+#[test]
+fn a_resume_does_not_take_the_users_of_its_own_job_for_others() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    work.run("generate --rows 1200 --out users.csv").expect(0);
+    let target = server.target();
+    let options = "--workers 1 --rate none --read-rate none --total-rate none";
+    work.run(&format!("import users.csv --limit 600 {options} {target}"))
+        .expect(0);
+    let lists = server.count("list_users");
+    let done = work
+        .run("resume --limit 0")
+        .expect(0)
+        .says(&["0 of 40 sampled rows"]);
+    assert!(!done.stderr.contains("listed"), "{}", done.stderr);
+    // The first request, and at most one for each sampled row.
+    assert!(server.count("list_users") - lists <= 1 + 40);
+}

@@ -311,6 +311,32 @@ fn what_the_file_decides_is_not_tried_again() {
 }
 
 #[test]
+fn a_retry_says_which_rows_the_file_decides() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    let csv = "email,external_id,org_external_id\n\
+               a@example.com,1,\n\
+               b@example.com,1,\n\
+               c@example.com,3,nowhere\n\
+               d.example.com,4,\n";
+    work.write("users.csv", csv);
+    let summary = import(&work, &server, "", 1);
+    assert_eq!(counts_agree(&work, "it", &summary)["failed"], 3);
+    let sent = server.received();
+    let done = work
+        .run("retry it --code external_id_conflict_in_file")
+        .expect(2);
+    let done = done.says(&["the file decides 1 row with code", "cannot help", "rejects"]);
+    assert!(!done.stderr.contains("no failed or parked row"), "{done}");
+    assert_eq!(server.received(), sent);
+    work.run("retry it")
+        .expect(1)
+        .says(&["2 rows pending again; the file decides 1 of them"]);
+    let done = work.run("retry it --code organization_not_found").expect(1);
+    assert!(!done.stderr.contains("decides 1 of them"), "{done}");
+}
+
+#[test]
 fn a_resumed_run_keeps_the_limits_of_the_last_one() {
     let work = Work::new();
     let server = work.sandbox("");

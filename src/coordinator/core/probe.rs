@@ -45,6 +45,8 @@ pub(super) struct Probes {
     sentinels: Vec<String>,
     /// Times in a row that a 401 was followed by a probe that went well.
     denials: u32,
+    /// People were told that the first connection does not come about.
+    told: bool,
     last: u32,
     /// What was taken of the budgets for the probe that is due: from when until when it may go.
     slot: Option<(Mono, Mono)>,
@@ -349,6 +351,9 @@ impl Core {
                 if now.since(since) >= CONNECT_FOR.mul_f64(self.config.time_scale) {
                     self.end(now, EndReason::Outage(words));
                 } else {
+                    if !std::mem::replace(&mut self.probes.told, true) {
+                        self.emit(RunEvent::NotConnected { reason: words });
+                    }
                     let again = CONNECT_EVERY.mul_f64(self.config.time_scale);
                     self.probes.ask_again(now.after(again), why);
                 }

@@ -11,14 +11,17 @@ use super::{Core, WorkerId};
 use crate::model::event::RunEvent;
 use crate::model::scan::{ExistingScan, ScanNews, ScanTally};
 use crate::model::{ChunkSpec, RateLimit, RateLimits};
-use crate::protocol::ToWorker;
+use crate::protocol::{SamplePick, ToWorker};
 use std::time::Duration;
 
 /// Fewer rows than this are done before a sample says anything.
 pub const ROWS_MIN: u64 = 200;
 
-/// Rows that are looked up to decide.
+/// Rows that are looked up to decide, at most.
 const SAMPLE: usize = 40;
+
+/// Rows that are named for each one that is looked up: some break a local rule.
+const NAMED_PER_ROW: usize = 4;
 
 /// Chunks told in one message.
 const CHUNKS_PER_MESSAGE: usize = 4096;
@@ -54,6 +57,13 @@ pub fn pages_worth(asked: u32, found: u32, pending: u64, limits: &RateLimits) ->
     let pages = Duration::try_from_secs_f64(there * pages_per_row).unwrap_or(Duration::MAX);
     let pages = u32::try_from(pages.as_secs()).unwrap_or(u32::MAX);
     (pages > 0).then_some(pages)
+}
+
+/// Returns at most `n` of `all`, evenly spread, beginning with the one at `from`.
+fn spread<T: Clone>(all: &[T], n: usize, from: usize) -> Vec<T> {
+    let n = n.min(all.len());
+    let at = |k| (from + k * all.len() / n.max(1)) % all.len().max(1);
+    (0..n).filter_map(|k| all.get(at(k)).cloned()).collect()
 }
 
 /// What is to be done, or is being done.
@@ -146,47 +156,73 @@ impl Core {
         };
         self.scan.last += 1;
         let scan = self.scan.last;
-        let mut chunks: Vec<ChunkSpec> = self.work.fresh_chunks().cloned().collect();
-        let order = match task {
+        match task {
             Task::Sample => {
-                let all = chunks.len();
-                let picked = (0..SAMPLE.min(all)).map(|n| n * all / SAMPLE.min(all).max(1));
-                chunks = picked.filter_map(|at| chunks.get(at).cloned()).collect();
-                ToWorker::Sample { scan }
+                let picks = self.sample_picks();
+                if picks.is_empty() {
+                    self.scan.state = State::Over;
+                    return;
+                }
+                self.send(worker, ToWorker::Sample { scan, picks });
             }
-            Task::List { pages_max } => ToWorker::Scan { scan, pages_max },
-        };
-        for part in chunks.chunks(CHUNKS_PER_MESSAGE) {
-            self.send(worker, ToWorker::ScanChunks(part.to_vec()));
+            Task::List { pages_max } => {
+                let chunks: Vec<ChunkSpec> = self.work.fresh_chunks().cloned().collect();
+                for part in chunks.chunks(CHUNKS_PER_MESSAGE) {
+                    self.send(worker, ToWorker::ScanChunks(part.to_vec()));
+                }
+                self.send(worker, ToWorker::Scan { scan, pages_max });
+            }
         }
-        self.send(worker, order);
         self.scan.state = State::UnderWay(task, scan, worker);
     }
 
+    /// Spreads the sample over the file.
+    fn sample_picks(&self) -> Vec<SamplePick> {
+        let chunks: Vec<&ChunkSpec> = self.work.untouched_chunks().map(|(it, _)| it).collect();
+        let chunks = spread(&chunks, SAMPLE, 0);
+        let (each, over) = (SAMPLE / chunks.len().max(1), SAMPLE % chunks.len().max(1));
+        let pick = |(n, chunk): (usize, &ChunkSpec)| {
+            let take = each + usize::from(n < over);
+            // Not always the first one: a file may be sorted by something that tells.
+            let rows = spread(&self.work.untouched_rows(chunk.id), take * NAMED_PER_ROW, n);
+            SamplePick {
+                chunk: chunk.clone(),
+                rows,
+                take,
+            }
+        };
+        let picks = chunks.into_iter().enumerate().map(pick);
+        picks.filter(|pick| !pick.rows.is_empty()).collect()
+    }
+
     fn first_task(&self) -> Option<Task> {
-        let rows: u64 = self.pending_fresh();
-        if self.config.dry_run || rows == 0 {
+        if self.config.dry_run {
             return None;
         }
         match self.scan.mode {
             ExistingScan::Probe => None,
-            ExistingScan::List => Some(Task::List { pages_max: None }),
+            ExistingScan::List => {
+                let any = self.work.fresh_chunks().next().is_some();
+                any.then_some(Task::List { pages_max: None })
+            }
             ExistingScan::Auto => {
-                (rows >= self.scan.rows_min && !self.scan.empty).then_some(Task::Sample)
+                let rows = self.untouched();
+                (rows > 0 && rows >= self.scan.rows_min && !self.scan.empty).then_some(Task::Sample)
             }
         }
     }
 
-    fn pending_fresh(&self) -> u64 {
-        let chunks = self.work.fresh_chunks();
-        chunks.map(|chunk| u64::from(chunk.rows)).sum()
+    /// Returns how many rows of this run nobody has worked on.
+    fn untouched(&self) -> u64 {
+        let chunks = self.work.untouched_chunks();
+        chunks.map(|(_, open)| u64::from(open)).sum()
     }
 
     pub(super) fn on_sampled(&mut self, worker: WorkerId, scan: u32, asked: u32, found: u32) {
         if self.scan.ended(worker, scan).is_none() {
             return;
         }
-        let pages_max = pages_worth(asked, found, self.pending_fresh(), &self.config.limits);
+        let pages_max = pages_worth(asked, found, self.untouched(), &self.config.limits);
         let news = ScanNews::Sampled {
             asked,
             found,
@@ -258,6 +294,13 @@ mod tests {
     fn nobody_found_or_nobody_asked_is_no_reason_to_list() {
         assert_eq!(pages_worth(0, 0, 1_000_000, &RateLimits::WORKOS), None);
         assert_eq!(pages_worth(40, 0, 1_000_000, &RateLimits::WORKOS), None);
+    }
+
+    #[test]
+    fn a_spread_names_nothing_twice_and_ends_with_what_there_is() {
+        assert_eq!(spread(&[1, 2, 3, 4, 5, 6], 3, 1), [2, 4, 6]);
+        assert_eq!(spread(&[1, 2, 3], 9, 2), [3, 1, 2]);
+        assert!(spread::<u8>(&[], 9, 2).is_empty());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The core on a small stage: scripted workers, a ledger that only counts, one seed per play.
 
 use super::*;
-use crate::ledger::{FollowerFacts, FollowerImage};
+use crate::ledger::{FollowerFacts, FollowerImage, LeaseImage};
 use crate::model::scan::ScanTally;
 use crate::model::{
     ChunkHash, ChunkId, ChunkSpec, Evidence, Follower, LeaseId, MembershipOutcome, MembershipState,
     RateShift, UserOutcome,
 };
-use crate::protocol::{Grant, OrgAnswer, OrgVerdict, ProbeResult};
+use crate::protocol::{Grant, OrgAnswer, OrgVerdict, ProbeResult, SamplePick};
 use crate::target::StopReason;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -78,6 +78,8 @@ struct Play {
     /// What a sample finds, and how many workers die of listing.
     sample: (u32, u32),
     scan_deaths: u32,
+    picks: Vec<SamplePick>,
+    unconnected: u32,
     scans: Vec<u32>,
     knows: BTreeSet<WorkerId>,
     probe: ProbeResult,
@@ -106,6 +108,8 @@ impl Play {
             deaths: 0.0,
             sample: (10, 5),
             scan_deaths: 0,
+            picks: Vec::new(),
+            unconnected: 0,
             scans: Vec::new(),
             knows: BTreeSet::new(),
             probe: ProbeResult::Ok {
@@ -192,6 +196,7 @@ impl Play {
                 self.die(worker);
             }
             Effect::Commit { ticket, changes } => self.commit(ticket, changes),
+            Effect::Emit(RunEvent::NotConnected { .. }) => self.unconnected += 1,
             Effect::Emit(_) => {}
             Effect::Finish(reason) => self.finished = Some(reason),
         }
@@ -237,7 +242,8 @@ impl Play {
                 self.say(worker, FromWorker::OrgDone { key, verdict });
             }
             ToWorker::Drain => self.say(worker, FromWorker::Drained),
-            ToWorker::Sample { scan } => {
+            ToWorker::Sample { scan, picks } => {
+                self.picks.extend(picks);
                 let (asked, found) = self.sample;
                 self.say(worker, FromWorker::Sampled { scan, asked, found });
             }
@@ -724,6 +730,55 @@ fn a_listing_comes_before_the_first_row_and_everybody_is_told() {
 }
 
 #[test]
+fn only_rows_that_nobody_has_worked_on_are_sampled() {
+    let image = |rows| {
+        let mut image = image(rows, 5, &[]);
+        let leased = |suspects: &[u32]| LeaseImage {
+            t_lo: ServerMs(1),
+            suspects: suspects.iter().copied().map(RowNumber).collect(),
+        };
+        image.complete = BTreeSet::from([ChunkId(0)]).into_iter().collect();
+        // Settled in part, and in doubt; one row of chunk 3 was settled before the first run.
+        image.leases = BTreeMap::from([(ChunkId(1), leased(&[])), (ChunkId(2), leased(&[11]))]);
+        image.remaining = BTreeMap::from([
+            (ChunkId(1), [9, 10].map(RowNumber).to_vec()),
+            (ChunkId(2), [11, 12].map(RowNumber).to_vec()),
+            (ChunkId(3), [17, 18, 19, 20].map(RowNumber).to_vec()),
+        ]);
+        image
+    };
+    let run = |rows, limit| {
+        let config = CoreConfig {
+            existing_scan: ExistingScan::Auto,
+            scan_rows_min: 200,
+            limit,
+            ..config(3)
+        };
+        let mut play = Play::of(config, image(rows), 7);
+        // The sample comes before the first row.
+        while play.settled.is_empty() && play.finished.is_none() {
+            play.step();
+        }
+        play
+    };
+    let asked: usize = run(216, None).picks.iter().map(|pick| pick.take).sum();
+    assert_eq!(asked, 40);
+    let play = run(216, None);
+    let named = || play.picks.iter().flat_map(|pick| &pick.rows);
+    assert!(
+        named().count() >= 40 && named().all(|row| row.0 >= 17),
+        "{:?}",
+        play.picks
+    );
+    // 199 of them are too few, however many rows are left in all.
+    assert_eq!(run(215, None).picks, []);
+    assert_eq!(run(300, Some(RowNumber(215))).picks, []);
+    let play = run(300, Some(RowNumber(216)));
+    let named = play.picks.iter().flat_map(|pick| &pick.rows);
+    assert_eq!(named.max().map(|row| row.0 <= 216), Some(true));
+}
+
+#[test]
 fn nothing_is_listed_for_few_rows_nor_without_a_hit_nor_from_an_empty_target() {
     let none = |play: &Play| play.scans.is_empty() && play.knows.is_empty();
     assert!(none(&scanned(ExistingScan::Probe, 300, |_| ())));
@@ -746,4 +801,17 @@ fn a_listing_outlives_its_worker_but_not_every_worker() {
     assert_eq!((play.scans.len(), play.knows.is_empty()), (3, false));
     let play = scanned(ExistingScan::List, 30, |play| play.scan_deaths = 9);
     assert_eq!((play.scans.len(), play.knows.is_empty()), (3, true));
+}
+
+#[test]
+fn a_target_that_is_not_there_is_told_once_and_tried_again() {
+    let mut play = Play::new(image(5, 5, &[]), 1, 7);
+    play.probe = ProbeResult::Connect("refused".to_owned());
+    let mut told = 0;
+    while play.finished.is_none() {
+        play.step();
+        told += std::mem::take(&mut play.unconnected);
+    }
+    assert!(matches!(play.finished, Some(EndReason::Outage(_))));
+    assert_eq!(told, 1);
 }

@@ -251,6 +251,41 @@ impl Work {
         })
     }
 
+    /// Returns the chunks that no run ever leased a row of, each with how many open rows of it are
+    /// this run's. What was leased before may be at the target because of this job.
+    pub(super) fn untouched_chunks(&self) -> impl Iterator<Item = (&ChunkSpec, u32)> {
+        let open = self.chunks.iter().map(|chunk| {
+            let open = if self.complete.contains(&chunk.id) || self.t_lo.contains_key(&chunk.id) {
+                0
+            } else if let Some(rows) = self.remaining.get(&chunk.id) {
+                rows.partition_point(|row| self.is_within(*row))
+            } else {
+                self.rows_within(chunk)
+            };
+            (chunk, u32::try_from(open).unwrap_or(chunk.rows))
+        });
+        open.filter(|(_, open)| *open > 0)
+    }
+
+    fn rows_within(&self, chunk: &ChunkSpec) -> usize {
+        let before = chunk.first_row.0.saturating_sub(1);
+        let limit = self.limit.map(|limit| limit.0.saturating_sub(before));
+        limit.unwrap_or(chunk.rows).min(chunk.rows) as usize
+    }
+
+    /// Returns the open rows of an untouched chunk whose user this job cannot have made: a further
+    /// row of a user may follow one that is settled, and a retry opens rows that were worked on.
+    pub(super) fn untouched_rows(&self, chunk: ChunkId) -> Vec<RowNumber> {
+        let mut rows = self.open_rows(chunk);
+        rows.retain(|row| {
+            self.is_within(*row)
+                && !self.followers.contains(*row)
+                && !self.carry.contains_key(row)
+                && !self.suspects.contains(row)
+        });
+        rows
+    }
+
     /// Returns the next rows to give to `worker`; none when there are none, or when it has to finish
     /// some first.
     pub(super) fn next_unit(&mut self, worker: WorkerId) -> Option<Unit> {

@@ -49,6 +49,7 @@ const fn name_of(event: &RunEvent) -> &'static str {
         RunEvent::Call { .. } => "call",
         RunEvent::Throttled { .. } => "throttled",
         RunEvent::Rate { .. } => "rate",
+        RunEvent::NotConnected { .. } => "not_connected",
         RunEvent::OutageBegan { .. } => "outage_began",
         RunEvent::OutageEnded => "outage_ended",
         RunEvent::Draining { .. } => "draining",
@@ -106,7 +107,9 @@ fn fields<M: SerializeMap>(event: &RunEvent, map: &mut M) -> Result<(), M::Error
             reason,
             probe_in_ms,
         } => entries!(map, "reason": reason, "probe_in_ms": probe_in_ms),
-        RunEvent::Draining { reason } => entries!(map, "reason": reason),
+        RunEvent::NotConnected { reason } | RunEvent::Draining { reason } => {
+            entries!(map, "reason": reason)
+        }
         RunEvent::Progress(progress) => progress_fields(progress, map)?,
     }
     Ok(())

@@ -116,6 +116,7 @@ const fn keep(event: &RunEvent) -> Keep {
         | RunEvent::Roles { .. }
         | RunEvent::Throttled { .. }
         | RunEvent::Rate { .. }
+        | RunEvent::NotConnected { .. }
         | RunEvent::OutageBegan { .. }
         | RunEvent::OutageEnded
         | RunEvent::Draining { .. } => Keep::Always,

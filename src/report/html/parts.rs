@@ -4,7 +4,7 @@ use super::super::advice::advice;
 use super::super::results::defused;
 use super::super::words::{self, count, counted};
 use super::{Page, escaped};
-use crate::ledger::{Problem, RunSeries, RunSnapshot, RunState};
+use crate::ledger::{CONFLICT_IN_FILE, Problem, RunSeries, RunSnapshot, RunState};
 use crate::model::{RowState, RowTally, Step};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,6 +24,26 @@ pub(super) fn head(page: &Page) -> String {
         escaped(&page.source.to_string_lossy()),
         summary.target,
         words::wall_time(page.made_ms),
+    ) + &next_step(page)
+}
+
+/// Returns how an unfinished job goes on; one that is at work does by itself.
+fn next_step(page: &Page) -> String {
+    let summary = &page.summary;
+    let rests = summary.rows.pending > 0 && summary.state != RunState::Running;
+    let Some(resume) = summary.resume.as_ref().filter(|_| rests) else {
+        return String::new();
+    };
+    // A plain resume of a job that stopped at its limit would stop there again.
+    let lifts = if page.stopped_at_limit {
+        " --limit 0"
+    } else {
+        ""
+    };
+    format!(
+        "<p>{} pending: continue with <code>{}{lifts}</code></p>",
+        counted(summary.rows.pending, "row"),
+        escaped(resume)
     )
 }
 
@@ -325,13 +345,29 @@ pub(super) fn runs(page: &Page) -> String {
                    <th class=\"n\">requests</th><th class=\"n\">429</th>\
                    <th class=\"n\">p50</th><th class=\"n\">p99</th><th class=\"n\">limit used</th></tr>"
         .to_owned();
-    for run in &page.runs {
-        out.push_str(&run_row(run));
+    let before = settled_before_any_run(page);
+    if before > 0 {
+        let _infallible = write!(
+            out,
+            "<tr><td colspan=\"4\" class=\"soft\">before the first run, by the file alone</td>\
+             <td class=\"n\">{}</td><td colspan=\"5\"></td></tr>",
+            count(before)
+        );
+    }
+    let at_work = page.summary.state == RunState::Running;
+    for (n, run) in page.runs.iter().enumerate() {
+        out.push_str(&run_row(run, at_work && n + 1 == page.runs.len()));
     }
     out + "</table></div>"
 }
 
-fn run_row(run: &RunSeries) -> String {
+/// Returns rows that the file decided when the job was made: no run settled them, none opens them.
+fn settled_before_any_run(page: &Page) -> u64 {
+    let made = |problem: &&Problem| problem.code == CONFLICT_IN_FILE;
+    page.problems.iter().filter(made).map(|it| it.rows).sum()
+}
+
+fn run_row(run: &RunSeries, at_work: bool) -> String {
     let began = words::wall_time(run.started_ms);
     let Some(last) = &run.last else {
         return format!(
@@ -353,7 +389,8 @@ fn run_row(run: &RunSeries) -> String {
         });
     // A run that never entered its end was killed.
     let ended = match last.state {
-        RunState::Running => "killed, or at work",
+        RunState::Running if at_work => "at work",
+        RunState::Running => "killed",
         state => state.as_str(),
     };
     let at_least = if last.lacks_its_end() {
@@ -363,7 +400,7 @@ fn run_row(run: &RunSeries) -> String {
     };
     format!(
         "<tr><td>{}</td><td>{began}</td><td>{ended}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{}</td><td class=\"n\">{at_least}{}</td><td class=\"n\">{}</td>\
+         <td class=\"n\">{at_least}{}</td><td class=\"n\">{at_least}{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{p50:.1} ms</td><td class=\"n\">{p99:.1} ms</td><td class=\"n\">{used}{lowest}</td></tr>",
         run.run,
         words::duration(Duration::try_from_secs_f64(last.elapsed_s).unwrap_or_default()),

@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::model::{ChunkSpec, OrgKey};
-use crate::protocol::FromWorker;
+use crate::protocol::{FromWorker, SamplePick};
 use crate::source::{CsvRecord, SourceError, SourceRow, parse_row, read_chunk};
 use crate::target::{ListPage, Op, Verdict};
 use crate::worker::gate::Turn;
@@ -63,19 +63,24 @@ struct Listing {
 }
 
 impl Server {
-    /// Looks up one row of each chunk, all at once; the slots of reads space them.
-    pub(super) fn fly_sample(self: &Rc<Self>, scan: u32, chunks: Vec<ChunkSpec>) {
+    /// Looks up the rows of a sample, all at once; the slots of reads space them.
+    pub(super) fn fly_sample(self: &Rc<Self>, scan: u32, picks: Vec<SamplePick>) {
         let whole = Rc::clone(self);
-        self.spawn_flight(async move |_| whole.sample(scan, chunks).await);
+        self.spawn_flight(async move |_| whole.sample(scan, picks).await);
     }
 
-    async fn sample(self: &Rc<Self>, scan: u32, chunks: Vec<ChunkSpec>) {
+    async fn sample(self: &Rc<Self>, scan: u32, picks: Vec<SamplePick>) {
         let mut rows = Vec::new();
-        for (n, chunk) in chunks.iter().enumerate() {
-            match self.rows_of(chunk) {
-                // Not always the first one: a file may be sorted by something that tells.
-                Ok(mut all) if !all.is_empty() => rows.push(all.swap_remove(n % all.len())),
-                Ok(_) => {}
+        for pick in &picks {
+            match self.rows_of(&pick.chunk) {
+                Ok(good) => {
+                    let place = |row| good.binary_search_by_key(row, |it| it.number).ok();
+                    let named: Vec<usize> = pick.rows.iter().filter_map(place).collect();
+                    // Of the whole chunk: a file may be sorted by something that tells.
+                    let step = (named.len() / pick.take.max(1)).max(1);
+                    let meant = named.into_iter().step_by(step).take(pick.take);
+                    rows.extend(meant.filter_map(|at| good.get(at).cloned()));
+                }
                 Err(error) => return self.shell.outbox.say(super::no_chunk(&error)),
             }
         }
