@@ -254,8 +254,9 @@ impl Work {
     /// Returns the chunks that no run ever leased a row of, each with how many open rows of it are
     /// this run's. What was leased before may be at the target because of this job.
     pub(super) fn untouched_chunks(&self) -> impl Iterator<Item = (&ChunkSpec, u32)> {
-        let open = self.chunks.iter().map(|chunk| {
-            let open = if self.complete.contains(&chunk.id) || self.t_lo.contains_key(&chunk.id) {
+        // Only of those that are still to come: what is passed over is forgotten to be complete.
+        let open = self.fresh_chunks().map(|chunk| {
+            let open = if self.t_lo.contains_key(&chunk.id) {
                 0
             } else if let Some(rows) = self.remaining.get(&chunk.id) {
                 rows.partition_point(|row| self.is_within(*row))
