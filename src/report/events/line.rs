@@ -108,7 +108,7 @@ fn fields<M: SerializeMap>(event: &RunEvent, map: &mut M) -> Result<(), M::Error
             probe_in_ms,
         } => entries!(map, "reason": reason, "probe_in_ms": probe_in_ms),
         RunEvent::NotConnected { reason } | RunEvent::Draining { reason } => {
-            entries!(map, "reason": reason)
+            entries!(map, "reason": reason);
         }
         RunEvent::Progress(progress) => progress_fields(progress, map)?,
     }
