@@ -109,7 +109,7 @@ pub(super) fn in_flight(
     let latency = &budget.sweep.latency;
     let mut table = Table::new(&["rows in flight", "rows/s", "model", "of it", "µs CPU"]);
     let mut measures = Vec::new();
-    let seconds = if budget.full { 10.0 } else { 1.0 };
+    let seconds = if budget.full { 10.0 } else { DISTANT_S };
     for concurrency in IN_FLIGHT {
         progress.say(&format!("workers: 1 worker, {concurrency} rows in flight"));
         let bounds = Bounds {
