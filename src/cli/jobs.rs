@@ -1,6 +1,7 @@
 //! `jobs` and `jobs rm`.
 
 use super::args::{JobsArgs, JobsCommand};
+use super::confirm;
 use super::context::Context;
 use super::desk::{self, Listed, Shelf};
 use super::error::{CliError, CliResult};
@@ -10,7 +11,7 @@ use crate::ledger::JobFolder;
 use crate::model::escape::shown;
 use crate::report::{screen, table, words};
 use serde_json::json;
-use std::io::{self, BufRead, Read as _, Write};
+use std::io::{self, BufRead, Write};
 
 const HEAD: [&str; 8] = [
     "JOB", "STATE", "TARGET", "ROWS", "PENDING", "FAILED", "PARKED", "MADE",
@@ -99,7 +100,7 @@ fn remove(ctx: &Context, place: &Place, name: &str, yes: bool) -> CliResult<Exit
     if !yes {
         let question = question(&folder);
         let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
-        confirm(name, &question, ctx.env.interactive, stdin, stderr)?;
+        ask_to_remove(name, &question, ctx.env.interactive, stdin, stderr)?;
     }
     checkpoints
         .remove(&folder)
@@ -130,12 +131,12 @@ fn question(folder: &JobFolder) -> String {
 }
 
 /// Asks before a job is removed: nothing brings it back.
-fn confirm(
+fn ask_to_remove(
     name: &str,
     question: &str,
     interactive: bool,
-    mut answer: impl BufRead,
-    mut ask: impl Write,
+    answer: impl BufRead,
+    ask: impl Write,
 ) -> CliResult<()> {
     let refuse = |message: String| {
         let hint = format!("`userferry jobs rm {name} --yes` removes it without a question");
@@ -147,14 +148,8 @@ fn confirm(
         let message = format!("job {name} is not removed: there is no terminal to confirm it on");
         return Err(refuse(message));
     }
-    let asked = write!(
-        ask,
-        "{question}\nType `yes` to remove it, anything else to keep it: "
-    );
-    let mut line = String::new();
-    let shown = asked.and_then(|()| ask.flush()).is_ok();
-    let read = shown && answer.by_ref().take(64).read_line(&mut line).is_ok();
-    if read && line.trim() == "yes" {
+    let question = format!("{question}\nType `yes` to remove it, anything else to keep it: ");
+    if confirm::typed("yes", &question, answer, ask).is_ok_and(|yes| yes) {
         return Ok(());
     }
     Err(refuse(format!("job {name} is kept: it was not confirmed")))
@@ -168,7 +163,7 @@ mod tests {
     fn a_removal_wants_the_word_and_a_terminal() {
         let asked = |interactive, typed: &str| {
             let mut shown = Vec::new();
-            let result = confirm("a", "Job a.", interactive, typed.as_bytes(), &mut shown);
+            let result = ask_to_remove("a", "Job a.", interactive, typed.as_bytes(), &mut shown);
             (result.map_err(|error| error.exit()), shown.is_empty())
         };
         assert_eq!(asked(true, "yes\n"), (Ok(()), false));

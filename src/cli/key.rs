@@ -1,5 +1,6 @@
 //! The API key: where it comes from, and the question before a live one is used.
 
+use super::confirm;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::resolve::Env;
@@ -97,8 +98,8 @@ pub fn confirm_live(
     yes: bool,
     interactive: bool,
     question: &str,
-    mut answer: impl BufRead,
-    mut ask: impl Write,
+    answer: impl BufRead,
+    ask: impl Write,
 ) -> CliResult<()> {
     if yes || !is_live(key) {
         return Ok(());
@@ -112,20 +113,16 @@ pub fn confirm_live(
             "this is a live key, and there is no terminal to confirm it on",
         ));
     }
-    let asked = write!(
-        ask,
+    let question = format!(
         "{question}\nThe key is a LIVE one: accounts of real people are made. Type `live` to start, anything \
          else to stop: "
     );
-    if asked.and_then(|()| ask.flush()).is_err() {
-        return Err(refuse(
+    match confirm::typed("live", &question, answer, ask) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refuse("the live key was not confirmed; nothing was sent")),
+        Err(_not_shown) => Err(refuse(
             "this is a live key, and the question could not be shown",
-        ));
-    }
-    let mut line = String::new();
-    match answer.by_ref().take(64).read_line(&mut line) {
-        Ok(_) if line.trim() == "live" => Ok(()),
-        Ok(_) | Err(_) => Err(refuse("the live key was not confirmed; nothing was sent")),
+        )),
     }
 }
 

@@ -11,6 +11,7 @@ mod again;
 pub mod args;
 mod bench;
 mod check;
+mod confirm;
 mod context;
 mod desk;
 pub mod error;

@@ -104,6 +104,20 @@ struct Scanning {
     samples: bool,
 }
 
+impl Scanning {
+    fn new(number: u32, pages_max: Option<u32>) -> Self {
+        Self {
+            number,
+            course: Course::new(pages_max),
+            found: Remembered::default(),
+            sought: SoughtOrgs::default(),
+            orgs: VecDeque::new(),
+            sampled: (0, 0),
+            samples: false,
+        }
+    }
+}
+
 /// A probe: the target itself, then users that must be there.
 #[derive(Debug)]
 struct Probing {
@@ -454,13 +468,8 @@ impl SimWorker {
 
     fn begin_sample(&mut self, number: u32, picks: &[SamplePick], plan: &Plan) {
         self.scanning = Some(Scanning {
-            number,
-            course: Course::new(None),
-            found: Remembered::default(),
-            sought: SoughtOrgs::default(),
-            orgs: VecDeque::new(),
-            sampled: (0, 0),
             samples: true,
+            ..Scanning::new(number, None)
         });
         for pick in picks {
             let parsed = |row: &RowNumber| plan.row(*row).parsed.as_ref().ok();
@@ -488,13 +497,9 @@ impl SimWorker {
         let (ids, sought) = named.worth_listing();
         let count = sought.count();
         self.scanning = Some(Scanning {
-            number,
-            course: Course::new(pages_max),
-            found: Remembered::default(),
             sought,
             orgs: ids.into(),
-            sampled: (0, 0),
-            samples: false,
+            ..Scanning::new(number, pages_max)
         });
         for oldest_first in [true, false] {
             self.begin_walk(Walk::new(List::Users { oldest_first }));
