@@ -396,7 +396,7 @@ fn mapped(
         }
     }
     let names: Vec<String> = cells.iter().map(|cell| cell.name.clone()).collect();
-    let mut read_as = plan.told(&names);
+    let mut read_as = plan.told(&names, &[]);
     let by_map: Vec<&str> = maps.iter().map(|(known, _)| *known).collect();
     if !by_map.is_empty() {
         read_as = format!("{read_as}; by --map: {}", by_map.join(", "));

@@ -4,7 +4,7 @@
 use super::super::records::{Fields, Scan, blank_len, unescape};
 use super::super::{IndexOptions, SourceError, build, read_chunk, records};
 use super::{Ask, Input, Opened, Reencoder, read};
-use crate::model::{OrgMode, Rename};
+use crate::model::OrgMode;
 use crate::source::chunk::{read_bytes, read_header};
 use crate::source::index::Index;
 use flate2::read::GzDecoder;
@@ -22,31 +22,25 @@ fn expected() -> serde_json::Map<String, Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-fn options(want: &Value) -> IndexOptions {
-    let maps = want["map"].as_object().into_iter().flatten();
+fn options() -> IndexOptions {
     IndexOptions {
         chunk_size: 2,
         org_mode: OrgMode::Columns,
         hash_key: 1,
         delimiter: crate::model::Delimiter::Comma,
-        profile: super::super::profile::ProfileChoice::Off,
-        renames: maps
-            .map(|(theirs, known)| Rename {
-                theirs: theirs.clone(),
-                known: known.as_str().unwrap().to_owned(),
-            })
-            .collect(),
+        profile: super::super::profile::ProfileChoice::Detect,
+        renames: Vec::new(),
     }
 }
 
-fn open(name: &str, want: &Value, copies: &Path) -> Result<(Opened, Index), SourceError> {
+fn open(name: &str, copies: &Path) -> Result<(Opened, Index), SourceError> {
     let ask = Ask {
         may_guess: true,
         ..Ask::default()
     };
     let mut place = || Ok::<_, SourceError>(copies.to_owned());
     let input = Input::File(folder().join(name));
-    read(&input, &ask, &options(want), &mut place, &mut |_| {})
+    read(&input, &ask, &options(), &mut place, &mut |_| {})
 }
 
 /// Returns header and records as texts.
@@ -63,8 +57,11 @@ fn cells(opened: &Opened, index: &Index) -> Vec<Vec<String>> {
     ));
     let text = |raw| unescape(raw).into_owned();
     let mut rows = vec![fields.raw(header).map(text).collect()];
+    // The file's own cells, not what a profile makes of them.
+    let mut columns = index.columns.clone();
+    columns.plan = None;
     for chunk in &index.chunks {
-        for record in read_chunk(&file, chunk, &index.columns).unwrap() {
+        for record in read_chunk(&file, chunk, &columns).unwrap() {
             rows.push(record.fields.iter().map(str::to_owned).collect());
         }
     }
@@ -92,7 +89,7 @@ fn every_spreadsheet_reads_as_expected() {
     let mut files = 0;
     for (name, want) in expected() {
         let copies = tempfile::tempdir().unwrap();
-        let opened = open(&name, &want, copies.path());
+        let opened = open(&name, copies.path());
         if let Some(code) = want["refused"].as_str() {
             let error = opened.expect_err(&name);
             assert_eq!(error.code(), code, "{name}: {error}");
@@ -121,6 +118,9 @@ fn every_spreadsheet_reads_as_expected() {
                 "{name}"
             );
             assert_eq!(opened.encoding.as_str(), want["encoding"], "{name}");
+            let plan = index.columns.plan.as_ref();
+            let profile = plan.map(|plan| plan.profile.as_str());
+            assert_eq!(profile, want["profile"].as_str(), "{name}");
             let packing = serde_json::to_value(opened.packing).unwrap();
             assert_eq!(packing, want["packing"], "{name}");
             let found = serde_json::to_value(cells(&opened, &index)).unwrap();
@@ -140,7 +140,7 @@ fn records_go_back_as_the_bytes_they_came_from() {
             continue;
         }
         let copies = tempfile::tempdir().unwrap();
-        let (opened, index) = open(&name, &want, copies.path()).unwrap();
+        let (opened, index) = open(&name, copies.path()).unwrap();
         let mut source = std::fs::read(folder().join(&name)).unwrap();
         if want["packing"] == "gzip" {
             let packed = std::mem::take(&mut source);
@@ -156,10 +156,10 @@ fn records_go_back_as_the_bytes_they_came_from() {
 fn a_plain_file_is_not_copied_and_a_copy_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let copies = tempfile::tempdir().unwrap();
-    let (opened, _) = open("ends-lf.csv", &Value::Null, copies.path()).unwrap();
+    let (opened, _) = open("ends-lf.csv", copies.path()).unwrap();
     assert!(!opened.spooled && opened.origin.is_none());
     assert_eq!(copies.path().read_dir().unwrap().count(), 0);
-    let (opened, index) = open("packed.csv.zst", &Value::Null, copies.path()).unwrap();
+    let (opened, index) = open("packed.csv.zst", copies.path()).unwrap();
     let source = std::fs::read(folder().join("packed.csv.zst")).unwrap();
     let hash = blake3::hash(&source).to_hex().to_string();
     assert_eq!(opened.origin, Some((source.len() as u64, hash)));
@@ -184,7 +184,7 @@ fn a_bomb_is_refused_and_leaves_nothing() {
     packer.finish().unwrap();
     let input = Input::File(bomb.path().to_owned());
     let mut place = || Ok::<_, SourceError>(copies.path().to_owned());
-    let options = options(&Value::Null);
+    let options = options();
     let error = read(&input, &Ask::default(), &options, &mut place, &mut |_| {}).unwrap_err();
     assert_eq!(error.code(), "unpacked_too_large");
     assert_eq!(copies.path().read_dir().unwrap().count(), 0);

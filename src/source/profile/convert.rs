@@ -5,7 +5,6 @@ use super::hashes::Hashes;
 use super::json::{self, Shape, cell};
 use super::left::Left;
 use super::plan::{Plan, UnboundColumn};
-use super::told::not_carried;
 use super::{Profile, ProfileChoice, built_in};
 use crate::model::{Delimiter, OrgMode, RowNumber};
 use crate::source::error::{Place, RaggedRow, SourceError};
@@ -81,7 +80,6 @@ impl Conversion {
         };
         match (profile, shape.is_some()) {
             (None, true) => Err(SourceError::JsonUnknown),
-            (None, false) if beside.is_nothing() => Ok(None),
             (None, false) => Self::of_csv(head, delimiter, choice, beside),
             (Some(profile), is_json) => Self::with(profile, is_json, beside),
         }
@@ -101,6 +99,7 @@ impl Conversion {
         };
         match super::detected(&detected) {
             Some(profile) => Self::with(profile, false, beside),
+            None if beside.is_nothing() => Ok(None),
             None => Err(SourceError::BesideNothing {
                 option: beside.option(),
                 profile: None,
@@ -183,14 +182,9 @@ impl Conversion {
 
     fn told(&self) -> Vec<String> {
         let mut told: Vec<String> = self.read_as.iter().cloned().collect();
-        let profile = &self.profile;
         if self.is_json {
-            let names = profile.looks_at();
             let left = self.left.names();
-            let left: Vec<&str> = left.iter().map(String::as_str).collect();
-            if let Ok(plan) = profile.bind(&names) {
-                told.push(format!("{}{}", plan.told(&names), not_carried(&left)));
-            }
+            told.extend(self.told_of(&self.names_met(), &left));
         }
         if self.parameters == Parameters::WithoutPasswords {
             told.push("users come without passwords, as --hash-parameters none says".to_owned());
@@ -205,7 +199,7 @@ impl Conversion {
                     all.saturating_sub(found),
                 ));
             }
-            None if profile.join.is_some() => told.push(
+            None if self.misses_hashes() => told.push(
                 "users come without passwords: the export holds none; --password-hashes FILE joins \
                  them by user id"
                     .to_owned(),
@@ -213,6 +207,41 @@ impl Conversion {
             None => {}
         }
         told
+    }
+
+    /// Returns whether hashes could be joined, and nobody did.
+    fn misses_hashes(&self) -> bool {
+        let join = self.profile.join.as_ref();
+        join.is_some_and(|join| !self.left.has_met(&join.column))
+    }
+
+    /// Returns the members that were met in a record or are made, of those the profile looks at.
+    fn names_met(&self) -> Vec<String> {
+        let profile = &self.profile;
+        let is_made = |name: &String| {
+            let joined = profile.join.as_ref().filter(|_| self.hashes.is_some());
+            let is_joined = joined.is_some_and(|join| join.column == *name);
+            let has_parameters = matches!(self.parameters, Parameters::Given(_));
+            is_joined || has_parameters && profile.parameters.contains(name)
+        };
+        let mut names = profile.looks_at();
+        names.retain(|name| is_made(name) || self.left.has_met(name));
+        names
+    }
+
+    /// Returns what the columns or members `names` are read as; `left` are others.
+    fn told_of(&self, names: &[String], left: &[String]) -> Option<String> {
+        let bound = self.profile.bind(&self.without_hashed(names.to_vec()));
+        bound.ok().map(|plan| plan.told(names, left))
+    }
+
+    /// Takes the column of hashes away when users come without their passwords.
+    fn without_hashed(&self, mut names: Vec<String>) -> Vec<String> {
+        let hashed = self.profile.hashed.as_ref();
+        if let (Parameters::WithoutPasswords, Some(hashed)) = (&self.parameters, hashed) {
+            shadow(&mut names, hashed);
+        }
+        names
     }
 
     fn of_json(&mut self, text: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), SourceError> {
@@ -247,7 +276,11 @@ impl Conversion {
             let joined = profile.join.as_ref().filter(|join| join.column == *name);
             let value = match (joined, &self.parameters) {
                 (Some(join), _) => match &mut self.hashes {
-                    Some(hashes) => hashes.find(read(&join.key).trim())?.unwrap_or_default(),
+                    Some(hashes) => {
+                        let ids = join.key.iter().map(|name| read(name));
+                        let id = ids.map(|id| id.trim().to_owned()).find(|id| !id.is_empty());
+                        hashes.find(&id.unwrap_or_default())?.unwrap_or_default()
+                    }
                     // Somebody may have joined them before.
                     None => read(name),
                 },
@@ -300,15 +333,19 @@ impl Conversion {
         let choice = ProfileChoice::Use(Arc::clone(&self.profile));
         // Says what is wrong with a header in the words of every other one.
         let named = header::parse(head, &fields, &at, &OrgMode::Columns, &[], &choice)?.named;
-        let mut names = header::shown_names(head, &fields);
-        let count = names.len();
-        let beside = self.profile.join.iter().map(|join| join.column.clone());
-        names.extend(beside);
+        let own = header::shown_names(head, &fields);
+        let count = own.len();
+        let made = self.made_columns(&own);
+        let mut names = own.clone();
+        for made in &made {
+            shadow(&mut names, made);
+        }
+        names.extend(made.iter().cloned());
         let plan = self
             .profile
             .bind(&names)
             .map_err(|unbound| refused(&self.profile, unbound))?;
-        self.read_as = Some(plan.told(&names));
+        self.read_as = self.told_of(&names, &[]);
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));
@@ -323,18 +360,16 @@ impl Conversion {
                 return Err(row.alone(count));
             }
             let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
-            let position = |name: &str| names.iter().position(|other| other == name);
             let read = |name: &str| {
-                let value = position(name)
+                let value = position(&own, name)
                     .map(|cell| fields.value(record, cell))
                     .unwrap_or_default();
                 value.strip_prefix(&prefix).unwrap_or(&value).to_owned()
             };
-            let joined = names.get(count..).unwrap_or_default().to_vec();
-            let joined = self.cells(&joined, &read)?;
+            let made = self.cells(&made, &read)?;
             rows.write(&plan, &|cell| match cell.checked_sub(count) {
                 None => fields.value(record, cell),
-                Some(beside) => text_of(&joined, beside),
+                Some(beside) => text_of(&made, beside),
             })?;
             window.advance(length);
             window.set_row(RowNumber(
@@ -342,6 +377,32 @@ impl Conversion {
             ));
         }
         rows.finish()
+    }
+
+    /// Returns the columns that are made beside those of a CSV, or in their place: hashes that are
+    /// joined, or that may have to go, and their parameters.
+    fn made_columns(&self, own: &[String]) -> Vec<String> {
+        let profile = &self.profile;
+        let join = profile.join.iter().filter(|_| self.hashes.is_some());
+        let hashed = profile.hashed.iter();
+        let hashed = hashed.filter(|hashed| position(own, hashed).is_some());
+        let parameters = profile.parameters.iter();
+        let parameters = parameters.filter(|_| matches!(self.parameters, Parameters::Given(_)));
+        let join = join.map(|join| &join.column);
+        join.chain(hashed).chain(parameters).cloned().collect()
+    }
+}
+
+/// Finds a column as headers are compared everywhere.
+fn position(names: &[String], name: &str) -> Option<usize> {
+    let name = super::plain(name);
+    names.iter().position(|other| super::plain(other) == name)
+}
+
+/// Takes a column's name away.
+fn shadow(names: &mut [String], name: &str) {
+    if let Some(name) = position(names, name).and_then(|cell| names.get_mut(cell)) {
+        name.clear();
     }
 }
 
@@ -401,11 +462,8 @@ fn check_parameters(
 
 /// Returns the built-in profile of a JSON text.
 fn detected(shape: &Shape) -> Option<Arc<Profile>> {
-    let recognises = |profile: &&Arc<Profile>| {
-        let names = shape.record(profile.records.as_deref());
-        let detect = profile.detect.as_ref();
-        detect.is_some_and(|detect| detect.recognises(names))
-    };
+    let recognises =
+        |profile: &&Arc<Profile>| profile.recognises(shape.record(profile.records.as_deref()));
     built_in().iter().find(recognises).cloned()
 }
 
@@ -545,6 +603,72 @@ mod tests {
         other.insert("algorithm".to_owned(), "BCRYPT".to_owned());
         let error = detect(text, &with(other)).unwrap_err();
         assert!(error.to_string().contains("only SCRYPT"), "{error}");
+    }
+
+    #[test]
+    fn a_csv_of_firebase_users_is_treated_as_the_json_is() {
+        let text = "localId,Email,emailVerified,passwordHash,salt\n1,a@x.org,true,aGFzaA==,c2FsdA==\n2,b@x.org,,,\n";
+        let error = detect(text, &Beside::default()).unwrap_err();
+        assert_eq!(error.code(), "hash_parameters");
+        let with = |parameters| Beside {
+            parameters,
+            ..Beside::default()
+        };
+        let out = detect(text, &with(Parameters::WithoutPasswords)).unwrap();
+        assert!(out.contains("\na@x.org,true,1,,,\n"), "{out}");
+        let given = [
+            ("rounds", "8"),
+            ("mem_cost", "14"),
+            ("base64_salt_separator", "Bw=="),
+            ("base64_signer_key", "a2V5"),
+        ];
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let out = detect(text, &with(Parameters::Given(given.into()))).unwrap();
+        let hash = "\na@x.org,true,1,\"$firebase-scrypt$v=1$r=8,m=14,ss=Bw,sk=a2V5$c2FsdA$aGFzaA\",firebase-scrypt,\nb@x.org,,2,,,\n";
+        assert!(out.contains(hash), "{out}");
+    }
+
+    #[test]
+    fn an_export_of_the_auth0_extension_has_names_of_its_own() {
+        let text = "[{\"Id\":\"auth0|1\",\"Given Name\":\"A\",\"Family Name\":\"B\",\"Email\":\"a@x.org\",\"Email Verified\":true,\"Created At\":\"x\"}]";
+        let mut conversion = Conversion::of(
+            text,
+            Delimiter::Comma,
+            &ProfileChoice::Detect,
+            &Beside::default(),
+        )
+        .unwrap()
+        .unwrap();
+        let mut out = Vec::new();
+        conversion.run(&mut text.as_bytes(), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.ends_with("\na@x.org,A,B,true,auth0|1,,,\n"), "{out}");
+        let told = conversion.told();
+        assert!(!told[0].contains("password_hash"), "{told:?}");
+        assert!(told[0].ends_with("; not carried: Created At"), "{told:?}");
+        assert!(told[1].contains("--password-hashes FILE"), "{told:?}");
+    }
+
+    #[test]
+    fn hashes_that_somebody_joined_before_are_told_as_such() {
+        let text = "{\"user_id\":\"auth0|1\",\"email\":\"a@x.org\",\"nickname\":\"a\",\"passwordHash\":\"$2b$10$x\"}";
+        let mut conversion = Conversion::of(
+            text,
+            Delimiter::Comma,
+            &ProfileChoice::Detect,
+            &Beside::default(),
+        )
+        .unwrap()
+        .unwrap();
+        conversion
+            .run(&mut text.as_bytes(), &mut Vec::new())
+            .unwrap();
+        let told = conversion.told();
+        assert!(
+            told[0].contains("password_hash from passwordHash"),
+            "{told:?}"
+        );
+        assert_eq!(told.len(), 1, "{told:?}");
     }
 
     #[test]

@@ -353,11 +353,19 @@ impl<'de> Visitor<'de> for Member<'_, '_> {
 
 /// Returns the text of a record's member, or of one inside it: `a.b` and `a[0].b`.
 pub(super) fn cell<'a>(record: &'a Record, path: &str) -> Cow<'a, str> {
-    match record.get(path).or_else(|| inside(record, path)) {
+    let value = record.get(path).or_else(|| inside(record, path));
+    match value.or_else(|| alike(record, path)) {
         None | Some(Value::Null) => Cow::Borrowed(""),
         Some(Value::String(text)) => Cow::Borrowed(text),
         Some(other) => Cow::Owned(other.to_string()),
     }
+}
+
+/// Finds a member as the columns of a header are found.
+fn alike<'a>(record: &'a Record, name: &str) -> Option<&'a Value> {
+    let mut members = record.iter();
+    let found = members.find(|(member, _)| super::plain_chars(member).eq(super::plain_chars(name)));
+    found.map(|(_, value)| value)
 }
 
 fn inside<'a>(record: &'a Record, path: &str) -> Option<&'a Value> {
@@ -387,6 +395,22 @@ mod tests {
             Ok(())
         })?;
         Ok(out)
+    }
+
+    #[test]
+    fn a_member_is_found_as_written_and_else_as_a_header_would_be() {
+        let record = serde_json::json!({"Given Name": "x", "given_name": "y", "a": {"b": [1]}, "E-Mail": "z"});
+        let record = record.as_object().unwrap();
+        for (path, expected) in [
+            ("given_name", "y"),
+            ("Given Name", "x"),
+            ("email", "z"),
+            ("a.b[0]", "1"),
+            ("A.b[0]", ""),
+            ("c", ""),
+        ] {
+            assert_eq!(cell(record, path), expected, "{path}");
+        }
     }
 
     #[test]

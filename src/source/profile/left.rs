@@ -1,8 +1,10 @@
-//! Members of JSON records that a profile leaves behind: said, as the columns of a CSV are.
+//! Members of JSON records: which of them a profile met, and which it leaves behind. People are told,
+//! as they are of the columns of a CSV.
 
 use super::json::Record;
+use super::plain;
 use crate::model::escape::shown;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most names that are kept: an object with ids for names must not fill the memory.
 const NAMES_MAX: usize = 200;
@@ -10,32 +12,42 @@ const NAMES_MAX: usize = 200;
 /// Longest name that is kept, in characters.
 const NAME_CHARS_MAX: usize = 60;
 
-/// The names at the top of records, but those that the profile looks at or into.
+/// The names at the top of records: those that the profile looks at or into, and others.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    looked_at: BTreeSet<String>,
+    /// What the profile looks at: the name as it compares, and whether a record had it.
+    looked_at: BTreeMap<String, bool>,
     seen: BTreeSet<String>,
 }
 
 impl Left {
     /// Starts with the columns that a profile looks at.
     pub(super) fn begin(names: &[String]) -> Self {
-        let top = |name: &String| name.split(['.', '[']).next().map(str::to_owned);
-        let whole = names.iter().cloned();
+        let unmet = |name: &String| (top_of(name), false);
         Self {
-            looked_at: names.iter().filter_map(top).chain(whole).collect(),
+            looked_at: names.iter().map(unmet).collect(),
             seen: BTreeSet::new(),
         }
     }
 
     /// Takes note of one record.
     pub(super) fn note(&mut self, record: &Record) {
-        for (name, value) in record {
-            let is_new = !self.seen.contains(name) && !self.looked_at.contains(name);
-            if is_new && !value.is_null() && self.seen.len() < NAMES_MAX {
+        let members = record.iter().filter(|(_, value)| !value.is_null());
+        for (name, _) in members {
+            if self.seen.contains(name) {
+                continue;
+            }
+            if let Some(met) = self.looked_at.get_mut(&plain(name)) {
+                *met = true;
+            } else if self.seen.len() < NAMES_MAX {
                 self.seen.insert(name.clone());
             }
         }
+    }
+
+    /// Returns whether a record had what the profile looks at by this name.
+    pub(super) fn has_met(&self, name: &str) -> bool {
+        self.looked_at.get(&top_of(name)).is_some_and(|met| *met)
     }
 
     /// Returns the names, as they may be shown.
@@ -43,6 +55,11 @@ impl Left {
         let short = |name: &String| shown(&name.chars().take(NAME_CHARS_MAX).collect::<String>());
         self.seen.iter().map(short).collect()
     }
+}
+
+/// Returns the member that a name reaches into, as names compare.
+fn top_of(name: &str) -> String {
+    plain(name.split(['.', '[']).next().unwrap_or(name))
 }
 
 #[cfg(test)]
@@ -58,6 +75,8 @@ mod tests {
         left.note(record.as_object().unwrap());
         let record = json!({"user_metadata": {}, "\u{1b}[2J": 1});
         left.note(record.as_object().unwrap());
+        assert!(left.has_met("name.first") && left.has_met("Name.last"));
+        assert!(left.has_met("email") && !left.has_met("app_metadata"));
         let names = left.names();
         assert_eq!(names.len(), 3);
         assert_eq!(&names[1..], ["app_metadata", "user_metadata"]);

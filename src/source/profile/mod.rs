@@ -53,11 +53,8 @@ pub fn named(id: &str) -> Option<Arc<Profile>> {
 
 /// Returns the built-in profile that recognises a header with these names.
 pub fn detected(names: &[String]) -> Option<Arc<Profile>> {
-    let recognises = |profile: &&Arc<Profile>| {
-        let detect = profile.detect.as_ref();
-        detect.is_some_and(|detect| detect.recognises(names))
-    };
-    built_in().iter().find(recognises).cloned()
+    let mut all = built_in().iter();
+    all.find(|profile| profile.recognises(names)).cloned()
 }
 
 /// How a file's profile is chosen.
@@ -77,11 +74,13 @@ pub const NONE: &str = "none";
 
 /// Returns a name without letter case, spaces, `-` and `_`: what counts when names are compared.
 pub fn plain(name: &str) -> String {
+    plain_chars(name).collect()
+}
+
+/// The same, one character after the other.
+fn plain_chars(name: &str) -> impl Iterator<Item = char> {
     let counts = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '_');
-    name.chars()
-        .filter(counts)
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().filter(counts).flat_map(char::to_lowercase)
 }
 
 #[cfg(test)]

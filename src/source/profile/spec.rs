@@ -72,8 +72,8 @@ pub struct Profile {
     pub name: String,
     /// The page that describes the export, for people.
     pub source: Option<String>,
-    /// How a header is recognised; a profile of a person's own is never tried.
-    pub detect: Option<Detect>,
+    /// How a header is recognised: by one of these. A profile of a person's own is never tried.
+    pub detect: Vec<Detect>,
     /// The member that holds the records, of an export that is one JSON object.
     pub records: Option<String>,
     /// Whether columns that a header lacks count as blank; otherwise they refuse the file.
@@ -126,7 +126,7 @@ struct Text {
     #[serde(default)]
     source: Option<String>,
     #[serde(default)]
-    detect: Option<Detect>,
+    detect: Vec<Detect>,
     #[serde(default)]
     records: Option<String>,
     #[serde(default)]
@@ -225,8 +225,8 @@ pub(super) struct Condition {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JoinTable {
-    /// The column of the export that holds the user id.
-    pub(super) key: String,
+    /// The columns of the export that may hold the user id; the first that is not blank does.
+    pub(super) key: Vec<String>,
     /// The column that the join makes.
     pub(super) column: String,
     /// The members of a line that may hold the user id; the first that is not blank does.
@@ -345,13 +345,18 @@ impl Profile {
         })
     }
 
+    /// Returns whether a header with these names is one of its export.
+    pub fn recognises(&self, names: &[String]) -> bool {
+        self.detect.iter().any(|detect| detect.recognises(names))
+    }
+
     /// Reads a person's own profile; a job remembers it by a hash of its text.
     pub fn read_own(text: &str) -> Result<Self, ProfileError> {
         let hash = blake3::hash(text.as_bytes()).to_hex();
         let id = format!("toml:{}", hash.get(..16).unwrap_or_default());
         let own = Self::read(&id, text)?;
         Ok(Self {
-            detect: None,
+            detect: Vec::new(),
             ..own
         })
     }

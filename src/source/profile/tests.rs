@@ -38,7 +38,7 @@ fn every_built_in_profile_is_read_and_says_where_its_facts_are_from() {
             profile.source.as_deref().unwrap().starts_with("https://"),
             "{id}"
         );
-        assert!(profile.detect.is_some() && profile.optional, "{id}");
+        assert!(!profile.detect.is_empty() && profile.optional, "{id}");
         assert_eq!(named(id).unwrap().id, id);
     }
     assert_eq!(built_in().len(), TEXTS.len());
@@ -68,7 +68,24 @@ fn exports_are_recognised_by_their_headers_and_others_are_not() {
             "localId,email,emailVerified,passwordHash,salt,createdAt",
             Some("firebase"),
         ),
+        (
+            "Id,Given Name,Family Name,Nickname,Name,Email,Email Verified,Picture,Connection,Created At,Updated At",
+            Some("auth0"),
+        ),
+        (
+            "Id,Given Name,Family Name,Email,Email Verified,Created At",
+            Some("auth0"),
+        ),
+        (
+            "id,first_name,last_name,username,primary_email_address,password_digest,password_hasher",
+            Some("clerk"),
+        ),
         ("email,first_name,last_name,external_id", None),
+        ("id,email,given_name,family_name,email_verified", None),
+        (
+            "id,email,given_name,family_name,email_verified,created_at,external_id",
+            None,
+        ),
         ("user_id,email", None),
         ("login,first_name,last_name,email,external_id", None),
         ("id,email,primary_email_address", None),
@@ -370,7 +387,11 @@ fn people_are_told_what_becomes_of_every_column() {
     ]
     .map(str::to_owned)
     .into();
-    let told = named("clerk").unwrap().bind(&names).unwrap().told(&names);
+    let told = named("clerk")
+        .unwrap()
+        .bind(&names)
+        .unwrap()
+        .told(&names, &[]);
     assert_eq!(
         told,
         "read as a Clerk export: email from primary_email_address, email_verified from \

@@ -15,8 +15,8 @@ impl Plan {
     }
 
     /// Returns what the file is read as, what becomes of its columns, and which are not carried;
-    /// `names` are the header's.
-    pub fn told(&self, names: &[String]) -> String {
+    /// `names` are the header's, `left` are others that nothing looks at.
+    pub fn told(&self, names: &[String], left: &[String]) -> String {
         let mut used = vec![false; names.len()];
         let mut parts = Vec::new();
         for output in &self.outputs {
@@ -38,12 +38,10 @@ impl Plan {
                 (name, from) => parts.push(format!("{name} from {}", from.join(", "))),
             }
         }
-        let left: Vec<&str> = names
-            .iter()
-            .zip(used)
-            .filter(|(name, used)| !used && !name.is_empty())
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let unused = names.iter().zip(used);
+        let unused = unused.filter(|(name, used)| !used && !name.is_empty());
+        let unused = unused.map(|(name, _)| name);
+        let left: Vec<&str> = unused.chain(left).map(String::as_str).collect();
         format!(
             "read as {} export: {}{}",
             with_article(&self.name),
@@ -56,7 +54,7 @@ impl Plan {
 impl Profile {
     /// Says that an export holds no passwords, when that is so.
     pub fn without_passwords(&self, plan: &Plan) -> Option<String> {
-        let built_in = self.detect.is_some();
+        let built_in = !self.detect.is_empty();
         (built_in && !plan.has_passwords()).then(|| {
             let words = "users come without passwords: the export holds none";
             match self.join {
@@ -67,7 +65,7 @@ impl Profile {
     }
 }
 
-pub(super) fn not_carried(names: &[&str]) -> String {
+fn not_carried(names: &[&str]) -> String {
     let shown: Vec<&str> = names.iter().copied().take(NAMES_SHOWN_MAX).collect();
     match (shown.as_slice(), names.len() - shown.len()) {
         ([], _) => String::new(),
