@@ -192,20 +192,20 @@ fn dry_run(
     } else {
         run::admit(ctx, &args.tuning, asking)?
     };
-    let ledger = folder.path().join("ledger");
+    let path = folder.path().join("ledger");
     let rows = indexed.rows_path().to_owned();
-    let record = {
+    let (record, ledger) = {
         let indexed = Indexed::clone(&indexed);
         let new = prepare::new_job("dry-run", options, Settings::default(), indexed);
-        Ledger::create(&ledger, &new)?;
-        new.record
+        let ledger = Ledger::rehearsal(&path, &new)?;
+        (new.record, ledger)
     };
     drop(indexed);
     run::rehearse(
         ctx,
         &args.tuning,
         (&record, &rows),
-        &ledger,
+        (&path, ledger),
         || checking.problems(),
         admission,
     )

@@ -213,11 +213,10 @@ pub fn rehearse(
     ctx: &mut Context,
     args: &TuningArgs,
     (record, rows): (&JobRecord, &Path),
-    path: &Path,
+    (path, mut ledger): (&Path, Ledger),
     problems: impl FnOnce() -> CliResult<Vec<ProblemGroup>>,
     admission: Admission,
 ) -> CliResult<Exit> {
-    let mut ledger = Ledger::open_rehearsal(path)?;
     let image = ledger.load()?;
     let origin = record
         .options

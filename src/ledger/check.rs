@@ -5,15 +5,22 @@
 //! # Never
 //! Writes: the file of a ledger that is refused stays as it was, for `recover` and for people.
 
-use super::commit::{self, Known};
+use super::commit::{self, Counted, Known};
 use super::error::{Fault, LedgerError};
 use super::image;
 use super::schema;
 use super::store::{check_plan, read_job};
 use rusqlite::Connection;
+use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
+
+/// Threads that count outcomes: beyond, the file is read faster than it is understood.
+const THREADS_MAX: u32 = 8;
+
+/// Fewer rows are not worth a thread.
+const THREAD_ROWS_MIN: u32 = 100_000;
 
 /// Reads the ledger at `path` from end to end; `Ok` only when its pages, its tables, its totals
 /// and every value in it agree. Takes as long as reading the file takes: pages and values are
@@ -34,26 +41,96 @@ pub(super) fn sound(path: &Path) -> Result<(), LedgerError> {
 }
 
 fn look_at_values(path: &Path) -> Result<(), LedgerError> {
-    look(path, |conn, format| {
+    let known = look(path, |conn, format| {
         schema::check_definitions(conn, format)?;
         // What an older format holds is for its migration to read.
-        if format == schema::format_known() {
-            contents(conn)?;
+        if format != schema::format_known() {
+            return Ok(None);
         }
+        let job = read_job(conn)?;
+        check_plan(&image::specs(conn)?, job.rows)?;
+        Ok(Some((Known::load(conn)?, rows_settled(conn)?)))
+    })?;
+    let Some((known, rows)) = known else {
+        return Ok(());
+    };
+    let counted = count(path, &known, rows)?;
+    look(path, |conn, _| {
+        commit::compare(conn, &known, counted)?;
+        image::load(conn, &known)?;
         Ok(())
     })
 }
 
+/// Returns the first and the last row that has an outcome.
+fn rows_settled(conn: &Connection) -> Result<RangeInclusive<u32>, Fault> {
+    // Two questions: the library answers each from an end of the table, and both at once from all
+    // of it.
+    let row = |which: &str| -> Result<Option<u32>, Fault> {
+        let sql = format!("SELECT {which}(row) FROM outcome");
+        Ok(conn.query_row(&sql, [], |row| row.get(0))?)
+    };
+    Ok(row("min")?.unwrap_or(1)..=row("max")?.unwrap_or(0))
+}
+
+/// Counts the outcomes, every processor some of them. Nobody writes meanwhile: whoever opens a
+/// ledger for writing holds its lock.
+fn count(path: &Path, known: &Known, rows: RangeInclusive<u32>) -> Result<Counted, LedgerError> {
+    let parts = parts(&rows);
+    thread::scope(|scope| {
+        let count = |part: RangeInclusive<u32>| {
+            move || look(path, |conn, _| commit::count(conn, known, part))
+        };
+        let mut threads = Vec::with_capacity(parts.len());
+        for part in parts {
+            let thread = thread::Builder::new().spawn_scoped(scope, count(part.clone()));
+            threads.push((thread, part));
+        }
+        let mut counted: Option<Counted> = None;
+        for (thread, part) in threads {
+            let more = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_no_thread) => count(part)(),
+            }?;
+            match &mut counted {
+                Some(counted) => counted.add(&more),
+                None => counted = Some(more),
+            }
+        }
+        match counted {
+            Some(counted) => Ok(counted),
+            None => count(rows)(),
+        }
+    })
+}
+
+/// Divides rows among the processors, where there are enough.
+fn parts(rows: &RangeInclusive<u32>) -> Vec<RangeInclusive<u32>> {
+    let (first, last) = (*rows.start(), *rows.end());
+    let all = last.saturating_sub(first).saturating_add(1);
+    let threads =
+        thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let threads = threads
+        .min(THREADS_MAX)
+        .min(all.div_ceil(THREAD_ROWS_MIN))
+        .max(1);
+    let size = all.div_ceil(threads).max(1);
+    let starts = (0..threads).map(|nth| first.saturating_add(nth.saturating_mul(size)));
+    let part = |start: u32| start..=start.saturating_add(size - 1).min(last);
+    starts.map(part).collect()
+}
+
 /// Looks at one state of the ledger, through a connection of its own.
-fn look(
+fn look<T>(
     path: &Path,
-    at: impl FnOnce(&Connection, i64) -> Result<(), Fault>,
-) -> Result<(), LedgerError> {
+    at: impl FnOnce(&Connection, i64) -> Result<T, Fault>,
+) -> Result<T, LedgerError> {
     let (conn, format) = schema::open_any_format(path)?;
-    let look = || -> Result<(), Fault> {
+    let look = || -> Result<T, Fault> {
         let tx = conn.unchecked_transaction()?;
-        at(&tx, format)?;
-        Ok(tx.commit()?)
+        let found = at(&tx, format)?;
+        tx.commit()?;
+        Ok(found)
     };
     look().map_err(|fault| damage(fault, path))
 }
@@ -77,11 +154,19 @@ fn pages(conn: &Connection) -> Result<(), Fault> {
     Err(Fault::Stored(words))
 }
 
-fn contents(conn: &Connection) -> Result<(), Fault> {
-    let job = read_job(conn)?;
-    check_plan(&image::specs(conn)?, job.rows)?;
-    let known = Known::load(conn)?;
-    commit::verify(conn, &known)?;
-    image::load(conn, &known)?;
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_in_one_part() {
+        for (first, last) in [(1, 0), (1, 1), (7, 99_999), (1, 100_001), (5, 2_500_003)] {
+            let parts = parts(&(first..=last));
+            assert_eq!(parts[0].start(), &first);
+            assert_eq!(parts[parts.len() - 1].end(), &last);
+            for pair in parts.windows(2) {
+                assert_eq!(*pair[0].end() + 1, *pair[1].start(), "{parts:?}");
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ use lru::LruCache;
 use rusqlite::{Connection, OptionalExtension};
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 
 /// How many organization ids are remembered with their numbers; others cost a query.
 const ORG_CODES_KEPT: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -75,6 +76,11 @@ impl Known {
             run: None,
             org_codes,
         })
+    }
+
+    /// Returns how many rows the file has.
+    fn rows(&self) -> u32 {
+        u32::try_from(self.totals.rows.total).unwrap_or(u32::MAX)
     }
 
     pub(super) fn volatile(&self) -> Volatile {
@@ -493,9 +499,18 @@ fn write_org(conn: &Connection, key: &OrgKey, state: &OrgState) -> Result<(), Fa
 
 /// Reads every outcome as `results` would, and compares every stored total with what they say.
 pub(super) fn verify(conn: &Connection, known: &Known) -> Result<(), Fault> {
-    let total = u32::try_from(known.totals.rows.total).unwrap_or(u32::MAX);
-    let stored = Totals::load(conn, total)?;
-    let (counted, settled) = count(conn, known, total)?;
+    let counted = count(conn, known, 0..=u32::MAX)?;
+    compare(conn, known, counted)
+}
+
+/// Compares every stored total with what was counted of the whole file.
+pub(super) fn compare(conn: &Connection, known: &Known, counted: Counted) -> Result<(), Fault> {
+    let stored = Totals::load(conn, known.rows())?;
+    let Counted { totals, settled } = counted;
+    let counted = Totals {
+        organizations: Totals::organizations_in(conn)?,
+        ..totals
+    };
     if stored != counted || stored != known.totals {
         let detail = format!(
             "stored {stored:?}, counted {counted:?}, remembered {:?}",
@@ -518,13 +533,36 @@ pub(super) fn verify(conn: &Connection, known: &Known) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Counts outcomes and organizations, and the settled rows of every chunk, in one reading.
-fn count(conn: &Connection, known: &Known, total: u32) -> Result<(Totals, Vec<u32>), Fault> {
+/// What the outcomes of some rows say: totals, and the settled rows of every chunk.
+#[derive(Debug)]
+pub(super) struct Counted {
+    totals: Totals,
+    settled: Vec<u32>,
+}
+
+impl Counted {
+    /// Adds what the outcomes of other rows say.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.totals.add(&other.totals);
+        for (n, more) in self.settled.iter_mut().zip(&other.settled) {
+            *n += more;
+        }
+    }
+}
+
+/// Counts the outcomes of `rows`, and the settled rows of every chunk, in one reading.
+pub(super) fn count(
+    conn: &Connection,
+    known: &Known,
+    rows: RangeInclusive<u32>,
+) -> Result<Counted, Fault> {
+    let total = known.rows();
     let mut totals = Totals::of_rows(total);
-    totals.organizations = Totals::organizations_in(conn)?;
     let mut settled = vec![0; known.spans.len()];
-    let mut read = conn.prepare(&format!("SELECT {} ORDER BY o.row", rows::OUTCOME))?;
-    let mut found = read.query([])?;
+    let columns = rows::OUTCOME_ALONE;
+    let sql = format!("SELECT {columns} WHERE o.row BETWEEN ?1 AND ?2 ORDER BY o.row");
+    let mut read = conn.prepare(&sql)?;
+    let mut found = read.query((rows.start(), rows.end()))?;
     let mut chunk = ChunkId(0);
     while let Some(row) = found.next()? {
         let outcome = rows::outcome(row)?;
@@ -542,7 +580,7 @@ fn count(conn: &Connection, known: &Known, total: u32) -> Result<(Totals, Vec<u3
             *n += 1;
         }
     }
-    Ok((totals, settled))
+    Ok(Counted { totals, settled })
 }
 
 /// Returns the membership a settled row has.

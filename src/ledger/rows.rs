@@ -14,6 +14,12 @@ pub(super) const OUTCOME: &str = "o.row, o.state, o.step, o.user_id, o.user_orig
     o.http_status, o.request_id
     FROM outcome AS o LEFT JOIN org_id AS g ON g.code = o.org";
 
+/// The same without the organization, whose id is in a table of its own.
+pub(super) const OUTCOME_ALONE: &str = "o.row, o.state, o.step, o.user_id, o.user_origin, NULL,
+    o.membership, o.membership_id, o.membership_repeat, o.attempts, o.code, o.message,
+    o.http_status, o.request_id
+    FROM outcome AS o";
+
 /// The columns of `outcome` as they are, in the order of the table.
 pub(super) const OUTCOME_COLUMNS: &str = "row, state, step, user_id, user_origin, org, membership,
     membership_id, membership_repeat, attempts, code, message, http_status, request_id";

@@ -190,6 +190,18 @@ CREATE TABLE settings (
 
 /// Makes the file 0600 and the tables in it; refuses to touch a file that is there.
 pub(super) fn create(path: &Path) -> Result<Connection, LedgerError> {
+    create_with(path, prepare)
+}
+
+/// The same for a ledger that is thrown away.
+pub(super) fn create_rehearsal(path: &Path) -> Result<Connection, LedgerError> {
+    create_with(path, prepare_rehearsal)
+}
+
+fn create_with(
+    path: &Path,
+    prepare: fn(&Connection) -> Result<(), Fault>,
+) -> Result<Connection, LedgerError> {
     let path = &resolved(path)?;
     match fs::OpenOptions::new()
         .write(true)
@@ -415,8 +427,6 @@ pub(super) fn format_known() -> i64 {
 
 /// Sets what every writer needs, and reads each back: a pragma that is not understood is silent.
 fn prepare(conn: &Connection) -> Result<(), Fault> {
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    keep_statements(conn)?;
     // Stepped to its end: a fresh file answers `wal` first and commits the change afterwards, and
     // a disk that fails then must be heard.
     let mode: String = conn.query_one("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -426,6 +436,29 @@ fn prepare(conn: &Connection) -> Result<(), Fault> {
             format!("journal_mode is `{mode}`, not wal"),
         ));
     }
+    // `FULL`.
+    set(conn, "synchronous", 2)?;
+    prepare_any(conn)
+}
+
+/// Sets what a writer needs whose file is thrown away: a commit is all or nothing still, but it is in
+/// no hurry to the disk, and no other connection is expected.
+fn prepare_rehearsal(conn: &Connection) -> Result<(), Fault> {
+    let mode: String = conn.query_one("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
+    if mode != "memory" {
+        return Err(Fault::Invariant(
+            "I14",
+            format!("journal_mode is `{mode}`, not memory"),
+        ));
+    }
+    conn.query_one("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
+    set(conn, "synchronous", 0)?;
+    prepare_any(conn)
+}
+
+fn prepare_any(conn: &Connection) -> Result<(), Fault> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    keep_statements(conn)?;
     for (name, value) in PRAGMAS {
         set(conn, name, *value)?;
     }
@@ -436,23 +469,8 @@ fn prepare(conn: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// For a ledger that is thrown away: a commit is all or nothing still, but it is in no hurry to the
-/// disk, and no other connection is expected.
-pub(super) fn forgo_durability(conn: &Connection) -> Result<(), Fault> {
-    let mode: String = conn.query_one("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
-    if mode != "memory" {
-        return Err(Fault::Invariant(
-            "I14",
-            format!("journal_mode is `{mode}`, not memory"),
-        ));
-    }
-    conn.query_one("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
-    set(conn, "synchronous", 0)
-}
-
-/// Numeric pragmas of a writer. `synchronous` 2 is `FULL`, `temp_store` 2 is memory.
+/// Numeric pragmas of a writer. `temp_store` 2 is memory.
 const PRAGMAS: &[(&str, i64)] = &[
-    ("synchronous", 2),
     ("mmap_size", 0),
     ("trusted_schema", 0),
     ("foreign_keys", 1),

@@ -33,6 +33,8 @@ pub struct Ledger {
     known: Known,
     /// An error left the connection in doubt: not one more statement goes through it.
     poisoned: bool,
+    /// Nothing has to outlive a power cut.
+    is_rehearsal: bool,
 }
 
 impl Ledger {
@@ -56,15 +58,28 @@ impl Ledger {
             conn,
             known,
             poisoned: false,
+            is_rehearsal: false,
         })
     }
 
-    /// Opens the ledger of a dry run, which is deleted with it: nothing has to outlive a power cut,
+    /// Makes the ledger of a dry run, which is deleted with it: nothing has to outlive a power cut,
     /// so nothing waits for the disk, and no page is written twice. Everything else is as ever.
-    pub fn open_rehearsal(path: &Path) -> Result<Self, LedgerError> {
-        let ledger = Self::open(path)?;
-        schema::forgo_durability(&ledger.conn).map_err(|fault| fault.at(path))?;
-        Ok(ledger)
+    pub fn rehearsal(path: &Path, job: &NewJob) -> Result<Self, LedgerError> {
+        let mut conn = schema::create_rehearsal(path)?;
+        fill(&mut conn, job).map_err(|fault| fault.at(path))?;
+        let known = Known::load(&conn).map_err(|fault| fault.at(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            conn,
+            known,
+            poisoned: false,
+            is_rehearsal: true,
+        })
+    }
+
+    /// Returns whether it is thrown away after the run.
+    pub fn is_rehearsal(&self) -> bool {
+        self.is_rehearsal
     }
 
     /// Returns what the job is.

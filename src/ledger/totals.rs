@@ -32,6 +32,17 @@ impl Totals {
         }
     }
 
+    /// Adds what was counted of other rows of the same file.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (name, n) in other.named() {
+            if let Some(count) = self.by_name(name) {
+                *count += n;
+            }
+        }
+        let rows = &mut self.rows;
+        rows.pending = rows.total.saturating_sub(rows.settled());
+    }
+
     /// Takes back every row that matches `condition` over `outcome`, before it is removed.
     pub(super) fn reopen(&mut self, conn: &Connection, condition: &str) -> Result<(), Fault> {
         let counts = count_groups(conn, &format!("WHERE {condition}"))?;

@@ -1,8 +1,8 @@
 //! The writer thread: the one place from which a running job's ledger is written.
 //!
 //! Requests queue up while a commit waits for the disk and share the next one: a sync costs the
-//! same for one change and for thousands. Intents (leases, organizations) are waited for by
-//! workers and commit at once; outcomes may gather for a moment.
+//! same for one change and for thousands. Leases and organizations are waited for by workers and
+//! commit at once; outcomes may gather for a moment.
 
 use super::error::LedgerError;
 use super::store::Ledger;
@@ -23,8 +23,11 @@ const QUEUE_REQUESTS: usize = 1024;
 /// Outcomes in one transaction: more would make a lease behind it wait.
 const GROUP_OUTCOMES: usize = 4096;
 
-/// How long outcomes may wait for company.
+/// How long outcomes may wait for company where a commit waits for the disk.
 const GROUP_WAIT: Duration = Duration::from_millis(10);
+
+/// The same where it does not.
+const GROUP_WAIT_REHEARSAL: Duration = Duration::from_millis(1);
 
 /// Changes that belong together, and the sender's name for them.
 #[derive(Debug)]
@@ -55,9 +58,22 @@ pub enum WriterError {
 /// What the thread writes to.
 trait Store: Send + 'static {
     fn commit(&mut self, group: &[&[Change]]) -> Result<Vec<CommitReply>, LedgerError>;
+
+    /// How long outcomes may wait for company.
+    fn group_wait(&self) -> Duration {
+        GROUP_WAIT
+    }
 }
 
 impl Store for Ledger {
+    fn group_wait(&self) -> Duration {
+        if self.is_rehearsal() {
+            GROUP_WAIT_REHEARSAL
+        } else {
+            GROUP_WAIT
+        }
+    }
+
     fn commit(&mut self, group: &[&[Change]]) -> Result<Vec<CommitReply>, LedgerError> {
         self.commit_group(group)
     }
@@ -114,8 +130,9 @@ impl fmt::Debug for Writer {
 /// Commits group after group until every sender is gone; returns the store.
 fn serve<S: Store>(mut store: S, queue: &Receiver<Request>, mut on_replies: OnReplies) -> S {
     let mut failed: Option<Arc<LedgerError>> = None;
+    let wait = store.group_wait();
     while let Ok(first) = queue.recv() {
-        let group = gather(queue, first);
+        let group = gather(queue, first, wait);
         let done = match &failed {
             Some(error) => Err(Arc::clone(error)),
             None => commit(&mut store, &group).map_err(Arc::new),
@@ -156,11 +173,11 @@ fn commit<S: Store>(store: &mut S, group: &[Request]) -> Result<Vec<CommitReply>
 }
 
 /// Takes what shares a commit with `first`.
-fn gather(queue: &Receiver<Request>, first: Request) -> Vec<Request> {
+fn gather(queue: &Receiver<Request>, first: Request, wait: Duration) -> Vec<Request> {
     let mut weight = Weight::default();
     weight.add(&first);
     let mut group = vec![first];
-    let full_at = Mono::now().after(GROUP_WAIT);
+    let full_at = Mono::now().after(wait);
     while weight.outcomes < GROUP_OUTCOMES {
         let wait = if weight.is_urgent {
             Duration::ZERO
@@ -183,7 +200,8 @@ fn gather(queue: &Receiver<Request>, first: Request) -> Vec<Request> {
 #[derive(Debug, Default)]
 struct Weight {
     outcomes: usize,
-    /// A worker waits for an intent in it.
+    /// Somebody waits for something in it: an intent, what became of an organization, or a
+    /// snapshot, the last of which ends the run.
     is_urgent: bool,
 }
 
@@ -192,8 +210,10 @@ impl Weight {
         for change in &request.changes {
             match change {
                 Change::Settle(outcomes) => self.outcomes += outcomes.len(),
-                Change::Lease { .. } | Change::OrgIntent { .. } => self.is_urgent = true,
-                Change::Org { .. } | Change::Run(_) => {}
+                Change::Lease { .. }
+                | Change::OrgIntent { .. }
+                | Change::Org { .. }
+                | Change::Run(_) => self.is_urgent = true,
             }
         }
     }
@@ -310,7 +330,7 @@ mod tests {
         }
         let before = Mono::now();
         // The sender lives: without urgency this would wait for more.
-        let group = gather(&queue, intent(0));
+        let group = gather(&queue, intent(0), GROUP_WAIT);
         assert_eq!(group.len(), 3);
         assert!(Mono::now().since(before) < GROUP_WAIT);
     }
@@ -319,7 +339,7 @@ mod tests {
     fn outcomes_wait_a_moment_and_no_longer() {
         let (send, queue) = sync_channel::<Request>(8);
         let before = Mono::now();
-        assert_eq!(gather(&queue, outcomes(0, 1)).len(), 1);
+        assert_eq!(gather(&queue, outcomes(0, 1), GROUP_WAIT).len(), 1);
         assert!(Mono::now().since(before) >= GROUP_WAIT);
         drop(send);
     }

@@ -29,9 +29,14 @@ struct Desk {
 
 impl Desk {
     fn new(job: &NewJob) -> Self {
+        let desk = Self::empty();
+        Ledger::create(&desk.path, job).unwrap();
+        desk
+    }
+
+    fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(store::LEDGER_FILE);
-        Ledger::create(&path, job).unwrap();
         Self {
             _folder: folder,
             path,

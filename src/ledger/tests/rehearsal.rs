@@ -2,10 +2,15 @@
 
 use super::*;
 
+fn rehearsal(job: &NewJob) -> (Desk, Ledger) {
+    let desk = Desk::empty();
+    let ledger = Ledger::rehearsal(&desk.path, job).unwrap();
+    (desk, ledger)
+}
+
 #[test]
 fn a_rehearsal_counts_and_can_be_read_like_any_other() {
-    let desk = Desk::new(&job(2000, 100));
-    let mut ledger = Ledger::open_rehearsal(&desk.path).unwrap();
+    let (desk, mut ledger) = rehearsal(&job(2000, 100));
     let failed = RowOutcome::failed(RowNumber(2), Step::User, RowError::local("x", "no"));
     ledger
         .commit(&[
@@ -26,8 +31,7 @@ fn a_rehearsal_counts_and_can_be_read_like_any_other() {
 
 #[test]
 fn a_rehearsals_commit_is_all_or_nothing() {
-    let desk = Desk::new(&job(10, 5));
-    let mut ledger = Ledger::open_rehearsal(&desk.path).unwrap();
+    let (_desk, mut ledger) = rehearsal(&job(10, 5));
     ledger
         .commit(&[Change::settle(vec![created(1), created(11)])])
         .unwrap_err();
