@@ -24,6 +24,9 @@ const PIECE_ENTRIES_MAX: usize = 512;
 /// Entries read at once.
 const READ_ENTRIES: usize = 16 << 10;
 
+/// Bytes of a block of full pieces.
+const BLOCK_BYTES: usize = 4 << 20;
+
 /// Places for every entry: one in sixteen entries is sorted for nothing.
 const PLACES_EACH: usize = 16;
 
@@ -39,11 +42,46 @@ pub(super) struct Meet {
     open: Vec<Vec<u8>>,
     piece_bytes: usize,
     /// Full pieces, one after another.
-    held: Vec<u8>,
+    held: Blocks,
     /// The part of each of them.
     held_parts: Vec<usize>,
     bytes_max: usize,
     spill: Option<Spill>,
+}
+
+/// Pieces, one after another in blocks of memory, so that nothing moves when they become many.
+struct Blocks {
+    blocks: Vec<Vec<u8>>,
+    /// Bytes of a full block: a whole number of pieces.
+    block_bytes: usize,
+    bytes: usize,
+}
+
+impl Blocks {
+    fn new(piece_bytes: usize) -> Self {
+        Self {
+            blocks: Vec::new(),
+            block_bytes: (BLOCK_BYTES / piece_bytes).max(1) * piece_bytes,
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        self.bytes += piece.len();
+        match self.blocks.last_mut() {
+            Some(block) if block.len() < self.block_bytes => block.extend_from_slice(piece),
+            _ => {
+                let mut block = Vec::with_capacity(self.block_bytes);
+                block.extend_from_slice(piece);
+                self.blocks.push(block);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.blocks.clear();
+        self.bytes = 0;
+    }
 }
 
 /// Entries in a file, part by part.
@@ -65,10 +103,11 @@ impl Meet {
     pub(super) fn new(bytes_max: usize) -> Self {
         // Half of a small memory is for pieces that are being filled.
         let piece = (bytes_max / Seen::BYTES) >> (PART_BITS + 1);
+        let piece_bytes = piece.clamp(1, PIECE_ENTRIES_MAX) * Seen::BYTES;
         Self {
             open: vec![Vec::new(); 1 << PART_BITS],
-            piece_bytes: piece.clamp(1, PIECE_ENTRIES_MAX) * Seen::BYTES,
-            held: Vec::new(),
+            piece_bytes,
+            held: Blocks::new(piece_bytes),
             held_parts: Vec::new(),
             bytes_max,
             spill: None,
@@ -92,11 +131,11 @@ impl Meet {
     /// Keeps a full piece.
     #[cold]
     fn close(&mut self, part: usize) -> Result<(), SourceError> {
-        if self.held.len() + self.piece_bytes > self.bytes_max {
+        if self.held.bytes + self.piece_bytes > self.bytes_max {
             self.write().map_err(SourceError::Spill)?;
         }
         if let Some(piece) = self.open.get_mut(part) {
-            self.held.extend_from_slice(piece);
+            self.held.push(piece);
             self.held_parts.push(part);
             piece.clear();
         }
@@ -123,7 +162,7 @@ impl Meet {
     pub(super) fn finish(mut self, bytes_max: usize) -> Result<Sorted<u32>, SourceError> {
         if self.spill.is_some() {
             self.write().map_err(SourceError::Spill)?;
-            self.held = Vec::new();
+            self.held.clear();
         }
         let mut rows = Sorter::new(bytes_max);
         let pieces = Pieces::new(&self.held, self.piece_bytes, &self.held_parts);
@@ -154,9 +193,11 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    fn new(held: &'a [u8], piece_bytes: usize, held_parts: &[usize]) -> Self {
+    fn new(held: &'a Blocks, piece_bytes: usize, held_parts: &[usize]) -> Self {
         let mut parts = vec![Vec::new(); 1 << PART_BITS];
-        for (piece, part) in held.chunks(piece_bytes).zip(held_parts) {
+        let pieces = held.blocks.iter();
+        let pieces = pieces.flat_map(|block| block.chunks(piece_bytes));
+        for (piece, part) in pieces.zip(held_parts) {
             if let Some(part) = parts.get_mut(*part) {
                 part.push(piece);
             }
