@@ -42,7 +42,7 @@ pub(super) struct Meet {
     open: Vec<Vec<u8>>,
     piece_bytes: usize,
     /// Full pieces, one after another.
-    held: Blocks,
+    held: Held,
     /// The part of each of them.
     held_parts: Vec<usize>,
     bytes_max: usize,
@@ -50,14 +50,14 @@ pub(super) struct Meet {
 }
 
 /// Pieces, one after another in blocks of memory, so that nothing moves when they become many.
-struct Blocks {
+struct Held {
     blocks: Vec<Vec<u8>>,
     /// Bytes of a full block: a whole number of pieces.
     block_bytes: usize,
     bytes: usize,
 }
 
-impl Blocks {
+impl Held {
     fn new(piece_bytes: usize) -> Self {
         Self {
             blocks: Vec::new(),
@@ -107,7 +107,7 @@ impl Meet {
         Self {
             open: vec![Vec::new(); 1 << PART_BITS],
             piece_bytes,
-            held: Blocks::new(piece_bytes),
+            held: Held::new(piece_bytes),
             held_parts: Vec::new(),
             bytes_max,
             spill: None,
@@ -193,7 +193,7 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    fn new(held: &'a Blocks, piece_bytes: usize, held_parts: &[usize]) -> Self {
+    fn new(held: &'a Held, piece_bytes: usize, held_parts: &[usize]) -> Self {
         let mut parts = vec![Vec::new(); 1 << PART_BITS];
         let pieces = held.blocks.iter();
         let pieces = pieces.flat_map(|block| block.chunks(piece_bytes));

@@ -4,22 +4,29 @@
 //! Noticing that one organization gets two names, and that two names look like one. Keeps hashes of
 //! what it saw, up to a bound, and tells every spelling once.
 
+use super::super::keyed::{Keyed, Purpose, Quick};
 use super::super::rules::Problems;
 use super::super::rules::catalog::{ORG_NAME_CONFLICT, ORG_NAME_SIMILAR};
 use super::super::{Columns, CsvRecord};
 use crate::model::{OrgMode, RowNumber};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Most spellings that are told apart; what a file with more of them says of the rest is not
 /// looked at.
 const SPELLINGS_MAX: usize = 300_000;
 
+/// Spellings that are known again at once, each in the place its hash gives it.
+const RECENT: usize = 8192;
+
 /// What was seen so far. 64 bits of hash stand for a text: a mistake would be one warning.
 pub(super) struct OrgNames<'a> {
     columns: &'a Columns,
     mode: &'a OrgMode,
+    quick: Quick,
+    /// What one hash is made of.
+    room: Vec<u8>,
     seen: BTreeSet<u64>,
+    recent: Vec<u64>,
     /// The name, and the lowest row that gave it, by what must have one name.
     first: BTreeMap<u64, (u64, RowNumber)>,
 }
@@ -29,7 +36,10 @@ impl<'a> OrgNames<'a> {
         Self {
             columns,
             mode,
+            quick: Keyed(0).quick(),
+            room: Vec::new(),
             seen: BTreeSet::new(),
+            recent: vec![0; RECENT],
             first: BTreeMap::new(),
         }
     }
@@ -48,8 +58,8 @@ impl<'a> OrgNames<'a> {
         match (self.mode, external) {
             (OrgMode::Single { .. }, _) | (OrgMode::Columns, "") => {}
             (OrgMode::ColumnsByName, "") => {
-                if self.is_new(hash(&["", name]))
-                    && let Some(row) = self.other(hash(&["", &folded(name)]), name, record.number)
+                if self.is_new(&["", name])
+                    && let Some(row) = self.other(&["", &folded(name)], name, record.number)
                 {
                     let words = format!(
                         "row {row} writes the name otherwise, only in letter case or spaces: these \
@@ -59,8 +69,8 @@ impl<'a> OrgNames<'a> {
                 }
             }
             (OrgMode::Columns | OrgMode::ColumnsByName, external) => {
-                if self.is_new(hash(&[external, name]))
-                    && let Some(row) = self.other(hash(&[external]), name, record.number)
+                if self.is_new(&[external, name])
+                    && let Some(row) = self.other(&[external], name, record.number)
                 {
                     let words = format!(
                         "row {row} gives the same org_external_id another name, and the name of \
@@ -73,24 +83,36 @@ impl<'a> OrgNames<'a> {
     }
 
     /// Notes a spelling; tells whether it was not known and there is room for it.
-    fn is_new(&mut self, spelling: u64) -> bool {
+    fn is_new(&mut self, spelling: &[&str]) -> bool {
+        let spelling = self.hash(spelling);
+        let place = usize::try_from(spelling % RECENT as u64).unwrap_or_default();
+        if let Some(recent) = self.recent.get_mut(place) {
+            if *recent == spelling {
+                return false;
+            }
+            *recent = spelling;
+        }
         !self.seen.contains(&spelling)
             && self.seen.len() < SPELLINGS_MAX
             && self.seen.insert(spelling)
     }
 
     /// Returns the lowest row that gave `key` another name.
-    fn other(&mut self, key: u64, name: &str, row: RowNumber) -> Option<RowNumber> {
-        let name = hash(&[name]);
+    fn other(&mut self, key: &[&str], name: &str, row: RowNumber) -> Option<RowNumber> {
+        let (key, name) = (self.hash(key), self.hash(&[name]));
         let (first, lowest) = *self.first.entry(key).or_insert((name, row));
         (first != name).then_some(lowest)
     }
-}
 
-fn hash(texts: &[&str]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    texts.hash(&mut hasher);
-    hasher.finish()
+    fn hash(&mut self, texts: &[&str]) -> u64 {
+        self.room.clear();
+        for text in texts {
+            // The length in front keeps `a`, `bc` apart from `ab`, `c`.
+            self.room.extend_from_slice(&text.len().to_le_bytes());
+            self.room.extend_from_slice(text.as_bytes());
+        }
+        self.quick.hash(Purpose::Organization, &self.room)
+    }
 }
 
 /// Returns a name without what people do not see: letter case, and how many spaces.
