@@ -84,6 +84,8 @@ pub(super) fn each_record<E: From<SourceError>>(
     columns: &Columns,
     visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
 ) -> Result<(), E> {
+    // Once for all of them: the records are slices of it.
+    let text = simdutf8::basic::from_utf8(bytes).map_err(|_| changed(spec))?;
     let mut raw = records(bytes, spec, columns.delimiter);
     let mut open = CsvRecord {
         number: spec.first_row,
@@ -93,7 +95,8 @@ pub(super) fn each_record<E: From<SourceError>>(
     };
     let mut rows = 0;
     while let Some((record, fields)) = raw.next_with_fields() {
-        let text = std::str::from_utf8(record.bytes).map_err(|_| changed(spec))?;
+        let range = record.offset..record.offset + record.bytes.len();
+        let text = text.get(range).ok_or_else(|| changed(spec))?;
         (open.number, open.line) = (record.number, record.line);
         open.stray = fields.stray();
         Cells::new(text, fields, columns).fill(&mut open.fields);

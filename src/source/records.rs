@@ -352,8 +352,14 @@ pub(super) fn blank_len(bytes: &[u8]) -> usize {
 }
 
 /// Returns how many physical lines end in `bytes`.
+#[inline]
 pub(super) fn lines_in(bytes: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', bytes).count() as u64
+    // Nearly always a record, whose only line end is its own: finding it costs less than counting.
+    match memchr::memchr(b'\n', bytes) {
+        None => 0,
+        Some(at) if at + 1 == bytes.len() => 1,
+        Some(_) => memchr::memchr_iter(b'\n', bytes).count() as u64,
+    }
 }
 
 /// Returns the text of a field as written in the file.

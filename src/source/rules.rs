@@ -103,6 +103,7 @@ pub struct ReadRow<'a> {
 
 impl ReadRow<'_> {
     /// Makes the row that is sent.
+    #[inline]
     fn into_source(self, number: RowNumber, rules: &RowRules) -> SourceRow {
         let (org, org_name) = match &rules.org_mode {
             OrgMode::Single { key, name } => (Some(key.clone()), name.clone()),
@@ -144,6 +145,7 @@ impl ReadRow<'_> {
 
 /// Reads one record; the error is the first rule it breaks, and names row, line, column, what was
 /// found and what is allowed.
+#[inline]
 pub fn parse_row(
     record: &CsvRecord,
     columns: &Columns,

@@ -9,7 +9,9 @@ use super::{Entity, Exchange, Op, Reply, Verdict};
 use super::{body, workos};
 use crate::model::Mono;
 use crate::model::scan::RoleScope;
-use std::hash::{DefaultHasher, Hasher as _};
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
+use std::hash::Hasher as _;
 
 /// Answers as an empty target would: look-ups find nothing, creations succeed. An organization
 /// named by the target's own id is taken to be there, because a dry run cannot know.
@@ -75,7 +77,7 @@ impl DryClient {
             | Op::GetUser(_)
             | Op::GetOrg(_)
             | Op::FindOrgByExternalId(_) => (404, Verdict::Absent),
-            Op::CreateUser(user) => made(id("dry_user_", &[&user.email.to_lowercase()])),
+            Op::CreateUser(user) => made(id("dry_user_", &[&user.email_norm])),
             Op::CreateMembership {
                 user_id, org_id, ..
             } => made(id("dry_om_", &[user_id, org_id])),
@@ -113,10 +115,13 @@ pub fn is_made_up(id: &str) -> bool {
 /// How ids that are made up begin.
 const ID_START: &str = "dry_";
 
+/// The same in every process: what one worker made up, another may name.
+static SEED: SharedSeed = SharedSeed::from_u64(0);
+
 /// Makes an id out of what it stands for: 64 bits of it are enough to tell a file's rows apart.
 fn id(kind: &str, parts: &[&str]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FoldHasher::with_seed(0, &SEED);
     for part in parts {
         hasher.write(part.as_bytes());
         // Keeps ("ab", "c") apart from ("a", "bc").

@@ -71,7 +71,8 @@ impl Outbox {
     pub(crate) fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
         let mut letters = self.letters.borrow_mut();
         letters.outcomes.push((lease, outcome));
-        let enough = letters.outcomes.len() >= OUTCOMES_PER_FRAME;
+        // Whoever sends them is told once.
+        let enough = !letters.urgent && letters.outcomes.len() >= OUTCOMES_PER_FRAME;
         letters.urgent |= enough;
         let rings = letters.ring();
         drop(letters);

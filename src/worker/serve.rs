@@ -429,6 +429,7 @@ impl Server {
     }
 
     /// Reads a row; its outcome, if it has one before any step.
+    #[inline]
     fn begin(
         &self,
         record: &CsvRecord,

@@ -183,6 +183,7 @@ enum By {
 
 impl RowMachine {
     /// Makes the machine of a row that passed every local rule.
+    #[inline]
     pub fn new(row: SourceRow, context: RowContext, policy: RowPolicy) -> Self {
         Self {
             user: context.user.clone(),
