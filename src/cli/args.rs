@@ -230,6 +230,9 @@ pub struct CheckArgs {
     /// Write it as JSON lines instead
     #[arg(long, requires = "out")]
     pub jsonl: bool,
+    /// Replace the files of --out and --fix if they are there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What gives way when the events file cannot keep up.

@@ -5,10 +5,11 @@ use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::opening::{self, ReadingAsk};
-use super::output::Output;
+use super::output::{Output, Present};
 use super::resolve;
 use crate::model::rng::entropy;
 use crate::model::{Delimiter, Encoding, JobOptions, Mono};
+use crate::report::outfile::same_file;
 use crate::report::problems::{self, CheckSummary, ProblemGroup, ProblemLine, ProblemsWriter};
 use crate::report::{OutFile, screen, words};
 use crate::source::check::CheckError;
@@ -25,11 +26,12 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     let options = resolve::job_options(&identity)?;
     let input = resolve::source_input(&args.file)?;
     let path = input.path().to_owned();
+    refuse_unused_force(args)?;
     refuse_one_file_for_both(args)?;
     let repaired = args
         .fix
         .as_deref()
-        .map(|out| create(out, &path))
+        .map(|out| create(out, &path, Present::of(args.force)))
         .transpose()?;
     let mut list = open_list(args, &path)?;
     let ask = ReadingAsk::of(&identity, true)?;
@@ -217,18 +219,35 @@ fn open(path: &Path) -> CliResult<File> {
     })
 }
 
-/// Starts the repaired file. Nothing that is there is replaced.
-fn create(out: &Path, source: &Path) -> CliResult<OutFile> {
-    if out.symlink_metadata().is_ok() {
+/// Starts the repaired file. What is there is replaced only if that is wanted, the source never.
+fn create(out: &Path, source: &Path, present: Present) -> CliResult<OutFile> {
+    let is_there = out.symlink_metadata().is_ok();
+    if is_there && (present == Present::Keep || same_file(out, source)) {
         let message = format!("--fix {}: it is there already", out.display());
-        return Err(CliError::usage("fix_exists", message)
-            .hint("name a new file, or remove that one first: nothing is ever replaced"));
+        let hint = if same_file(out, source) {
+            "name a new file: the source itself is never replaced"
+        } else {
+            "give --fix another name, or --force to replace it"
+        };
+        return Err(CliError::usage("fix_exists", message).hint(hint));
     }
-    let made = OutFile::create(out, Some(source)).map(OutFile::replacing_nothing);
-    made.map_err(|error| {
+    let made = OutFile::create(out, Some(source)).map_err(|error| {
         let message = format!("--fix {} cannot be written: {error}", out.display());
         CliError::new(Exit::Disk, "out_file", message)
+    })?;
+    Ok(match present {
+        Present::Keep => made.replacing_nothing(),
+        Present::Replace => made,
     })
+}
+
+/// Whoever forces something that is not written means another command.
+fn refuse_unused_force(args: &CheckArgs) -> CliResult<()> {
+    if !args.force || args.out.is_some() || args.fix.is_some() {
+        return Ok(());
+    }
+    Err(CliError::usage("force_unused", "--force replaces no file")
+        .hint("it goes with --out or --fix, whose files it replaces"))
 }
 
 /// The list of problems would take the place of the repaired copy.
@@ -248,7 +267,7 @@ fn open_list(args: &CheckArgs, source: &Path) -> CliResult<Option<ProblemsWriter
     let Some(path) = &args.out else {
         return Ok(None);
     };
-    let out = Output::open(Some(path), Some(source))?;
+    let out = Output::open_as(Some(path), Some(source), Present::of(args.force))?;
     if args.jsonl {
         return Ok(Some(ProblemsWriter::jsonl(out)));
     }
@@ -337,10 +356,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("there.csv");
         std::os::unix::fs::symlink("nowhere", &there).unwrap();
-        let error = create(&there, Path::new("source.csv")).unwrap_err();
+        let source = Path::new("source.csv");
+        let error = create(&there, source, Present::Keep).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
+        // Not even by force, when it is the source under another name.
+        let one = folder.path().join("one.csv");
+        std::fs::write(&one, "email\n").unwrap();
+        let link = folder.path().join("link.csv");
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        for out in [&one, &link] {
+            let error = create(out, &one, Present::Replace).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+        }
+        create(&one, source, Present::Replace).unwrap();
         let far = folder.path().join("no/such/folder.csv");
-        let error = create(&far, Path::new("source.csv")).unwrap_err();
+        let error = create(&far, source, Present::Keep).unwrap_err();
         assert_eq!(error.exit(), Exit::Disk);
     }
 }

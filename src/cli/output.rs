@@ -60,7 +60,7 @@ impl Output {
     }
 
     /// Opens `--out`, or stdout. Never replaces `source`.
-    pub fn open(out: Option<&Path>, source: Option<&Path>) -> CliResult<Self> {
+    fn open(out: Option<&Path>, source: Option<&Path>) -> CliResult<Self> {
         let Some(path) = out else {
             return Ok(Self::Stdout(BufWriter::new(io::stdout().lock())));
         };

@@ -152,6 +152,33 @@ fn a_file_that_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
+fn a_check_replaces_a_file_only_by_force() {
+    let work = Work::new();
+    work.write("users.csv", plain(3));
+    for option in ["--out", "--fix"] {
+        work.write("there", "corrected by hand\n");
+        let line = format!("check users.csv {option} there");
+        work.run(&line)
+            .expect(2)
+            .says(&["there already", "--force"]);
+        let kept = std::fs::read_to_string(work.path("there")).unwrap();
+        assert_eq!(kept, "corrected by hand\n", "{option}");
+        work.run(&format!("{line} --force")).expect(0);
+        let replaced = std::fs::read_to_string(work.path("there")).unwrap();
+        assert!(!replaced.contains("by hand"), "{option}");
+        // The source stays whatever is said.
+        let source = format!("check users.csv {option} users.csv --force");
+        work.run(&source).expect(2);
+        assert_eq!(
+            std::fs::read_to_string(work.path("users.csv")).unwrap(),
+            plain(3)
+        );
+    }
+    work.run("check users.csv --out /dev/null").expect(0);
+    work.run("check users.csv --force").expect(2);
+}
+
+#[test]
 fn with_json_stdout_is_one_object_whatever_happens() {
     let work = Work::new();
     work.write("users.csv", plain(3));
