@@ -1,5 +1,6 @@
 //! `check`: every problem of a file, without a job, a key or a request; and `check --fix`.
 
+use super::again::import_command;
 use super::args::{CheckArgs, IdentityArgs};
 use super::context::Context;
 use super::error::{CliError, CliResult};
@@ -8,7 +9,7 @@ use super::opening::{self, ReadingAsk};
 use super::output::{Output, Present};
 use super::resolve;
 use crate::model::rng::entropy;
-use crate::model::{Delimiter, Encoding, JobOptions, Mono};
+use crate::model::{Delimiter, Encoding, JobOptions, Mono, Reading, RowNumber};
 use crate::report::outfile::same_file;
 use crate::report::problems::{self, CheckSummary, ProblemGroup, ProblemLine, ProblemsWriter};
 use crate::report::{OutFile, screen, words};
@@ -59,8 +60,10 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         None => Ok(()),
     };
     let mut report = source::check(&file, &index, &rules_of(&options), &mut visit)?;
+    let mut repairs = Repairs::default();
     if let Some(mut out) = repaired {
         let mut repair = |finding: &Finding| {
+            repairs.note(finding);
             report.add(finding.clone());
             visit(finding)
         };
@@ -81,6 +84,9 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
         summary.notes.push(opening::NO_ROWS.to_owned());
     }
     show(ctx, args, &summary)?;
+    if let Some(out) = &args.fix {
+        ctx.say(&repairs.told(out, index.rows, &options));
+    }
     Ok(if report.failing > 0 {
         Exit::RowsFailed
     } else {
@@ -248,6 +254,42 @@ fn refuse_unused_force(args: &CheckArgs) -> CliResult<()> {
     }
     Err(CliError::usage("force_unused", "--force replaces no file")
         .hint("it goes with --out or --fix, whose files it replaces"))
+}
+
+/// What `--fix` changed, for the last line.
+#[derive(Default)]
+struct Repairs {
+    count: u64,
+    rows: u64,
+    last: Option<RowNumber>,
+}
+
+impl Repairs {
+    /// Counts a repair; they come in the order of rows.
+    fn note(&mut self, finding: &Finding) {
+        self.count += 1;
+        if finding.row.is_some() && finding.row != self.last {
+            self.rows += 1;
+            self.last = finding.row;
+        }
+    }
+
+    /// Says that the copy is there, and what to do with it.
+    fn told(&self, out: &Path, rows: u32, options: &JobOptions) -> String {
+        let count = words::counted(self.count, "repair");
+        let repairs = match (self.count, self.rows) {
+            (0, _) => "nothing to repair".to_owned(),
+            (_, 0) => format!("{count}, in no row"),
+            (_, n) => {
+                let rows = words::counted(u64::from(rows), "row");
+                format!("{count}, in {} of {rows}", words::count(n))
+            }
+        };
+        // The copy has the documented names and is UTF-8: it needs no words about its reading.
+        let command = import_command(out, options, &Reading::default());
+        let out = out.display();
+        format!("{out} written: {repairs}. Import it with `{command}`")
+    }
 }
 
 /// The list of problems would take the place of the repaired copy.

@@ -6,6 +6,9 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+/// The severity of a repair.
+const FIXED: &str = "fixed";
+
 /// One problem with its place.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProblemLine {
@@ -24,7 +27,7 @@ pub struct ProblemLine {
     pub value: Option<String>,
     /// What is wrong and what is allowed.
     pub message: String,
-    /// What may have been meant.
+    /// What may have been meant; of a repair, what the cell became.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
 }
@@ -131,9 +134,14 @@ impl ProblemLine {
         let value = self.value.as_deref().filter(|_| values);
         let value = value.map_or_else(String::new, |value| format!(" \"{value}\""));
         let suggestion = self.suggestion.as_deref().filter(|_| values);
-        let meant = suggestion.map_or_else(String::new, |it| format!(" (did you mean {it}?)"));
+        let is_repair = self.severity == FIXED;
+        let (became, meant) = match suggestion {
+            Some(after) if is_repair => (format!(" → \"{after}\""), String::new()),
+            Some(meant) => (String::new(), format!(" (did you mean {meant}?)")),
+            None => <(String, String)>::default(),
+        };
         let message = &self.message;
-        let _infallible = writeln!(out, "  {place}{value}: {message}{meant}");
+        let _infallible = writeln!(out, "  {place}{value}{became}: {message}{meant}");
     }
 }
 
@@ -243,6 +251,22 @@ mod tests {
                amy@gmail.com?)\n  and 2,999 more\n"
         );
         assert!(!text(&[group], false).contains("amy"));
+    }
+
+    #[test]
+    fn a_repair_shows_what_was_and_what_is() {
+        let repair = ProblemLine {
+            severity: FIXED,
+            value: Some(" Ann ".to_owned()),
+            suggestion: Some("Ann".to_owned()),
+            ..line()
+        };
+        let mut out = String::new();
+        repair.write(&mut out, true);
+        assert_eq!(
+            out,
+            "  row 7, line 9, email \" Ann \" → \"Ann\": one slip away\n"
+        );
     }
 
     #[test]

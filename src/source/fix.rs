@@ -106,6 +106,21 @@ type NewCell<'c> =
 /// A repair: the rule it goes by, and the cell's new text.
 type Repair<'a> = (Rule, Cow<'a, str>);
 
+/// What a repair made of a cell that may be shown, both shortened and escaped.
+struct Change {
+    before: String,
+    after: String,
+}
+
+impl Change {
+    fn of(before: &str, after: &str) -> Self {
+        Self {
+            before: short(before),
+            after: short(after),
+        }
+    }
+}
+
 impl Fixer<'_> {
     fn copy(&mut self, bytes: Option<&[u8]>) -> Result<(), CheckError> {
         let bytes = bytes.unwrap_or_default();
@@ -122,7 +137,7 @@ impl Fixer<'_> {
         {
             rest = after;
             let words = "the byte order mark was removed".to_owned();
-            self.tell(None, 1, "email", BYTE_ORDER_MARK, words, None)?;
+            self.tell((None, 1), "email", BYTE_ORDER_MARK, words, None)?;
         }
         let blank = blank_lines_len(rest, self.delimiter);
         self.copy(rest.get(..blank))?;
@@ -135,16 +150,16 @@ impl Fixer<'_> {
             if let Some(taken) = known(&value).filter(|_| fixer.name(at).is_none()) {
                 let name = format!("unused_{taken}");
                 let words = format!("another column is {taken}, so that this one is called {name}");
-                let shown = Some(short(&value));
-                fixer.tell(None, line, taken, HEADER_NAME, words, shown)?;
+                let shown = Some(Change::of(&value, &name));
+                fixer.tell((None, line), taken, HEADER_NAME, words, shown)?;
                 return Ok(Some(Cow::Owned(name)));
             }
             let Some(name) = fixer.name(at).filter(|name| *name != value) else {
                 return Ok(None);
             };
             let words = format!("the column is called {name}");
-            let shown = Some(short(&value));
-            fixer.tell(None, line, name, HEADER_NAME, words, shown)?;
+            let shown = Some(Change::of(&value, name));
+            fixer.tell((None, line), name, HEADER_NAME, words, shown)?;
             Ok(Some(Cow::Borrowed(name)))
         })
     }
@@ -159,9 +174,10 @@ impl Fixer<'_> {
                 return Ok(None);
             };
             let words = rule.title.to_owned();
-            let (row, line) = (Some(record.number), record.line);
-            let shown = may_show(name, &value, fixer.columns).then(|| short(&value));
-            fixer.tell(row, line, name, rule, words, shown)?;
+            let place = (Some(record.number), record.line);
+            let may_show = may_show(name, &value, fixer.columns);
+            let shown = may_show.then(|| Change::of(&value, &new));
+            fixer.tell(place, name, rule, words, shown)?;
             Ok(Some(Cow::Owned(new.into_owned())))
         })
     }
@@ -198,21 +214,20 @@ impl Fixer<'_> {
         self.names.get(at).copied().flatten()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one finding")]
     fn tell(
         &mut self,
-        row: Option<RowNumber>,
-        line: u64,
+        (row, line): (Option<RowNumber>, u64),
         column: &'static str,
         rule: Rule,
         words: String,
-        value: Option<String>,
+        change: Option<Change>,
     ) -> Result<(), CheckError> {
+        let (value, suggestion) = change.map(|change| (change.before, change.after)).unzip();
         let problem = Problem {
             rule,
             column: column.into(),
             words,
-            suggestion: None,
+            suggestion,
         };
         let finding = Finding {
             row,

@@ -180,6 +180,18 @@ fn a_repaired_copy_imports_as_the_file_would() {
     );
     assert_eq!(fixed["fixed"], 9);
     assert_eq!(fixed["would_fail"], 1);
+    let told = work.run("check messy.csv --fix again.csv --org-external-id acme");
+    let told = told.expect(1).says(&[
+        "again.csv written: 9 repairs, in 2 of 3 rows",
+        "`userferry import again.csv --org-external-id acme`",
+    ]);
+    for change in [
+        "email_verified \"YES\" → \"true\"",
+        "email \"E-Mail\" → \"email\"",
+    ] {
+        assert!(told.stdout.contains(change), "{told}");
+    }
+    assert!(!told.stdout.contains("secret"), "{told}");
     work.run("check messy.csv --fix good.csv")
         .expect(2)
         .says(&["it is there already"]);

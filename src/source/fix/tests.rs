@@ -48,6 +48,38 @@ fn safe_repairs_are_made_and_told() {
 }
 
 #[test]
+fn a_repair_is_told_with_what_was_and_what_is_unless_it_could_be_a_secret() {
+    let changes = |text: &str| -> Vec<(Option<String>, Option<String>)> {
+        let (file, index) = indexed(text);
+        let mut told = Vec::new();
+        fix(file.as_file(), &index, &mut Vec::new(), &mut |finding| {
+            told.push((finding.value.clone(), finding.problem.suggestion.clone()));
+            Ok(())
+        })
+        .unwrap();
+        told
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let long = "Ann ".repeat(12);
+    let short = "Ann ".repeat(10);
+    assert_eq!(
+        changes(&format!(
+            "E-Mail,first_name\na@x.example, Ann\u{7}\nb@x.example,{long}\n"
+        )),
+        [
+            (some("E-Mail"), some("email")),
+            (some(" Ann\\u{7}"), some("Ann\\u{7}")),
+            (some(&format!("{short}…")), some(&format!("{short}…"))),
+        ]
+    );
+    // Were the row slipped, a name could be the password.
+    assert_eq!(
+        changes("email,first_name,password\na@x.example, Ann , secret \n"),
+        [(None, None)]
+    );
+}
+
+#[test]
 fn what_is_wrong_stays_wrong() {
     let text = "email,email_verified,external_id\nAMY@gmial.com,on,1\n,maybe,1\n";
     assert_eq!(fixed(text), (text.to_owned(), vec![]));
