@@ -316,8 +316,15 @@ fn line(out: &mut String, name: &str, text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(crate) fn plan_with(problems: Vec<ProblemGroup>) -> Plan {
+        Plan {
+            problems,
+            ..plan(RateLimits::WORKOS, 64)
+        }
+    }
 
     fn plan(limits: RateLimits, concurrency: u32) -> Plan {
         let rows = RowTally {

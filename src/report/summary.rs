@@ -243,12 +243,22 @@ impl Summary {
                 "", ""
             );
         }
-        failure_lines(&mut out, &self.failures.0);
+        failure_lines(&mut out, &self.failures_to_tell());
         self.rate_line(&mut out);
         if let Some(plan) = &self.plan {
             out.push_str(&plan.text());
         }
         out
+    }
+
+    /// Returns the failures that the plan does not tell as problems of the file anyway.
+    fn failures_to_tell(&self) -> Vec<&FailureGroup> {
+        let told = |code: &str| {
+            let mut rules = self.plan.iter().flat_map(|plan| &plan.problems);
+            rules.any(|group| group.rule == code)
+        };
+        let groups = self.failures.0.iter();
+        groups.filter(|group| !told(&group.code)).collect()
     }
 
     fn headline(&self) -> String {
@@ -316,7 +326,7 @@ impl Summary {
 }
 
 /// Writes the largest groups of failures, one line each with its example.
-fn failure_lines(out: &mut String, groups: &[FailureGroup]) {
+fn failure_lines(out: &mut String, groups: &[&FailureGroup]) {
     for (at, group) in groups.iter().take(GROUPS_SHOWN_MAX).enumerate() {
         let name = if at == 0 { "failures" } else { "" };
         let rows = words::count(group.rows());
@@ -334,7 +344,7 @@ fn failure_lines(out: &mut String, groups: &[FailureGroup]) {
         .get(GROUPS_SHOWN_MAX..)
         .filter(|rest| !rest.is_empty())
     {
-        let rows = words::count(rest.iter().map(FailureGroup::rows).sum());
+        let rows = words::count(rest.iter().map(|group| group.rows()).sum());
         let more = words::counted(rest.len() as u64, "more code");
         let more = format!("{more}: `userferry report` shows all");
         let _infallible = writeln!(out, "  {:<14} {rows:>12}   {more}", "");
@@ -524,6 +534,34 @@ pub(crate) mod tests {
         ] {
             assert!(table.contains(wanted), "{table}");
         }
+    }
+
+    #[test]
+    fn a_plan_tells_the_problems_of_the_file_and_no_failure_twice() {
+        let snapshot = snapshot();
+        let mut facts = facts(&snapshot);
+        facts.failures = vec![
+            group("email_invalid", 2, "row 7, line 9, column email: no @"),
+            group("invalid_role", 2, "no such role"),
+        ];
+        let mut summary = Summary::new(facts);
+        let problem = super::super::problems::ProblemGroup {
+            rule: "email_invalid",
+            severity: "error",
+            title: "not an email address",
+            count: 2,
+            examples: Vec::new(),
+        };
+        summary.plan = Some(super::super::plan::tests::plan_with(vec![problem]));
+        let table = summary.table();
+        assert_eq!(table.matches("email_invalid").count(), 1, "{table}");
+        assert!(
+            table.contains("invalid_role: row 7: no such role"),
+            "{table}"
+        );
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(json["failures"]["email_invalid"]["failed"], 1);
+        assert_eq!(json["plan"]["problems"][0]["count"], 2);
     }
 
     #[test]

@@ -251,6 +251,11 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
         .json();
     let problems = plan["plan"]["problems"].as_array().unwrap().clone();
     assert_eq!(problems.len(), 28);
+    assert_eq!(plan["failures"].as_object().unwrap().len(), 28);
+    let told = work.run("import bad-rows.csv --dry-run").expect(1);
+    for code in ["email_invalid", "external_id_conflict_in_file"] {
+        assert_eq!(told.stderr.matches(code).count(), 1, "{told}");
+    }
     assert!(
         problems
             .iter()
