@@ -219,6 +219,7 @@ impl Listed {
         Summary::new(SummaryFacts {
             job: Some(self.name()),
             target: self.summary.record.options.target,
+            base_url: self.summary.record.options.base_url.as_deref(),
             resume: Some(place.command("resume", self.name())),
             state: self.state,
             rows: totals.rows,

@@ -158,14 +158,10 @@ fn reading_ask(args: &ImportArgs, options: &JobOptions) -> CliResult<ReadingAsk>
 }
 
 fn announce(ctx: &Context, name: &str, options: &JobOptions) {
-    let words = match (options.target, &options.base_url) {
-        (TargetKind::Sandbox, None) => {
-            "the built-in sandbox: nothing leaves this machine; for real: --target workos"
-                .to_owned()
-        }
-        (_, Some(url)) => url.clone(),
-        (TargetKind::Workos, None) => resolve::WORKOS_ORIGIN.to_owned(),
-    };
+    let origin = options.base_url.as_deref();
+    let words = origin
+        .or(options.target.default_origin())
+        .unwrap_or("the built-in sandbox: nothing leaves this machine; for real: --target workos");
     ctx.say(&format!("job {name} goes to {words}"));
 }
 

@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::rates::{self, RateAsk, Rates};
 use crate::coordinator::{FailureLimit, Tuning};
 use crate::model::escape::shown;
+use crate::model::job::WORKOS_ORIGIN;
 use crate::model::scan::ExistingScan;
 use crate::model::{ExistingPolicy, JobOptions, OrgKey, OrgMode, Rename, RowNumber, TargetKind};
 use crate::source::profile::{self, Beside, Parameters, Profile, ProfileChoice};
@@ -22,9 +23,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where `--target workos` goes without `--base-url`.
-pub const WORKOS_ORIGIN: &str = "https://api.workos.com";
 
 /// Rows per chunk without `--chunk-size`.
 const CHUNK_SIZE: u32 = 250;
@@ -276,8 +274,7 @@ pub fn job_options(args: &IdentityArgs) -> CliResult<JobOptions> {
     let target = args.target.map_or(TargetKind::Sandbox, TargetKind::from);
     let base_url = match (&args.base_url, target) {
         (Some(text), _) => Some(base_url(text, target)?),
-        (None, TargetKind::Workos) => Some(WORKOS_ORIGIN.to_owned()),
-        (None, TargetKind::Sandbox) => None,
+        (None, _) => target.default_origin().map(str::to_owned),
     };
     let automatic = target == TargetKind::Sandbox && base_url.is_none();
     Ok(JobOptions {

@@ -467,6 +467,7 @@ fn conclude(
     let mut summary = Summary::new(SummaryFacts {
         job: shown.job.map(JobFolder::name),
         target: shown.options.target,
+        base_url: shown.options.base_url.as_deref(),
         resume: shown.resume.clone(),
         state: end.snapshot.state,
         rows: end.rows,

@@ -15,12 +15,23 @@ pub enum TargetKind {
     Workos,
 }
 
+/// Origin of the `WorkOS` API.
+pub const WORKOS_ORIGIN: &str = "https://api.workos.com";
+
 impl TargetKind {
     /// Returns the word of `--target`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
             Self::Workos => "workos",
+        }
+    }
+
+    /// Returns where it is when nobody says so; the built-in sandbox listens wherever it can.
+    pub const fn default_origin(self) -> Option<&'static str> {
+        match self {
+            Self::Sandbox => None,
+            Self::Workos => Some(WORKOS_ORIGIN),
         }
     }
 }

@@ -131,6 +131,7 @@ mod tests {
             summary: Summary::new(SummaryFacts {
                 job: Some("a<b>"),
                 target: TargetKind::Sandbox,
+                base_url: None,
                 resume: None,
                 state: RunState::Completed,
                 rows,
@@ -197,6 +198,15 @@ mod tests {
             assert!(!html.contains(bad), "{bad}");
         }
         assert!(html.contains("&lt;img src=x&gt;"));
+    }
+
+    #[test]
+    fn the_head_says_where_the_target_is() {
+        let mut page = page();
+        page.summary.base_url = Some("http://127.0.0.1:4100".to_owned());
+        let html = render(&page);
+        assert!(html.contains(".csv → sandbox at http://127.0.0.1:4100 · begun"));
+        assert!(!html.contains("href"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::words;
 use crate::ledger::{FailureGroup, RunSnapshot, RunState};
+use crate::model::escape::shown;
 use crate::model::tally::OrgCacheTally;
 use crate::model::{MembershipTally, OrgTally, RequestTally, RowTally, Step, TargetKind};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct SummaryFacts<'a> {
     pub job: Option<&'a str>,
     /// Where users go.
     pub target: TargetKind,
+    /// The target's origin; none for the built-in sandbox.
+    pub base_url: Option<&'a str>,
     /// The command that continues it; none in a dry run.
     pub resume: Option<String>,
     /// The state to show: the stored one, or what it became when its process died.
@@ -47,6 +50,9 @@ pub struct Summary {
     pub job: Option<String>,
     /// Where users go.
     pub target: TargetKind,
+    /// The target's origin, for people; none for the built-in sandbox.
+    #[serde(skip)]
+    pub base_url: Option<String>,
     /// Whether nothing was sent.
     pub dry_run: bool,
     /// `running`, `completed`, `interrupted`, `paused`, `cancelled` or `failed`.
@@ -167,6 +173,7 @@ impl Summary {
         Self {
             job: facts.job.map(str::to_owned),
             target: facts.target,
+            base_url: facts.base_url.map(shown),
             dry_run: facts.job.is_none(),
             state: facts.state,
             resume: facts.resume,
@@ -266,12 +273,21 @@ impl Summary {
         let time = Duration::try_from_secs_f64(self.elapsed_s).unwrap_or_default();
         format!(
             "{name} → {}: {}{} · {} · {} rows/s\n",
-            self.target,
+            self.destination(),
             self.state.as_str(),
             self.problems_told(),
             words::duration(time),
             words::rate(self.rows_per_s),
         )
+    }
+
+    /// Names the target, and where it is unless that is where it always is.
+    fn destination(&self) -> String {
+        let elsewhere = self.base_url.as_deref();
+        match elsewhere.filter(|url| self.target.default_origin() != Some(*url)) {
+            Some(url) => format!("{} at {url}", self.target),
+            None => self.target.to_string(),
+        }
     }
 
     /// "completed" alone says nothing about rows that were refused.
@@ -424,6 +440,7 @@ pub(crate) mod tests {
         SummaryFacts {
             job: Some("users-1f3a9c"),
             target: TargetKind::Sandbox,
+            base_url: None,
             resume: Some("userferry resume users-1f3a9c".to_owned()),
             state: RunState::Completed,
             rows: RowTally {
@@ -562,6 +579,24 @@ pub(crate) mod tests {
         let json = serde_json::to_value(&summary).unwrap();
         assert_eq!(json["failures"]["email_invalid"]["failed"], 1);
         assert_eq!(json["plan"]["problems"][0]["count"], 2);
+    }
+
+    #[test]
+    fn the_target_is_told_with_its_place_unless_that_is_the_usual_one() {
+        let snapshot = snapshot();
+        let told = |base_url| {
+            let facts = SummaryFacts {
+                target: TargetKind::Workos,
+                base_url,
+                ..facts(&snapshot)
+            };
+            Summary::new(facts).headline()
+        };
+        let usual = told(TargetKind::Workos.default_origin());
+        assert!(usual.starts_with("users-1f3a9c → workos: completed"));
+        let elsewhere = told(Some("http://127.0.0.1:4100"));
+        let words = "users-1f3a9c → workos at http://127.0.0.1:4100: completed";
+        assert!(elsewhere.starts_with(words), "{elsewhere}");
     }
 
     #[test]

@@ -239,12 +239,16 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
     // 606 writes at 49.5 a second.
     let next = "userferry import users.csv --target workos --create-orgs\n";
     let words = [
+        "dry run → workos: completed",
         "300 users · 300 memberships · 6 organizations",
         "at least 12.2s",
         next,
     ];
     let done = done.says(&words);
     assert_eq!(done.stdout, "");
+    let elsewhere = format!("{line} --base-url http://127.0.0.1:4100");
+    let words = ["dry run → workos at http://127.0.0.1:4100: completed"];
+    work.run(&elsewhere).expect(0).says(&words);
     let plan = work
         .run("import bad-rows.csv --dry-run --json")
         .expect(1)

@@ -17,9 +17,13 @@ pub(super) fn head(page: &Page) -> String {
         0 | 1 => String::new(),
         n => format!(" · retried {}", times(n - 1)),
     };
+    let at = match &summary.base_url {
+        Some(url) => format!(" at {}", escaped(url)),
+        None => String::new(),
+    };
     format!(
         "<h1>{}<span class=\"pill {tone}\">{state}</span></h1>\
-         <p class=\"sub\">{} → {} · begun {}{again}</p>",
+         <p class=\"sub\">{} → {}{at} · begun {}{again}</p>",
         escaped(summary.job.as_deref().unwrap_or("dry run")),
         escaped(&page.source.to_string_lossy()),
         summary.target,
