@@ -128,9 +128,11 @@ fn announce(ctx: &Context, indexed: &Indexed, kept: &str) {
         ctx.say(opening::NO_ROWS);
     }
     if !indexed.index.differing.is_empty() {
-        let rows = words::counted(indexed.index.differing.len() as u64, "row");
+        let differing = indexed.index.differing.len() as u64;
+        let rows = words::counted(differing, "row");
+        let repeat = words::agreeing(differing, "repeats", "repeat");
         ctx.say(&format!(
-            "note: {rows} repeat an email with other user fields; the values of the first row \
+            "note: {rows} {repeat} an email with other user fields; the values of the first row \
              count"
         ));
     }

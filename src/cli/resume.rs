@@ -54,7 +54,8 @@ pub fn continue_job(
             words::counted(limit.into(), "row"),
             listed.name()
         );
-        ctx.say(&format!("{words} are settled already; nothing was sent"));
+        let are = words::agreeing(limit.into(), "is", "are");
+        ctx.say(&format!("{words} {are} settled already; nothing was sent"));
         return show(ctx, place, tuning, &desk::read(listed.folder.clone())?);
     }
     let admission = run::admit(ctx, tuning, asking(&job, rows.pending)).map_err(of_job)?;

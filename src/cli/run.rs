@@ -85,10 +85,8 @@ pub fn admit(ctx: &Context, args: &TuningArgs, asking: Asking<'_>) -> CliResult<
     };
     if let Some(key) = &key {
         let url = options.base_url.as_deref().unwrap_or_default();
-        let question = match rows {
-            1 => format!("1 row goes to {url}."),
-            _ => format!("{} go to {url}.", words::counted(rows, "row")),
-        };
+        let go = words::agreeing(rows, "goes", "go");
+        let question = format!("{} {go} to {url}.", words::counted(rows, "row"));
         let (stdin, stderr) = (io::stdin().lock(), io::stderr().lock());
         key::confirm_live(key, args.yes, ctx.env.interactive, &question, stdin, stderr)?;
     }
@@ -445,12 +443,17 @@ const fn names_organizations(record: &JobRecord) -> bool {
 
 /// A row that failed is not a user that is missing: whoever corrects the file should know.
 fn say_left(ctx: &Context, users: u64) {
-    if users > 0 {
-        let users = words::counted(users, "user");
-        ctx.say(&format!(
-            "{users} of failed or parked rows were made before that and stay, without all that \
-             their rows ask for"
-        ));
+    match users {
+        0 => {}
+        1 => ctx.say(
+            "1 user of a failed or parked row was made before that and stays, without all that \
+             its row asks for",
+        ),
+        n => ctx.say(&format!(
+            "{} of failed or parked rows were made before that and stay, without all that their \
+             rows ask for",
+            words::counted(n, "user")
+        )),
     }
 }
 

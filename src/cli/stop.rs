@@ -94,9 +94,10 @@ fn too_many(stop: &FailureStop, job: Option<&str>) -> CliError {
         causes.push(format!("{} more", words::counted(others as u64, "cause")));
     }
     let message = format!(
-        "paused: {} of {} of this run failed or were parked, more than --max-failures {} allows: {}",
+        "paused: {} of {} of this run failed or {} parked, more than --max-failures {} allows: {}",
         words::count(stop.bad),
         words::counted(stop.settled, "row"),
+        words::agreeing(stop.bad, "was", "were"),
         stop.limit,
         causes.join(", ")
     );

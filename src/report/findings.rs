@@ -101,7 +101,7 @@ impl UnknownRoles {
     fn words(&self) -> Option<String> {
         let all = self.by_rows();
         let named = all.iter().take(ROLES_NAMED).map(|(slug, role)| {
-            let fail = if role.rows == 1 { "fails" } else { "fail" };
+            let fail = words::agreeing(role.rows, "fails", "fail");
             format!(
                 "{slug} is unknown: {} {fail}, the first is row {}",
                 words::counted(role.rows, "row"),
@@ -213,24 +213,23 @@ impl Findings {
             words::counted(self.organizations_existing, "organization"),
         ];
         let more = [
-            (self.memberships_to_reactivate, "to re-activate"),
-            (
-                self.memberships_in_the_way,
-                "inactive or invited: their rows fail",
-            ),
-            (
-                self.users_conflicting,
-                "with another external id: their rows fail",
-            ),
+            (self.memberships_to_reactivate, "to re-activate", false),
+            (self.memberships_in_the_way, "inactive or invited", true),
+            (self.users_conflicting, "with another external id", true),
         ];
-        let more = more.iter().filter(|(count, _)| *count > 0);
-        there.extend(more.map(|(count, what)| format!("{count} {what}")));
+        let more = more.iter().filter(|(count, ..)| *count > 0);
+        there.extend(more.map(|(count, what, fails)| {
+            let fail = words::agreeing(*count, ": its row fails", ": their rows fail");
+            let fail = if *fails { fail } else { "" };
+            format!("{} {what}{fail}", words::count(*count))
+        }));
         let missing = match (self.organizations_to_make, self.organizations_missing) {
             (0, 0) => "no organization".to_owned(),
             (made, 0) => format!("{}, to be made", words::counted(made, "organization")),
             (made, missing) => format!(
-                "{}: {made} are made, the rows of {missing} fail",
-                words::counted(made + missing, "organization")
+                "{}: {made} {} made, the rows of {missing} fail",
+                words::counted(made + missing, "organization"),
+                words::agreeing(made, "is", "are")
             ),
         };
         let mut lines = vec![("there", there.join(" · ")), ("missing", missing)];
@@ -311,6 +310,27 @@ mod tests {
         };
         assert_eq!(there.1, "2 users · 0 memberships · 0 organizations");
         assert_eq!(missing.1, "1 organization, to be made");
+    }
+
+    #[test]
+    fn one_is_told_as_one() {
+        let words = |n| {
+            let found = Findings {
+                memberships_in_the_way: n,
+                organizations_to_make: n,
+                organizations_missing: 1,
+                ..Findings::default()
+            };
+            let lines = found.lines();
+            lines
+                .into_iter()
+                .map(|(_, words)| words)
+                .collect::<String>()
+        };
+        assert!(words(1).contains("1 inactive or invited: its row fails"));
+        assert!(words(1).contains("2 organizations: 1 is made, the rows of 1 fail"));
+        assert!(words(2).contains("2 inactive or invited: their rows fail"));
+        assert!(words(2).contains("3 organizations: 2 are made, the rows of 1 fail"));
     }
 
     #[test]

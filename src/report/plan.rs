@@ -264,7 +264,11 @@ impl Plan {
 
     fn left_behind(&self) -> Option<String> {
         let left = self.makes.users_of_failed_rows;
-        let what = "without all that their rows ask for: these rows fail after them";
+        let what = words::agreeing(
+            left,
+            "without all that its row asks for: this row fails after it",
+            "without all that their rows ask for: these rows fail after them",
+        );
         (left > 0).then(|| format!("{} of the users {what}", words::count(left)))
     }
 

@@ -18,8 +18,13 @@ pub fn count(n: u64) -> String {
 
 /// Returns a number and its noun: `1 row`, `2 rows`.
 pub fn counted(n: u64, noun: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
+    let plural = agreeing(n, "", "s");
     format!("{} {noun}{plural}", count(n))
+}
+
+/// Returns the form of a word that goes with a number: `1 row fails`, `2 rows fail`.
+pub const fn agreeing<'a>(n: u64, one: &'a str, several: &'a str) -> &'a str {
+    if n == 1 { one } else { several }
 }
 
 /// Returns at most `chars_max` characters of `text`, with a sign that there was more.
@@ -99,6 +104,10 @@ mod tests {
             ["0", "999", "1,000", "1,234,567"]
         );
         assert_eq!(counted(1, "row") + &counted(2, "row"), "1 row2 rows");
+        assert_eq!(
+            [0, 1, 2].map(|n| agreeing(n, "fails", "fail")),
+            ["fail", "fails", "fail"]
+        );
         assert_eq!(
             [0.421, 49.51, 12_345.4, f64::NAN].map(rate),
             ["0.42", "49.5", "12,345", "0"]
