@@ -388,8 +388,8 @@ fn lease_everything(tx: &Transaction<'_>, job: &NewJob, since: ServerMs) -> Resu
 fn conflicts(job: &NewJob) -> Vec<RowOutcome> {
     let refuse = |row, winner| {
         let message = format!(
-            "row {winner} has the same external_id with another email; the first row keeps it: \
-             correct one of the two"
+            "row {row}, column external_id: row {winner} has the same external_id with another \
+             email; the first row keeps it: correct one of the two"
         );
         RowOutcome::failed(
             row,

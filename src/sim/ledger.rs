@@ -34,8 +34,8 @@ impl LedgerModel {
         let outcomes = plan.job.conflicts.iter().map(|conflict| {
             let (row, winner) = (conflict.row, conflict.winner);
             let message = format!(
-                "row {winner} has the same external_id with another email; the first row keeps \
-                 it: correct one of the two"
+                "row {row}, column external_id: row {winner} has the same external_id with \
+                 another email; the first row keeps it: correct one of the two"
             );
             let error = RowError::local(CONFLICT_IN_FILE, message);
             (row, RowOutcome::failed(row, Step::Validation, error))

@@ -61,7 +61,8 @@ fn a_conflict_in_the_file_names_the_row_that_wins() {
     );
     assert_eq!(found[0].step, Some(Step::Validation));
     assert_eq!(error.code, "external_id_conflict_in_file");
-    assert!(error.message.starts_with("row 2 "), "{}", error.message);
+    let words = "row 4, column external_id: row 2 has the same external_id";
+    assert!(error.message.starts_with(words), "{}", error.message);
 }
 
 #[test]
