@@ -542,9 +542,9 @@ pub struct JobsArgs {
 pub enum JobsCommand {
     /// Remove a job: its ledger, its sandbox data; nothing at the target
     Rm {
-        /// The job
+        /// The job; without it, they are listed
         #[arg(value_name = "JOB", value_parser = parse_job_name)]
-        job: String,
+        job: Option<String>,
         /// Do not ask
         #[arg(long)]
         yes: bool,

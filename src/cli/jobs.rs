@@ -23,7 +23,11 @@ pub fn run(ctx: &Context, args: &JobsArgs) -> CliResult<Exit> {
         None if args.json => list_json(&Place::resolve(&args.place, &ctx.env)?),
         None => list(ctx, &Place::resolve(&args.place, &ctx.env)?),
         Some(JobsCommand::Rm { job, yes, place }) => {
-            remove(ctx, &Place::resolve(place, &ctx.env)?, job, *yes)
+            let place = Place::resolve(place, &ctx.env)?;
+            match job {
+                Some(job) => remove(ctx, &place, job, *yes),
+                None => Err(which(ctx, &place)?),
+            }
         }
     }
 }
@@ -43,15 +47,46 @@ fn list(ctx: &Context, place: &Place) -> CliResult<Exit> {
             place.checkpoints.display()
         ));
     } else {
-        let rows: Vec<Vec<String>> = jobs.iter().rev().map(line).collect();
-        let text = table::aligned(&HEAD, &rows);
-        screen::print_data(text.as_bytes()).map_err(|error| CliError::stdout(&error))?;
+        screen::print_data(aligned(&jobs).as_bytes()).map_err(|error| CliError::stdout(&error))?;
     }
     for (name, error) in broken {
         ctx.screen
             .say(&format!("job {name} cannot be read: {}", error.rendered()));
     }
     Ok(Exit::Success)
+}
+
+/// Nobody said which job to remove: lists them on stderr, and says how to.
+fn which(ctx: &Context, place: &Place) -> CliResult<CliError> {
+    let shelf = if place.checkpoints.is_dir() {
+        desk::list(&desk::open_existing(place)?)?
+    } else {
+        Shelf::default()
+    };
+    let error = CliError::usage(
+        "job_missing",
+        "no job is named, and none is removed by itself",
+    );
+    if shelf.jobs.is_empty() && shelf.broken.is_empty() {
+        let folder = place.checkpoints.display();
+        return Ok(error.hint(format!("there are no jobs in {folder}")));
+    }
+    if !shelf.jobs.is_empty() {
+        ctx.screen.say(aligned(&shelf.jobs).trim_end());
+    }
+    for (name, _) in &shelf.broken {
+        ctx.screen.say(&format!("job {name} cannot be read"));
+    }
+    Ok(error.hint(format!(
+        "name one of them: `{}`",
+        place.command("jobs rm", "JOB")
+    )))
+}
+
+/// Returns jobs as a table, the newest first.
+fn aligned(jobs: &[Listed]) -> String {
+    let rows: Vec<Vec<String>> = jobs.iter().rev().map(line).collect();
+    table::aligned(&HEAD, &rows)
 }
 
 /// One object: every job as `status --json` shows it, newest first, and those that cannot be read.

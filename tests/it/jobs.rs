@@ -246,6 +246,10 @@ fn a_job_goes_by_the_name_it_is_given() {
     ] {
         work.run(line).expect(2).says(&["nobody"]);
     }
+    let unnamed = work.run("jobs rm --yes").expect(2);
+    let unnamed = unnamed.says(&["no job is named", "spring  completed", "jobs rm JOB`"]);
+    assert_eq!(unnamed.stdout, "");
+    assert_eq!(work.jobs(), ["spring"]);
 }
 
 #[test]
@@ -253,6 +257,7 @@ fn a_job_is_picked_only_when_it_is_clear_which() {
     let work = Work::new();
     work.run("status").expect(2).says(&["no jobs"]);
     work.run("jobs").expect(0);
+    work.run("jobs rm").expect(2).says(&["there are no jobs"]);
     let stub = crate::http::Stub::start("401 Unauthorized\r\n");
     for name in ["one", "two"] {
         work.write(&format!("{name}.csv"), plain(3));
