@@ -226,6 +226,7 @@ impl Listed {
             memberships: totals.memberships,
             organizations: totals.organizations,
             failures: failures_of(&self.folder.ledger_path(), &totals.rows),
+            run: self.summary.run.as_ref().map_or(1, |run| run.id),
             snapshot: &snapshot,
         })
     }
@@ -257,6 +258,13 @@ pub fn failures_of(ledger: &Path, rows: &RowTally) -> Vec<FailureGroup> {
     }
     let read = LedgerReader::open(ledger).and_then(|reader| reader.failures());
     read.unwrap_or_default()
+}
+
+/// Returns the number of the last run, from 1.
+pub fn last_run(ledger: &Path) -> i64 {
+    let summary = LedgerReader::open(ledger).and_then(|reader| reader.summary());
+    let run = summary.ok().and_then(|summary| summary.run);
+    run.map_or(1, |run| run.id)
 }
 
 /// Returns how many users were made for rows that failed or are parked, and stay.

@@ -477,6 +477,7 @@ fn conclude(
         memberships: end.memberships,
         organizations: end.organizations,
         failures: failures.clone(),
+        run: desk::last_run(shown.ledger),
         snapshot: &end.snapshot,
     });
     // A dry run of the first rows has nothing left to do: there is no job to go on with.

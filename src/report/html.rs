@@ -138,6 +138,7 @@ mod tests {
                 memberships: MembershipTally::default(),
                 organizations: OrgTally::default(),
                 failures: Vec::new(),
+                run: 1,
                 snapshot: &snapshot(),
             }),
             source: PathBuf::from("/data/<script>.csv"),

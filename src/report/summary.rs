@@ -39,6 +39,8 @@ pub struct SummaryFacts<'a> {
     pub organizations: OrgTally,
     /// Why rows of the job failed or were parked, the largest group first.
     pub failures: Vec<FailureGroup>,
+    /// Number of the run, from 1.
+    pub run: i64,
     /// The run's own counters.
     pub snapshot: &'a RunSnapshot,
 }
@@ -53,6 +55,9 @@ pub struct Summary {
     /// The target's origin, for people; none for the built-in sandbox.
     #[serde(skip)]
     pub base_url: Option<String>,
+    /// Whether earlier runs did a part of it, so that what is only the run's is told as such.
+    #[serde(skip)]
+    pub continued: bool,
     /// Whether nothing was sent.
     pub dry_run: bool,
     /// `running`, `completed`, `interrupted`, `paused`, `cancelled` or `failed`.
@@ -174,6 +179,7 @@ impl Summary {
             job: facts.job.map(str::to_owned),
             target: facts.target,
             base_url: facts.base_url.map(shown),
+            continued: facts.run > 1,
             dry_run: facts.job.is_none(),
             state: facts.state,
             resume: facts.resume,
@@ -242,7 +248,7 @@ impl Summary {
             ("retried", r.retried),
             ("ambiguous", r.ambiguous),
         ];
-        section(&mut out, "requests", r.total, &lines);
+        own_section(&mut out, "requests", r.total, self.whose(), &lines);
         if self.requests_at_least && r.total > 0 {
             let _infallible = writeln!(
                 out,
@@ -272,10 +278,11 @@ impl Summary {
         let name = self.job.as_deref().unwrap_or("dry run");
         let time = Duration::try_from_secs_f64(self.elapsed_s).unwrap_or_default();
         format!(
-            "{name} → {}: {}{} · {} · {} rows/s\n",
+            "{name} → {}: {}{} · {}{} · {} rows/s\n",
             self.destination(),
             self.state.as_str(),
             self.problems_told(),
+            self.whose(),
             words::duration(time),
             words::rate(self.rows_per_s),
         )
@@ -288,6 +295,11 @@ impl Summary {
             Some(url) => format!("{} at {url}", self.target),
             None => self.target.to_string(),
         }
+    }
+
+    /// Rows are the job's; what only the run knows is told apart from them.
+    const fn whose(&self) -> &'static str {
+        if self.continued { "this run: " } else { "" }
     }
 
     /// "completed" alone says nothing about rows that were refused.
@@ -310,13 +322,14 @@ impl Summary {
 
     fn rate_line(&self, out: &mut String) {
         if let (Some(allowed), Some(used)) = (self.rate.writes_per_s, self.rate.used) {
+            let in_it = if self.continued { " in this run" } else { "" };
             let lowest = self.rate.lowest.filter(|lowest| *lowest < allowed);
             let lowest = lowest.map_or_else(String::new, |lowest| {
                 format!(", backed off to {} at the lowest", words::rate(lowest))
             });
             let _infallible = writeln!(
                 out,
-                "  {:<14} {:>12} writes/s allowed, {:.1} % used{lowest}",
+                "  {:<14} {:>12} writes/s allowed, {:.1} % used{in_it}{lowest}",
                 "rate",
                 words::rate(allowed),
                 used * 100.0
@@ -326,16 +339,19 @@ impl Summary {
             let Latency { p50, p95, p99 } = self.latency_ms;
             let _infallible = writeln!(
                 out,
-                "  {:<14} p50 {p50:.1} ms · p95 {p95:.1} ms · p99 {p99:.1} ms",
-                "latency"
+                "  {:<14} {}p50 {p50:.1} ms · p95 {p95:.1} ms · p99 {p99:.1} ms",
+                "latency",
+                self.whose()
             );
         }
         if self.workers.restarts > 0 {
             let restarts = words::counted(u64::from(self.workers.restarts), "restart");
             let _infallible = writeln!(
                 out,
-                "  {:<14} {} · {restarts}",
-                "workers", self.workers.count
+                "  {:<14} {}{} · {restarts}",
+                "workers",
+                self.whose(),
+                self.workers.count
             );
         }
     }
@@ -383,6 +399,11 @@ fn rows_lines(rows: &RowTally) -> [(&'static str, u64); 9] {
 
 /// Writes one line with a total and, for what is not zero, its parts.
 fn section(out: &mut String, name: &str, total: u64, lines: &[(&str, u64)]) {
+    own_section(out, name, total, "", lines);
+}
+
+/// The same, for what is only the run's: `whose` says so.
+fn own_section(out: &mut String, name: &str, total: u64, whose: &str, lines: &[(&str, u64)]) {
     if total == 0 {
         return;
     }
@@ -395,7 +416,8 @@ fn section(out: &mut String, name: &str, total: u64, lines: &[(&str, u64)]) {
         })
         .collect();
     let total = words::count(total);
-    let _infallible = writeln!(out, "  {name:<14} {total:>12}   {}", parts.join(" · "));
+    let parts = parts.join(" · ");
+    let _infallible = writeln!(out, "  {name:<14} {total:>12}   {whose}{parts}");
 }
 
 /// Rounds to three decimals, and keeps JSON finite.
@@ -451,6 +473,7 @@ pub(crate) mod tests {
             memberships: MembershipTally::default(),
             organizations: OrgTally::default(),
             failures: Vec::new(),
+            run: 1,
             snapshot,
         }
     }
@@ -597,6 +620,29 @@ pub(crate) mod tests {
         let elsewhere = told(Some("http://127.0.0.1:4100"));
         let words = "users-1f3a9c → workos at http://127.0.0.1:4100: completed";
         assert!(elsewhere.starts_with(words), "{elsewhere}");
+    }
+
+    #[test]
+    fn what_is_only_the_runs_is_told_apart_from_the_jobs_rows() {
+        let mut snapshot = snapshot();
+        snapshot.restarts = 1;
+        let first = Summary::new(facts(&snapshot)).table();
+        assert!(!first.contains("this run"), "{first}");
+        let second = Summary::new(SummaryFacts {
+            run: 2,
+            ..facts(&snapshot)
+        });
+        let table = second.table();
+        for line in [
+            "completed · this run: 2.0s · 1.50 rows/s\n",
+            "  rows                      3   3 created\n",
+            "  requests                  6   this run: 5 writes · 1 read\n",
+            "50.0 writes/s allowed, 98.0 % used in this run\n",
+            "  latency        this run: p50 1.0 ms",
+            "  workers        this run: 2 · 1 restart\n",
+        ] {
+            assert!(table.contains(line), "{line} in {table}");
+        }
     }
 
     #[test]
