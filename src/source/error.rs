@@ -67,11 +67,14 @@ impl RaggedRow {
         }
     }
 
-    /// Refuses the file for it; nobody has looked beyond.
-    pub(super) fn alone(self, expected: usize) -> SourceError {
-        let mut ragged = Ragged::default();
-        ragged.note(self.clone());
-        self.refusal(expected, ragged)
+    /// Describes a record of `found` fields that starts at `at`.
+    pub(super) fn of(record: &str, found: usize, at: Place) -> Self {
+        let inside = record.trim_end_matches(['\r', '\n']);
+        Self {
+            found,
+            at,
+            lines: 1 + super::records::lines_in(inside.as_bytes()),
+        }
     }
 
     /// Returns what to do about it.

@@ -7,7 +7,7 @@ use super::keyed::{Keyed, Purpose, Quick, org_bytes};
 use super::marks::Blocks;
 use super::pairs::{Again, Repeats, with_org};
 use super::profile::ProfileChoice;
-use super::records::{Fields, lines_in};
+use super::records::Fields;
 use super::row::{OrgRef, trimmed};
 use super::window::{self, BLOCK_BYTES, Here, Walk, Window, read_some};
 use super::{Columns, Input, SourceError, header};
@@ -216,8 +216,8 @@ impl<'a> Pass<'a> {
         self.rows = rows;
         let row = RowNumber(rows);
         if !self.fields.fit(text, self.named, self.columns.count) {
-            let ragged = self.ragged_row(text);
-            self.ragged.note(ragged);
+            let at = self.window.place_at(0);
+            self.ragged.note(RaggedRow::of(text, self.fields.len(), at));
         }
         // Nothing else is of use once one was found.
         if self.ragged.count == 0 {
@@ -266,16 +266,6 @@ impl<'a> Pass<'a> {
             walk.set_row(RowNumber(row.0.saturating_add(1)));
         }
         Ok(())
-    }
-
-    /// Describes a record with too few fields, or with more that are not blank.
-    fn ragged_row(&self, text: &str) -> RaggedRow {
-        let inside = text.trim_end_matches(['\r', '\n']);
-        RaggedRow {
-            found: self.fields.len(),
-            at: self.window.place_at(0),
-            lines: 1 + lines_in(inside.as_bytes()),
-        }
     }
 
     /// Returns the refusal for such records, if there were any.

@@ -360,6 +360,20 @@ fn every_row_with_another_number_of_fields_is_listed_in_one_run() {
     let list = std::fs::read_to_string(work.path("problems.csv")).unwrap();
     assert_eq!(list.lines().count(), 1 + 20);
 
+    // One that is converted first is held to the same.
+    let mut export = "user_id,email,given_name,family_name\n".to_owned();
+    for row in csv.lines().skip(1) {
+        writeln!(export, "auth0|1,{row}").unwrap();
+    }
+    work.write("export.csv", export);
+    work.write("hashes.ndjson", "");
+    let line = "check export.csv --profile auth0 --password-hashes hashes.ndjson";
+    let done = work.run(line).expect(65);
+    let told = &done.stdout;
+    assert!(told.contains("error[field_count] 30 times"), "{told}");
+    assert!(told.contains("  row 7, line 8: found 5 fields"), "{told}");
+    assert!(told.contains("  and 10 more"), "{told}");
+
     // An import names the first, and where to see the others; there is no job.
     work.run("import users.csv").expect(65).says(&[
         "row 1, line 2",

@@ -7,7 +7,7 @@ use super::left::Left;
 use super::plan::{Plan, UnboundColumn};
 use super::{Profile, ProfileChoice, built_in};
 use crate::model::{Delimiter, OrgMode, RowNumber};
-use crate::source::error::{Place, RaggedRow, SourceError};
+use crate::source::error::{Place, Ragged, RaggedRow, SourceError};
 use crate::source::header;
 use crate::source::records::Fields;
 use crate::source::window::Window;
@@ -349,34 +349,70 @@ impl Conversion {
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));
-        while let Some(length) = window.next_record(&mut fields, quiet)? {
+        let mut sheet = Sheet {
+            own: &own,
+            made: &made,
+            plan: &plan,
+            named,
+            ragged: Ragged::default(),
+        };
+        let read = self.of_sheet(&mut sheet, &mut window, &mut fields, &mut rows);
+        if let Some(refusal) = sheet.ragged.refusal(count) {
+            return Err(refusal);
+        }
+        read?;
+        rows.finish()
+    }
+
+    /// Converts the records below a header. From the first one with another number of cells on,
+    /// it only looks for more of them: nothing else is of use.
+    fn of_sheet(
+        &mut self,
+        sheet: &mut Sheet<'_>,
+        window: &mut Window<&mut dyn BufRead>,
+        fields: &mut Fields,
+        rows: &mut Rows<'_>,
+    ) -> Result<(), SourceError> {
+        let quiet: &mut dyn FnMut(u64) = &mut |_| {};
+        while let Some(length) = window.next_record(fields, quiet)? {
             let record = window.record(length)?;
-            if !fields.fit(record, named, count) {
-                let row = RaggedRow {
-                    found: fields.len(),
-                    at: window.place_at(0),
-                    lines: 1,
-                };
-                return Err(row.alone(count));
+            if !fields.fit(record, sheet.named, sheet.own.len()) {
+                let row = RaggedRow::of(record, fields.len(), window.place_at(0));
+                sheet.ragged.note(row);
             }
-            let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
-            let read = |name: &str| {
-                let value = position(&own, name)
-                    .map(|cell| fields.value(record, cell))
-                    .unwrap_or_default();
-                value.strip_prefix(&prefix).unwrap_or(&value).to_owned()
-            };
-            let made = self.cells(&made, &read)?;
-            rows.write(&plan, &|cell| match cell.checked_sub(count) {
-                None => fields.value(record, cell),
-                Some(beside) => text_of(&made, beside),
-            })?;
+            if sheet.ragged.count == 0 {
+                self.of_record(sheet, record, fields, rows)?;
+            } else {
+                self.records += 1;
+            }
             window.advance(length);
             window.set_row(RowNumber(
                 u32::try_from(self.records + 1).unwrap_or(u32::MAX),
             ));
         }
-        rows.finish()
+        Ok(())
+    }
+
+    fn of_record(
+        &mut self,
+        sheet: &Sheet<'_>,
+        record: &str,
+        fields: &Fields,
+        rows: &mut Rows<'_>,
+    ) -> Result<(), SourceError> {
+        let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
+        let read = |name: &str| {
+            let value = position(sheet.own, name)
+                .map(|cell| fields.value(record, cell))
+                .unwrap_or_default();
+            value.strip_prefix(&prefix).unwrap_or(&value).to_owned()
+        };
+        let made = self.cells(sheet.made, &read)?;
+        let count = sheet.own.len();
+        rows.write(sheet.plan, &|cell| match cell.checked_sub(count) {
+            None => fields.value(record, cell),
+            Some(beside) => text_of(&made, beside),
+        })
     }
 
     /// Returns the columns that are made beside those of a CSV, or in their place: hashes that are
@@ -391,6 +427,19 @@ impl Conversion {
         let join = join.map(|join| &join.column);
         join.chain(hashed).chain(parameters).cloned().collect()
     }
+}
+
+/// A CSV that is converted.
+struct Sheet<'a> {
+    /// Its columns.
+    own: &'a [String],
+    /// Columns that are made beside them, or in their place.
+    made: &'a [String],
+    plan: &'a Plan,
+    /// Cells of the header up to the last one with a name.
+    named: usize,
+    /// Records that do not fit under it.
+    ragged: Ragged,
 }
 
 /// Finds a column as headers are compared everywhere.
