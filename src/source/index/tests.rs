@@ -379,8 +379,14 @@ fn names_stay_few_while_rows_are_many() {
 fn row_by_row(path: &Path, options: &IndexOptions) -> Result<Index, SourceError> {
     let file = window::open(path)?;
     let mut pass = Pass::begin(&file, options, NO_SPILL, &mut |_| {})?;
-    while pass.row(&mut |_| {})? {}
-    pass.finish()
+    loop {
+        match pass.row(&mut |_| {}) {
+            Ok(true) => {}
+            Ok(false) => return pass.finish(),
+            // Rows with too few fields before it are the first reason to refuse the file.
+            Err(error) => return Err(pass.ragged().unwrap_or(error)),
+        }
+    }
 }
 
 /// Rows of every kind: usual ones, such that repeat others, such that are refused.
