@@ -13,7 +13,7 @@ const DRY_ROWS: (u32, u32) = (150_000, 1_000_000);
 /// Rows where processes are compared with threads.
 const ISOLATION_ROWS: (u32, u32) = (60_000, 1_000_000);
 /// Rows where shapes of files and of grants are compared.
-const SHAPE_ROWS: (u32, u32) = (30_000, 500_000);
+const SHAPE_ROWS: (u32, u32) = (20_000, 500_000);
 
 /// Everything but the socket, for every worker count.
 pub(super) fn dry(

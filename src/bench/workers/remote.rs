@@ -11,7 +11,7 @@ use crate::model::RateLimit;
 use crate::report::words;
 
 /// Rows into the server without limit, by default and with `--full`.
-const ROWS: (u32, u32) = (4_000, 50_000);
+const ROWS: (u32, u32) = (3_000, 50_000);
 /// Seconds that one run under the limit takes.
 const LIMITED_S: (u32, u32) = (2, 60);
 /// Seconds that one run with a latency and without a limit takes, if the prediction holds.
@@ -26,7 +26,7 @@ const ROWS_MIN: u32 = 20;
 /// The limit that the importer can just keep on two cores, and its workers.
 const FAST: (RateLimit, &str, u32) = (RateLimit::per_seconds(5_000, 1), "1ms", 4);
 /// Seconds of it.
-const FAST_S: (u32, u32) = (2, 60);
+const FAST_S: (u32, u32) = (1, 60);
 
 fn rows_for(per_second: f64, seconds: f64) -> u32 {
     let rows = words::whole(per_second * seconds);
