@@ -14,6 +14,7 @@ use crate::report::outfile::same_file;
 use crate::report::problems::{self, CheckSummary, ProblemGroup, ProblemLine, ProblemsWriter};
 use crate::report::{OutFile, screen, words};
 use crate::source::check::CheckError;
+use crate::source::profile;
 use crate::source::{
     self, Ask, CheckReport, Finding, Index, IndexOptions, Input, Opened, Ragged, RowRules,
     Severity, SourceError,
@@ -85,7 +86,8 @@ pub fn run(ctx: &Context, args: &CheckArgs) -> CliResult<Exit> {
     }
     show(ctx, args, &summary)?;
     if let Some(out) = &args.fix {
-        ctx.say(&repairs.told(out, index.rows, &options));
+        let as_it_is = args.profile.as_deref() == Some(profile::NONE);
+        ctx.say(&repairs.told(out, index.rows, &options, as_it_is));
     }
     Ok(if report.failing > 0 {
         Exit::RowsFailed
@@ -275,7 +277,8 @@ impl Repairs {
     }
 
     /// Says that the copy is there, and what to do with it.
-    fn told(&self, out: &Path, rows: u32, options: &JobOptions) -> String {
+    /// `as_it_is`: no profile may recognise it.
+    fn told(&self, out: &Path, rows: u32, options: &JobOptions, as_it_is: bool) -> String {
         let count = words::counted(self.count, "repair");
         let repairs = match (self.count, self.rows) {
             (0, _) => "nothing to repair".to_owned(),
@@ -286,7 +289,10 @@ impl Repairs {
             }
         };
         // The copy has the documented names and is UTF-8: it needs no words about its reading.
-        let command = import_command(out, options, &Reading::default());
+        let mut command = import_command(out, options, &Reading::default());
+        if as_it_is {
+            command.push_str(" --profile none");
+        }
         let out = out.display();
         format!("{out} written: {repairs}. Import it with `{command}`")
     }

@@ -212,12 +212,14 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
         (opened, checked)
     });
     let mut ledger = opened.map_err(|error| CliError::of_ledger(&error).job(name))?;
-    checked.map_err(of_job)?;
     let record = ledger.record().map_err(|error| of_job(error.into()))?;
-    if !has_same_rows(seen, &record) {
+    let checked = if has_same_rows(seen, &record) {
+        checked
+    } else {
         // Somebody made the job anew before its lock was ours.
-        opening::check(ctx, &record, &listed.folder).map_err(of_job)?;
-    }
+        opening::check(ctx, &record, &listed.folder)
+    };
+    checked.map_err(of_job)?;
     Ok(Job {
         folder: listed.folder.clone(),
         record,

@@ -11,10 +11,14 @@ use super::image;
 use super::schema;
 use super::store::{check_plan, read_job};
 use rusqlite::Connection;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
+
+/// Looks at a ledger that others write to meanwhile.
+const LOOKS_MAX: u32 = 3;
 
 /// Threads that count outcomes: beyond, the file is read faster than it is understood.
 const THREADS_MAX: u32 = 8;
@@ -40,7 +44,25 @@ pub(super) fn sound(path: &Path) -> Result<(), LedgerError> {
     pages.and(values)
 }
 
+/// Looks at the values until nobody wrote meanwhile: several readings must be of one state. Whoever
+/// writes has looked at all of it before, and keeps it sound.
 fn look_at_values(path: &Path) -> Result<(), LedgerError> {
+    let (watch, _) = schema::open_any_format(path)?;
+    let version = || {
+        let found = watch.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        found.map_err(|error| damage(Fault::from(error), path))
+    };
+    for _ in 0..LOOKS_MAX {
+        let before = version()?;
+        let found = look_at_one_state(path);
+        if version()? == before {
+            return found;
+        }
+    }
+    Ok(())
+}
+
+fn look_at_one_state(path: &Path) -> Result<(), LedgerError> {
     let known = look(path, |conn, format| {
         schema::check_definitions(conn, format)?;
         // What an older format holds is for its migration to read.
@@ -73,51 +95,48 @@ fn rows_settled(conn: &Connection) -> Result<RangeInclusive<u32>, Fault> {
     Ok(row("min")?.unwrap_or(1)..=row("max")?.unwrap_or(0))
 }
 
-/// Counts the outcomes, every processor some of them. Nobody writes meanwhile: whoever opens a
-/// ledger for writing holds its lock.
+/// Counts the outcomes, every processor some of them.
 fn count(path: &Path, known: &Known, rows: RangeInclusive<u32>) -> Result<Counted, LedgerError> {
-    let parts = parts(&rows);
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (mine, others) = parts(&rows, u32::try_from(processors).unwrap_or(1));
     thread::scope(|scope| {
         let count = |part: RangeInclusive<u32>| {
             move || look(path, |conn, _| commit::count(conn, known, part))
         };
-        let mut threads = Vec::with_capacity(parts.len());
-        for part in parts {
+        let mut threads = Vec::with_capacity(others.len());
+        for part in others {
             let thread = thread::Builder::new().spawn_scoped(scope, count(part.clone()));
             threads.push((thread, part));
         }
-        let mut counted: Option<Counted> = None;
+        let mut counted = count(mine)()?;
         for (thread, part) in threads {
             let more = match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
                 Err(_no_thread) => count(part)(),
             }?;
-            match &mut counted {
-                Some(counted) => counted.add(&more),
-                None => counted = Some(more),
-            }
+            counted.add(&more);
         }
-        match counted {
-            Some(counted) => Ok(counted),
-            None => count(rows)(),
-        }
+        Ok(counted)
     })
 }
 
-/// Divides rows among the processors, where there are enough.
-fn parts(rows: &RangeInclusive<u32>) -> Vec<RangeInclusive<u32>> {
+/// Divides rows among processors, where there are enough: the first part, and the others.
+fn parts(
+    rows: &RangeInclusive<u32>,
+    processors: u32,
+) -> (RangeInclusive<u32>, Vec<RangeInclusive<u32>>) {
     let (first, last) = (*rows.start(), *rows.end());
     let all = last.saturating_sub(first).saturating_add(1);
-    let threads =
-        thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let threads = threads
+    let parts = processors
         .min(THREADS_MAX)
         .min(all.div_ceil(THREAD_ROWS_MIN))
         .max(1);
-    let size = all.div_ceil(threads).max(1);
-    let starts = (0..threads).map(|nth| first.saturating_add(nth.saturating_mul(size)));
-    let part = |start: u32| start..=start.saturating_add(size - 1).min(last);
-    starts.map(part).collect()
+    let size = all.div_ceil(parts).max(1);
+    let part = |nth: u32| {
+        let start = first.saturating_add(nth.saturating_mul(size));
+        start..=start.saturating_add(size - 1).min(last)
+    };
+    (part(0), (1..parts).map(part).collect())
 }
 
 /// Looks at one state of the ledger, through a connection of its own.
@@ -161,12 +180,16 @@ mod tests {
     #[test]
     fn every_row_is_in_one_part() {
         for (first, last) in [(1, 0), (1, 1), (7, 99_999), (1, 100_001), (5, 2_500_003)] {
-            let parts = parts(&(first..=last));
-            assert_eq!(parts[0].start(), &first);
-            assert_eq!(parts[parts.len() - 1].end(), &last);
-            for pair in parts.windows(2) {
-                assert_eq!(*pair[0].end() + 1, *pair[1].start(), "{parts:?}");
+            for processors in [1, 2, 3, 7, 64] {
+                let (mine, mut parts) = parts(&(first..=last), processors);
+                parts.insert(0, mine);
+                assert_eq!(parts[0].start(), &first);
+                assert_eq!(parts[parts.len() - 1].end(), &last);
+                for pair in parts.windows(2) {
+                    assert_eq!(*pair[0].end() + 1, *pair[1].start(), "{parts:?}");
+                }
             }
         }
+        assert_eq!(parts(&(1..=2_500_000), 3).1.len(), 2);
     }
 }

@@ -497,7 +497,7 @@ fn write_org(conn: &Connection, key: &OrgKey, state: &OrgState) -> Result<(), Fa
     Ok(())
 }
 
-/// Reads every outcome as `results` would, and compares every stored total with what they say.
+/// Reads every value of every outcome, and compares every stored total with what they say.
 pub(super) fn verify(conn: &Connection, known: &Known) -> Result<(), Fault> {
     let counted = count(conn, known, 0..=u32::MAX)?;
     compare(conn, known, counted)

@@ -427,6 +427,7 @@ pub(super) fn format_known() -> i64 {
 
 /// Sets what every writer needs, and reads each back: a pragma that is not understood is silent.
 fn prepare(conn: &Connection) -> Result<(), Fault> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     // Stepped to its end: a fresh file answers `wal` first and commits the change afterwards, and
     // a disk that fails then must be heard.
     let mode: String = conn.query_one("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -444,6 +445,7 @@ fn prepare(conn: &Connection) -> Result<(), Fault> {
 /// Sets what a writer needs whose file is thrown away: a commit is all or nothing still, but it is in
 /// no hurry to the disk, and no other connection is expected.
 fn prepare_rehearsal(conn: &Connection) -> Result<(), Fault> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     let mode: String = conn.query_one("PRAGMA journal_mode = MEMORY", [], |row| row.get(0))?;
     if mode != "memory" {
         return Err(Fault::Invariant(
@@ -457,7 +459,6 @@ fn prepare_rehearsal(conn: &Connection) -> Result<(), Fault> {
 }
 
 fn prepare_any(conn: &Connection) -> Result<(), Fault> {
-    conn.busy_timeout(BUSY_TIMEOUT)?;
     keep_statements(conn)?;
     for (name, value) in PRAGMAS {
         set(conn, name, *value)?;
@@ -561,6 +562,7 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(text("journal_mode"), "wal");
+        assert_eq!(get(&conn, "synchronous").unwrap(), 2);
         for (name, value) in PRAGMAS {
             assert_eq!(get(&conn, name).unwrap(), *value, "{name}");
         }

@@ -251,7 +251,9 @@ pub(super) fn parse(
     refuse_other_delimiter(&cells, fields.delimiter(), at)?;
     // An export is recognised by the names its writer gave, whatever --map says of them.
     let own = names_of(&cells);
-    let profile = chosen(profile, &own, renames, at)?;
+    let written = |cell: &Cell| cell.name.clone();
+    let written: Vec<String> = cells.iter().map(written).collect();
+    let profile = chosen(profile, (&own, &written), renames, at)?;
     let shadowed = apply(renames, &mut cells, at)?;
     refuse_twice(&cells)?;
     refuse_organizations(&cells, org_mode)?;
@@ -310,18 +312,18 @@ fn named_cells(cells: &[Cell]) -> usize {
     named.map_or(0, |last| last + 1)
 }
 
-/// Returns the profile of a header with these names. A recognised one and `--map` may stand side by
+/// Returns the profile of a header with these names, plain and as written. A recognised one and `--map` may stand side by
 /// side; where both say what becomes of a column, a person has to choose.
 fn chosen(
     choice: &ProfileChoice,
-    names: &[String],
+    (names, written): (&[String], &[String]),
     renames: &[Rename],
     at: &Place,
 ) -> Result<Option<Arc<Profile>>, SourceError> {
     let found = match choice {
         ProfileChoice::Off => return Ok(None),
         ProfileChoice::Use(profile) => return Ok(Some(Arc::clone(profile))),
-        ProfileChoice::Detect => profile::detected(names),
+        ProfileChoice::Detect => profile::detected(written),
     };
     let Some(profile) = &found else {
         return Ok(None);

@@ -173,3 +173,55 @@ fn a_panic_in_the_callback_is_reported() {
     );
     desk.open().verify_totals().unwrap();
 }
+
+#[test]
+fn parts_that_are_counted_apart_make_the_whole() {
+    let desk = Desk::new(&job(1000, 7));
+    let failed = |row| RowOutcome::failed(RowNumber(row), Step::User, RowError::local("x", "no"));
+    let outcome = |row: u32| {
+        if row.is_multiple_of(3) {
+            failed(row)
+        } else {
+            created(row)
+        }
+    };
+    let mut ledger = desk.open();
+    ledger
+        .commit(&[Change::settle((1..=700).map(outcome).collect::<Vec<_>>())])
+        .unwrap();
+    let known = commit::Known::load(ledger.connection()).unwrap();
+    let count = |rows| commit::count(ledger.connection(), &known, rows).unwrap();
+    let compare = |counted| commit::compare(ledger.connection(), &known, counted);
+    let mut counted = count(1..=1);
+    counted.add(&count(2..=300));
+    counted.add(&count(301..=1000));
+    compare(counted).unwrap();
+    // A part that is forgotten, or that comes twice, is noticed.
+    let mut short = count(1..=300);
+    short.add(&count(302..=1000));
+    compare(short).unwrap_err();
+    let mut long = count(1..=700);
+    long.add(&count(700..=700));
+    compare(long).unwrap_err();
+}
+
+#[test]
+fn a_ledger_that_is_written_meanwhile_is_not_taken_for_damaged() {
+    let desk = Desk::new(&job(2000, 100));
+    let mut ledger = desk.open();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for row in 1..=2000 {
+                ledger
+                    .commit(&[Change::settle(vec![created(row)])])
+                    .unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            LedgerReader::check(&desk.path).unwrap();
+        }
+    });
+    LedgerReader::check(&desk.path).unwrap();
+}

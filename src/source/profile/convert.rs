@@ -61,6 +61,8 @@ pub struct Conversion {
     left: Left,
     /// What a CSV was read as; known when its header was read.
     read_as: Option<String>,
+    /// That a CSV brings no passwords, if so.
+    without_passwords: Option<String>,
 }
 
 impl Conversion {
@@ -150,6 +152,7 @@ impl Conversion {
             records: 0,
             left: Left::default(),
             read_as: None,
+            without_passwords: None,
         }))
     }
 
@@ -199,20 +202,14 @@ impl Conversion {
                     all.saturating_sub(found),
                 ));
             }
-            None if self.misses_hashes() => told.push(
-                "users come without passwords: the export holds none; --password-hashes FILE joins \
-                 them by user id"
-                    .to_owned(),
-            ),
-            None => {}
+            None if self.parameters == Parameters::WithoutPasswords => {}
+            None if self.is_json => {
+                let plan = self.plan_of(&self.names_met());
+                told.extend(plan.and_then(|plan| self.profile.without_passwords(&plan)));
+            }
+            None => told.extend(self.without_passwords.iter().cloned()),
         }
         told
-    }
-
-    /// Returns whether hashes could be joined, and nobody did.
-    fn misses_hashes(&self) -> bool {
-        let join = self.profile.join.as_ref();
-        join.is_some_and(|join| !self.left.has_met(&join.column))
     }
 
     /// Returns the members that were met in a record or are made, of those the profile looks at.
@@ -231,8 +228,16 @@ impl Conversion {
 
     /// Returns what the columns or members `names` are read as; `left` are others.
     fn told_of(&self, names: &[String], left: &[String]) -> Option<String> {
-        let bound = self.profile.bind(&self.without_hashed(names.to_vec()));
-        bound.ok().map(|plan| plan.told(names, left))
+        self.plan_of(names).map(|plan| plan.told(names, left))
+    }
+
+    /// Binds what was met: what a record lacks may be missing here, whatever the profile says.
+    fn plan_of(&self, names: &[String]) -> Option<Plan> {
+        let lenient = Profile {
+            optional: true,
+            ..(*self.profile).clone()
+        };
+        lenient.bind(&self.without_hashed(names.to_vec())).ok()
     }
 
     /// Takes the column of hashes away when users come without their passwords.
@@ -279,7 +284,9 @@ impl Conversion {
                     Some(hashes) => {
                         let ids = join.key.iter().map(|name| read(name));
                         let id = ids.map(|id| id.trim().to_owned()).find(|id| !id.is_empty());
-                        hashes.find(&id.unwrap_or_default())?.unwrap_or_default()
+                        let joined = hashes.find(&id.unwrap_or_default())?;
+                        // A hash that the export itself has is not lost.
+                        joined.unwrap_or_else(|| read(name))
                     }
                     // Somebody may have joined them before.
                     None => read(name),
@@ -346,6 +353,8 @@ impl Conversion {
             .bind(&names)
             .map_err(|unbound| refused(&self.profile, unbound))?;
         self.read_as = self.told_of(&names, &[]);
+        let plan_told = self.plan_of(&names);
+        self.without_passwords = plan_told.and_then(|plan| self.profile.without_passwords(&plan));
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));

@@ -23,9 +23,10 @@ pub(super) struct Left {
 impl Left {
     /// Starts with the columns that a profile looks at.
     pub(super) fn begin(names: &[String]) -> Self {
-        let unmet = |name: &String| (top_of(name), false);
+        // A name may also be that of a member as a whole, dots and all.
+        let both = names.iter().flat_map(|name| [top_of(name), plain(name)]);
         Self {
-            looked_at: names.iter().map(unmet).collect(),
+            looked_at: both.map(|name| (name, false)).collect(),
             seen: BTreeSet::new(),
         }
     }
@@ -47,7 +48,9 @@ impl Left {
 
     /// Returns whether a record had what the profile looks at by this name.
     pub(super) fn has_met(&self, name: &str) -> bool {
-        self.looked_at.get(&top_of(name)).is_some_and(|met| *met)
+        let names = [top_of(name), plain(name)];
+        let met = |name: &String| self.looked_at.get(name) == Some(&true);
+        names.iter().any(met)
     }
 
     /// Returns the names, as they may be shown.
@@ -76,6 +79,9 @@ mod tests {
         let record = json!({"user_metadata": {}, "\u{1b}[2J": 1});
         left.note(record.as_object().unwrap());
         assert!(left.has_met("name.first") && left.has_met("Name.last"));
+        let mut dotted = Left::begin(&["a.b".to_owned()]);
+        dotted.note(json!({"a.b": 1}).as_object().unwrap());
+        assert!(dotted.has_met("a.b") && dotted.names().is_empty());
         assert!(left.has_met("email") && !left.has_met("app_metadata"));
         let names = left.names();
         assert_eq!(names.len(), 3);

@@ -105,13 +105,23 @@ pub struct Detect {
     /// None of these.
     #[serde(default)]
     pub none: Vec<String>,
+    /// Names count as they are written, because others use the same words.
+    #[serde(default)]
+    pub as_written: bool,
 }
 
 impl Detect {
     /// Returns whether a header with these names is one.
     pub fn recognises(&self, names: &[String]) -> bool {
-        let names: Vec<String> = names.iter().map(|name| plain(name)).collect();
-        let has = |name: &String| names.contains(&plain(name));
+        let form = |name: &String| {
+            if self.as_written {
+                name.trim().to_owned()
+            } else {
+                plain(name)
+            }
+        };
+        let names: Vec<String> = names.iter().map(form).collect();
+        let has = |name: &String| names.contains(&form(name));
         self.all.iter().all(has)
             && (self.any.is_empty() || self.any.iter().any(has))
             && !self.none.iter().any(has)

@@ -83,7 +83,7 @@ fn exports_are_recognised_by_their_headers_and_others_are_not() {
         ("email,first_name,last_name,external_id", None),
         ("id,email,given_name,family_name,email_verified", None),
         (
-            "id,email,given_name,family_name,email_verified,created_at,external_id",
+            "id,email,given_name,family_name,email_verified,created_at",
             None,
         ),
         ("user_id,email", None),
