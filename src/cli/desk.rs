@@ -260,13 +260,6 @@ pub fn failures_of(ledger: &Path, rows: &RowTally) -> Vec<FailureGroup> {
     read.unwrap_or_default()
 }
 
-/// Returns the number of the last run, from 1.
-pub fn last_run(ledger: &Path) -> i64 {
-    let summary = LedgerReader::open(ledger).and_then(|reader| reader.summary());
-    let run = summary.ok().and_then(|summary| summary.run);
-    run.map_or(1, |run| run.id)
-}
-
 /// Returns how many users were made for rows that failed or are parked, and stay.
 pub fn users_left(ledger: &Path, rows: &RowTally) -> u64 {
     if !rows.has_problems() {

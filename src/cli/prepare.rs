@@ -13,9 +13,7 @@ use crate::model::{JobOptions, Mono, Reading, Rename, Spool};
 use crate::report::words;
 use crate::source::profile::{self, ProfileChoice};
 use crate::source::{self, Index, IndexOptions, Input, Opened};
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 /// A source that was read once and may become a job.
 #[derive(Clone, Debug)]
@@ -202,15 +200,8 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
     // Both take as long as reading takes: the ledger and the rows are read side by side.
     let path = listed.folder.ledger_path();
     let seen = &listed.summary.record;
-    let (opened, checked) = thread::scope(|scope| {
-        let open = thread::Builder::new().spawn_scoped(scope, || Ledger::open(&path));
-        let checked = opening::check(ctx, seen, &listed.folder);
-        let opened = match open {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(_no_thread) => Ledger::open(&path),
-        };
-        (opened, checked)
-    });
+    let check = || opening::check(ctx, seen, &listed.folder);
+    let (opened, checked) = Ledger::open_beside(&path, check);
     let mut ledger = opened.map_err(|error| CliError::of_ledger(&error).job(name))?;
     let record = ledger.record().map_err(|error| of_job(error.into()))?;
     let checked = if has_same_rows(seen, &record) {
@@ -230,8 +221,10 @@ pub fn reopen(ctx: &mut Context, listed: &Listed) -> CliResult<Job> {
 
 /// Returns whether two records are of the same rows, read in the same way.
 fn has_same_rows(one: &JobRecord, other: &JobRecord) -> bool {
-    let rows = |record: &JobRecord| (record.source_bytes, record.source_hash.clone());
-    rows(one) == rows(other) && one.source == other.source && one.reading == other.reading
+    one.source_bytes == other.source_bytes
+        && one.source_hash == other.source_hash
+        && one.source == other.source
+        && one.reading == other.reading
 }
 
 /// Refuses a file that is not the one the job was indexed from.

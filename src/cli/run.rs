@@ -173,7 +173,7 @@ fn run_locked(
     if let Some(proxy) = proxy_for(&config.base_url) {
         ctx.say(&format!("requests go through the proxy {proxy}"));
     }
-    job.ledger.begin_run(&Holder::current())?;
+    let run = job.ledger.begin_run(&Holder::current())?;
     let lock = job.lock.as_fd().try_clone_to_owned().map_err(|error| {
         CliError::new(
             Exit::Internal,
@@ -196,6 +196,7 @@ fn run_locked(
         plan: None,
         job: Some(&job.folder),
         resume: Some(resume),
+        run,
         options: &job.record.options,
         ledger: &ledger,
     };
@@ -229,7 +230,7 @@ pub fn rehearse(
         known_in: path.parent().unwrap_or(path).to_owned(),
     };
     let config = config(ctx, args, record, to, admission.tuning, true)?;
-    ledger.begin_run(&Holder::current())?;
+    let run = ledger.begin_run(&Holder::current())?;
     let mut found = Findings {
         looks_before: names_organizations(record),
         ..Findings::default()
@@ -265,6 +266,7 @@ pub fn rehearse(
         plan: Some(plan),
         job: None,
         resume: None,
+        run,
         options: &record.options,
         ledger: path,
     };
@@ -427,6 +429,8 @@ struct Shown<'a> {
     plan: Option<Plan>,
     job: Option<&'a JobFolder>,
     resume: Option<String>,
+    /// Number of the run, from 1.
+    run: i64,
     options: &'a JobOptions,
     /// Why rows failed is read from here.
     ledger: &'a Path,
@@ -477,7 +481,7 @@ fn conclude(
         memberships: end.memberships,
         organizations: end.organizations,
         failures: failures.clone(),
-        run: desk::last_run(shown.ledger),
+        run: shown.run,
         snapshot: &end.snapshot,
     });
     // A dry run of the first rows has nothing left to do: there is no job to go on with.

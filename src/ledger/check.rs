@@ -30,16 +30,10 @@ const THREAD_ROWS_MIN: u32 = 100_000;
 /// and every value in it agree. Takes as long as reading the file takes: pages and values are
 /// looked at side by side.
 pub(super) fn sound(path: &Path) -> Result<(), LedgerError> {
-    let (pages, values) = thread::scope(|scope| {
-        let look = || look(path, |conn, _| pages(conn));
-        let pages = thread::Builder::new().spawn_scoped(scope, look);
-        let values = look_at_values(path);
-        let pages = match pages {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(_no_thread) => look(),
-        };
-        (pages, values)
-    });
+    let (pages, values) = side_by_side(
+        || look(path, |conn, _| pages(conn)),
+        || look_at_values(path),
+    );
     // Where a page is damaged, its words say more than what was read from it.
     pages.and(values)
 }
@@ -76,7 +70,9 @@ fn look_at_one_state(path: &Path) -> Result<(), LedgerError> {
     let Some((known, rows)) = known else {
         return Ok(());
     };
-    let counted = count(path, &known, rows)?;
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (mine, others) = parts(&rows, u32::try_from(processors).unwrap_or(1));
+    let counted = count(path, &known, &mine, &others)?;
     look(path, |conn, _| {
         commit::compare(conn, &known, counted)?;
         image::load(conn, &known)?;
@@ -95,28 +91,36 @@ fn rows_settled(conn: &Connection) -> Result<RangeInclusive<u32>, Fault> {
     Ok(row("min")?.unwrap_or(1)..=row("max")?.unwrap_or(0))
 }
 
-/// Counts the outcomes, every processor some of them.
-fn count(path: &Path, known: &Known, rows: RangeInclusive<u32>) -> Result<Counted, LedgerError> {
-    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let (mine, others) = parts(&rows, u32::try_from(processors).unwrap_or(1));
+/// Counts the outcomes of the rows `mine` on this thread, and others beside it.
+fn count(
+    path: &Path,
+    known: &Known,
+    mine: &RangeInclusive<u32>,
+    others: &[RangeInclusive<u32>],
+) -> Result<Counted, LedgerError> {
+    let count_mine = || look(path, |conn, _| commit::count(conn, known, mine.clone()));
+    let Some((next, rest)) = others.split_first() else {
+        return count_mine();
+    };
+    let (theirs, counted) = side_by_side(|| count(path, known, next, rest), count_mine);
+    let mut counted = counted?;
+    counted.add(&theirs?);
+    Ok(counted)
+}
+
+/// Does `one` on a thread of its own, where there is one, and `other` on this one.
+pub(super) fn side_by_side<A: Send, B>(
+    one: impl Fn() -> A + Copy + Send,
+    other: impl FnOnce() -> B,
+) -> (A, B) {
     thread::scope(|scope| {
-        let count = |part: RangeInclusive<u32>| {
-            move || look(path, |conn, _| commit::count(conn, known, part))
+        let thread = thread::Builder::new().spawn_scoped(scope, one);
+        let other = other();
+        let one = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_no_thread) => one(),
         };
-        let mut threads = Vec::with_capacity(others.len());
-        for part in others {
-            let thread = thread::Builder::new().spawn_scoped(scope, count(part.clone()));
-            threads.push((thread, part));
-        }
-        let mut counted = count(mine)()?;
-        for (thread, part) in threads {
-            let more = match thread {
-                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_no_thread) => count(part)(),
-            }?;
-            counted.add(&more);
-        }
-        Ok(counted)
+        (one, other)
     })
 }
 

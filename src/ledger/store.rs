@@ -51,14 +51,25 @@ impl Ledger {
     /// cannot be trusted is refused and left as it is.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         check::sound(path)?;
-        let conn = schema::open_writer(path)?;
+        Self::over(path, schema::open_writer(path)?, false)
+    }
+
+    /// Opens the ledger at `path` while something else is done: looking at all of it takes its time.
+    pub fn open_beside<T>(
+        path: &Path,
+        other: impl FnOnce() -> T,
+    ) -> (Result<Self, LedgerError>, T) {
+        check::side_by_side(|| Self::open(path), other)
+    }
+
+    fn over(path: &Path, conn: Connection, is_rehearsal: bool) -> Result<Self, LedgerError> {
         let known = Known::load(&conn).map_err(|fault| fault.at(path))?;
         Ok(Self {
             path: path.to_owned(),
             conn,
             known,
             poisoned: false,
-            is_rehearsal: false,
+            is_rehearsal,
         })
     }
 
@@ -67,18 +78,11 @@ impl Ledger {
     pub fn rehearsal(path: &Path, job: &NewJob) -> Result<Self, LedgerError> {
         let mut conn = schema::create_rehearsal(path)?;
         fill(&mut conn, job).map_err(|fault| fault.at(path))?;
-        let known = Known::load(&conn).map_err(|fault| fault.at(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            conn,
-            known,
-            poisoned: false,
-            is_rehearsal: true,
-        })
+        Self::over(path, conn, true)
     }
 
     /// Returns whether it is thrown away after the run.
-    pub fn is_rehearsal(&self) -> bool {
+    pub(super) fn is_rehearsal(&self) -> bool {
         self.is_rehearsal
     }
 

@@ -431,11 +431,6 @@ pub fn known(name: &str) -> Option<&'static str> {
     KNOWN.iter().copied().find(|known| plain(known) == name)
 }
 
-/// Returns whether two names mean the same column.
-pub fn same_name(one: &str, other: &str) -> bool {
-    plain(one) == plain(other)
-}
-
 /// Gives columns the names that `--map` says; returns a sentence for each that loses its own.
 fn apply(renames: &[Rename], cells: &mut [Cell], at: &Place) -> Result<Vec<String>, SourceError> {
     for rename in renames {

@@ -9,14 +9,12 @@ use super::super::rules::Problems;
 use super::super::rules::catalog::{ORG_NAME_CONFLICT, ORG_NAME_SIMILAR};
 use super::super::{Columns, CsvRecord};
 use crate::model::{OrgMode, RowNumber};
-use std::collections::{BTreeMap, BTreeSet};
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashSet};
 
 /// Most spellings that are told apart; what a file with more of them says of the rest is not
 /// looked at.
 const SPELLINGS_MAX: usize = 300_000;
-
-/// Spellings that are known again at once, each in the place its hash gives it.
-const RECENT: usize = 8192;
 
 /// What was seen so far. 64 bits of hash stand for a text: a mistake would be one warning.
 pub(super) struct OrgNames<'a> {
@@ -25,8 +23,7 @@ pub(super) struct OrgNames<'a> {
     quick: Quick,
     /// What one hash is made of.
     room: Vec<u8>,
-    seen: BTreeSet<u64>,
-    recent: Vec<u64>,
+    seen: HashSet<u64, FixedState>,
     /// The name, and the lowest row that gave it, by what must have one name.
     first: BTreeMap<u64, (u64, RowNumber)>,
 }
@@ -38,8 +35,7 @@ impl<'a> OrgNames<'a> {
             mode,
             quick: Keyed(0).quick(),
             room: Vec::new(),
-            seen: BTreeSet::new(),
-            recent: vec![0; RECENT],
+            seen: HashSet::default(),
             first: BTreeMap::new(),
         }
     }
@@ -85,13 +81,6 @@ impl<'a> OrgNames<'a> {
     /// Notes a spelling; tells whether it was not known and there is room for it.
     fn is_new(&mut self, spelling: &[&str]) -> bool {
         let spelling = self.hash(spelling);
-        let place = usize::try_from(spelling % RECENT as u64).unwrap_or_default();
-        if let Some(recent) = self.recent.get_mut(place) {
-            if *recent == spelling {
-                return false;
-            }
-            *recent = spelling;
-        }
         !self.seen.contains(&spelling)
             && self.seen.len() < SPELLINGS_MAX
             && self.seen.insert(spelling)

@@ -59,10 +59,8 @@ pub struct Conversion {
     records: u64,
     /// What is left behind of JSON records.
     left: Left,
-    /// What a CSV was read as; known when its header was read.
-    read_as: Option<String>,
-    /// That a CSV brings no passwords, if so.
-    without_passwords: Option<String>,
+    /// The columns of a CSV, those that are made included; known when its header was read.
+    columns: Vec<String>,
 }
 
 impl Conversion {
@@ -151,8 +149,7 @@ impl Conversion {
             parameters: beside.parameters.clone(),
             records: 0,
             left: Left::default(),
-            read_as: None,
-            without_passwords: None,
+            columns: Vec::new(),
         }))
     }
 
@@ -184,11 +181,17 @@ impl Conversion {
     }
 
     fn told(&self) -> Vec<String> {
-        let mut told: Vec<String> = self.read_as.iter().cloned().collect();
-        if self.is_json {
-            let left = self.left.names();
-            told.extend(self.told_of(&self.names_met(), &left));
-        }
+        let names = if self.is_json {
+            self.names_met()
+        } else {
+            self.columns.clone()
+        };
+        let plan = self.plan_of(&names);
+        let mut told = Vec::new();
+        told.extend(
+            plan.as_ref()
+                .map(|plan| plan.told(&names, &self.left.names())),
+        );
         if self.parameters == Parameters::WithoutPasswords {
             told.push("users come without passwords, as --hash-parameters none says".to_owned());
         }
@@ -203,11 +206,7 @@ impl Conversion {
                 ));
             }
             None if self.parameters == Parameters::WithoutPasswords => {}
-            None if self.is_json => {
-                let plan = self.plan_of(&self.names_met());
-                told.extend(plan.and_then(|plan| self.profile.without_passwords(&plan)));
-            }
-            None => told.extend(self.without_passwords.iter().cloned()),
+            None => told.extend(plan.and_then(|plan| self.profile.without_passwords(&plan))),
         }
         told
     }
@@ -224,11 +223,6 @@ impl Conversion {
         let mut names = profile.looks_at();
         names.retain(|name| is_made(name) || self.left.has_met(name));
         names
-    }
-
-    /// Returns what the columns or members `names` are read as; `left` are others.
-    fn told_of(&self, names: &[String], left: &[String]) -> Option<String> {
-        self.plan_of(names).map(|plan| plan.told(names, left))
     }
 
     /// Binds what was met: what a record lacks may be missing here, whatever the profile says.
@@ -352,9 +346,7 @@ impl Conversion {
             .profile
             .bind(&names)
             .map_err(|unbound| refused(&self.profile, unbound))?;
-        self.read_as = self.told_of(&names, &[]);
-        let plan_told = self.plan_of(&names);
-        self.without_passwords = plan_told.and_then(|plan| self.profile.without_passwords(&plan));
+        self.columns = names;
         let mut rows = Rows::begin(out, &plan)?;
         window.advance(length);
         window.set_row(RowNumber(1));
@@ -409,12 +401,13 @@ impl Conversion {
         fields: &Fields,
         rows: &mut Rows<'_>,
     ) -> Result<(), SourceError> {
-        let prefix = self.profile.cell_prefix.clone().unwrap_or_default();
+        let profile = Arc::clone(&self.profile);
+        let prefix = profile.cell_prefix.as_deref().unwrap_or_default();
         let read = |name: &str| {
             let value = position(sheet.own, name)
                 .map(|cell| fields.value(record, cell))
                 .unwrap_or_default();
-            value.strip_prefix(&prefix).unwrap_or(&value).to_owned()
+            value.strip_prefix(prefix).unwrap_or(&value).to_owned()
         };
         let made = self.cells(sheet.made, &read)?;
         let count = sheet.own.len();
@@ -453,8 +446,7 @@ struct Sheet<'a> {
 
 /// Finds a column as headers are compared everywhere.
 fn position(names: &[String], name: &str) -> Option<usize> {
-    let name = super::plain(name);
-    names.iter().position(|other| super::plain(other) == name)
+    names.iter().position(|other| super::same_name(other, name))
 }
 
 /// Takes a column's name away.
@@ -595,11 +587,20 @@ mod tests {
         choice: &ProfileChoice,
         beside: &Beside,
     ) -> Result<String, SourceError> {
+        done(text, choice, beside).map(|(out, _)| out)
+    }
+
+    /// Returns what was written, and what people are told.
+    fn done(
+        text: &str,
+        choice: &ProfileChoice,
+        beside: &Beside,
+    ) -> Result<(String, Vec<String>), SourceError> {
         let mut conversion =
             Conversion::of(text, Delimiter::Comma, choice, beside)?.expect("a conversion");
         let mut out = Vec::new();
         conversion.run(&mut text.as_bytes(), &mut out)?;
-        Ok(String::from_utf8(out).unwrap())
+        Ok((String::from_utf8(out).unwrap(), conversion.told()))
     }
 
     fn detect(text: &str, beside: &Beside) -> Result<String, SourceError> {
@@ -689,19 +690,8 @@ mod tests {
     #[test]
     fn an_export_of_the_auth0_extension_has_names_of_its_own() {
         let text = "[{\"Id\":\"auth0|1\",\"Given Name\":\"A\",\"Family Name\":\"B\",\"Email\":\"a@x.org\",\"Email Verified\":true,\"Created At\":\"x\"}]";
-        let mut conversion = Conversion::of(
-            text,
-            Delimiter::Comma,
-            &ProfileChoice::Detect,
-            &Beside::default(),
-        )
-        .unwrap()
-        .unwrap();
-        let mut out = Vec::new();
-        conversion.run(&mut text.as_bytes(), &mut out).unwrap();
-        let out = String::from_utf8(out).unwrap();
+        let (out, told) = done(text, &ProfileChoice::Detect, &Beside::default()).unwrap();
         assert!(out.ends_with("\na@x.org,A,B,true,auth0|1,,,\n"), "{out}");
-        let told = conversion.told();
         assert!(!told[0].contains("password_hash"), "{told:?}");
         assert!(told[0].ends_with("; not carried: Created At"), "{told:?}");
         assert!(told[1].contains("--password-hashes FILE"), "{told:?}");
@@ -710,18 +700,7 @@ mod tests {
     #[test]
     fn hashes_that_somebody_joined_before_are_told_as_such() {
         let text = "{\"user_id\":\"auth0|1\",\"email\":\"a@x.org\",\"nickname\":\"a\",\"passwordHash\":\"$2b$10$x\"}";
-        let mut conversion = Conversion::of(
-            text,
-            Delimiter::Comma,
-            &ProfileChoice::Detect,
-            &Beside::default(),
-        )
-        .unwrap()
-        .unwrap();
-        conversion
-            .run(&mut text.as_bytes(), &mut Vec::new())
-            .unwrap();
-        let told = conversion.told();
+        let (_, told) = done(text, &ProfileChoice::Detect, &Beside::default()).unwrap();
         assert!(
             told[0].contains("password_hash from passwordHash"),
             "{told:?}"

@@ -364,7 +364,7 @@ pub(super) fn cell<'a>(record: &'a Record, path: &str) -> Cow<'a, str> {
 /// Finds a member as the columns of a header are found.
 fn alike<'a>(record: &'a Record, name: &str) -> Option<&'a Value> {
     let mut members = record.iter();
-    let found = members.find(|(member, _)| super::plain_chars(member).eq(super::plain_chars(name)));
+    let found = members.find(|(member, _)| super::same_name(member, name));
     found.map(|(_, value)| value)
 }
 

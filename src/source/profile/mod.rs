@@ -77,7 +77,12 @@ pub fn plain(name: &str) -> String {
     plain_chars(name).collect()
 }
 
-/// The same, one character after the other.
+/// Returns whether two names mean the same column.
+pub fn same_name(one: &str, other: &str) -> bool {
+    plain_chars(one).eq(plain_chars(other))
+}
+
+/// What [`plain`] returns, one character after the other.
 fn plain_chars(name: &str) -> impl Iterator<Item = char> {
     let counts = |c: &char| !c.is_whitespace() && !matches!(c, '-' | '_');
     name.chars().filter(counts).flat_map(char::to_lowercase)
