@@ -207,15 +207,18 @@ pub fn rules_of(options: &JobOptions) -> RowRules {
     }
 }
 
-/// Holds a file that was indexed against the rules, for a plan.
-pub fn report_of(path: &Path, index: &Index, options: &JobOptions) -> CliResult<CheckReport> {
+/// Finds out for a plan what there is to tell of the rows of an indexed file of which `may_tell` says
+/// that there may be something.
+pub fn problems_of(
+    path: &Path,
+    index: &Index,
+    options: &JobOptions,
+    may_tell: &dyn Fn(RowNumber) -> bool,
+) -> CliResult<Vec<ProblemGroup>> {
     let file = open(path)?;
-    Ok(source::check(
-        &file,
-        index,
-        &rules_of(options),
-        &mut |_| Ok(()),
-    )?)
+    let rules = rules_of(options);
+    let report = source::check_some(&file, index, &rules, may_tell, &mut |_| Ok(()))?;
+    Ok(groups_of(&report))
 }
 
 fn open(path: &Path) -> CliResult<File> {
@@ -345,7 +348,7 @@ fn summary(ctx: &Context, path: &Path, index: &Index, report: &CheckReport) -> C
 }
 
 /// Returns the problems by rule as they are shown.
-pub fn groups_of(report: &CheckReport) -> Vec<ProblemGroup> {
+fn groups_of(report: &CheckReport) -> Vec<ProblemGroup> {
     let shown = |group: &source::check::RuleGroup| ProblemGroup {
         rule: group.rule.id,
         severity: group.rule.severity.as_str(),

@@ -3,20 +3,17 @@
 use super::args::ImportArgs;
 use super::context::Context;
 use super::desk::{self, Listed};
-use super::error::{CliError, CliResult};
+use super::error::CliResult;
 use super::exit::Exit;
 use super::opening::ReadingAsk;
 use super::prepare::{Indexed, Reader};
 use super::resolve::{self, Place};
 use super::{check, prepare};
 use super::{identity, resume, run, settings};
+use crate::coordinator::Noticed;
 use crate::ledger::{Checkpoints, JobRecord, Ledger, NewFolder, Settings, job_name_for};
 use crate::model::{JobOptions, TargetKind};
-use crate::report::problems::ProblemGroup;
-use crate::source::{self, CheckReport, Input};
-use std::panic::resume_unwind;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use crate::source::{self, Input};
 
 /// Runs `import`.
 pub fn run(ctx: &mut Context, args: &ImportArgs) -> CliResult<Exit> {
@@ -180,8 +177,7 @@ fn dry_run(
         folder: &mut || Ok(folder.path().to_owned()),
         kept: "its text is kept in a temporary folder during this run",
     };
-    let indexed = Arc::new(prepare::index(ctx, reader, &options)?);
-    let checking = Checking::start(&indexed, &options)?;
+    let indexed = prepare::index(ctx, reader, &options)?;
     let asking = asking(&options, input, indexed.rows(), true);
     let admission = if args.check_target {
         run::admit_to_look(ctx, &args.tuning, asking)?
@@ -189,41 +185,24 @@ fn dry_run(
         run::admit(ctx, &args.tuning, asking)?
     };
     let path = folder.path().join("ledger");
-    let rows = indexed.rows_path().to_owned();
     let (record, ledger) = {
         let indexed = Indexed::clone(&indexed);
         let new = prepare::new_job("dry-run", options, Settings::default(), indexed);
         let ledger = Ledger::rehearsal(&path, &new)?;
         (new.record, ledger)
     };
-    drop(indexed);
+    let rows = indexed.rows_path();
+    let problems = |noticed: &Noticed| {
+        let may_tell = |row| noticed.may_tell(row);
+        check::problems_of(rows, indexed.index(), &record.options, &may_tell)
+    };
+    let ledger = (path.as_path(), ledger);
     run::rehearse(
         ctx,
         &args.tuning,
-        (&record, &rows),
-        (&path, ledger),
-        || checking.problems(),
+        (&record, rows),
+        ledger,
+        problems,
         admission,
     )
-}
-
-/// The rules held against every row of a file for the plan, beside the workers.
-struct Checking(JoinHandle<CliResult<CheckReport>>);
-
-impl Checking {
-    fn start(indexed: &Arc<Indexed>, options: &JobOptions) -> CliResult<Self> {
-        let (indexed, options) = (Arc::clone(indexed), options.clone());
-        let check = move || check::report_of(indexed.rows_path(), indexed.index(), &options);
-        let thread = thread::Builder::new().name("check".to_owned()).spawn(check);
-        thread.map(Self).map_err(|error| {
-            let message = format!("a thread cannot be started: {error}");
-            CliError::new(Exit::Internal, "thread", message)
-        })
-    }
-
-    /// Waits for the end of the file and returns what was found.
-    fn problems(self) -> CliResult<Vec<ProblemGroup>> {
-        let report = self.0.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        Ok(check::groups_of(&report))
-    }
 }

@@ -8,7 +8,7 @@ use super::opening;
 use super::rates::RateArg;
 use super::resolve::{self, Place};
 use super::{desk, key, settings, stop};
-use crate::coordinator::{self, EndReason, RunConfig, RunEnd, Tuning};
+use crate::coordinator::{self, EndReason, Noticed, RunConfig, RunEnd, Tuning};
 use crate::ledger::{
     Holder, JobFolder, JobImage, JobLock, JobRecord, Ledger, LedgerReader, RunSnapshot, RunState,
 };
@@ -213,7 +213,7 @@ pub fn rehearse(
     args: &TuningArgs,
     (record, rows): (&JobRecord, &Path),
     (path, mut ledger): (&Path, Ledger),
-    problems: impl FnOnce() -> CliResult<Vec<ProblemGroup>>,
+    problems: impl FnOnce(&Noticed) -> CliResult<Vec<ProblemGroup>>,
     admission: Admission,
 ) -> CliResult<Exit> {
     let image = ledger.load()?;
@@ -247,7 +247,11 @@ pub fn rehearse(
         end.why,
         EndReason::Completed | EndReason::Limited | EndReason::TooManyFailures(_)
     );
-    let problems = if ended_well { problems()? } else { Vec::new() };
+    let problems = if ended_well {
+        problems(&end.noticed)?
+    } else {
+        Vec::new()
+    };
     let plan = Plan::new(PlanFacts {
         rows: &end.rows,
         users_left: desk::users_left(path, &end.rows),

@@ -1,5 +1,6 @@
 //! What a run is given and what it ends with.
 
+use super::noticed::Noticed;
 use crate::ledger::RunSnapshot;
 use crate::model::scan::ExistingScan;
 use crate::model::{
@@ -188,4 +189,6 @@ pub struct RunEnd {
     pub organizations: OrgTally,
     /// What this run set on users it made.
     pub finish: FinishTally,
+    /// Of a dry run: what its workers noticed of rows.
+    pub noticed: Noticed,
 }

@@ -2,6 +2,7 @@
 
 use super::config::{EndReason, RunConfig, RunEnd};
 use super::core::{Core, CoreConfig, Effect, Event, SCAN_ROWS_MIN, state_of};
+use super::noticed::Noticed;
 use super::signals::Signals;
 use crate::ledger::writer::{Request, Writer, WriterError};
 use crate::ledger::{CommitReply, JobImage, Ledger, LedgerError};
@@ -72,6 +73,7 @@ pub fn run(
                 memberships,
                 organizations,
                 finish: core.finish_tally(),
+                noticed: Noticed::default(),
             };
         }
     };
@@ -115,6 +117,8 @@ struct Driver<'a> {
     /// Events that performing effects gave rise to.
     own: Vec<Event>,
     paced: (bool, bool),
+    /// What workers of a dry run say of rows.
+    noticed: Option<Noticed>,
     /// Of the hashes of what a listing finds: on no disk, so they mean nothing to anybody later.
     known_key: [u64; 4],
     /// How long the machine has slept since it was started, as of the last look.
@@ -146,6 +150,7 @@ impl<'a> Driver<'a> {
         );
         Self {
             paced,
+            noticed: config.dry_run.then(|| Noticed::up_to(image.rows.total)),
             core: Core::new(core_config(config), image, now),
             workers: BTreeMap::new(),
             spawner: Spawner {
@@ -174,6 +179,11 @@ impl<'a> Driver<'a> {
         let mut events = vec![Event::Tick];
         loop {
             for event in events.drain(..) {
+                if let (Some(noticed), Event::WorkerSaid { message, .. }) =
+                    (&mut self.noticed, &event)
+                {
+                    noticed.on_said(message);
+                }
                 self.core.on_event(Mono::now(), event, &mut effects);
             }
             while !effects.is_empty() {
@@ -337,7 +347,6 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Joins the writer; a failure of its last act is why the run ended, unless one was known.
     /// Joins the writer and enters the end of the run; a failure of that is why the run ended,
     /// unless the ledger was known to have failed.
     fn finish(mut self, why: EndReason) -> RunEnd {
@@ -366,6 +375,7 @@ impl<'a> Driver<'a> {
             memberships,
             organizations,
             finish,
+            noticed: self.noticed.unwrap_or_default(),
         }
     }
 }

@@ -12,7 +12,9 @@
 pub mod config;
 pub mod core;
 pub mod driver;
+mod noticed;
 mod signals;
 
 pub use config::{EndReason, FailureLimit, FailureStop, RunConfig, RunEnd, StopSignal, Tuning};
 pub use driver::run;
+pub use noticed::Noticed;

@@ -390,6 +390,9 @@ pub enum FromWorker {
     },
     /// Few rows are left to start: one more chunk, please.
     Credit,
+    /// Of these rows there is something to tell, errors or warnings: what, whoever makes the plan
+    /// of a dry run finds out. Comes before what became of them.
+    Noticed(Vec<RowNumber>),
     /// What became of rows of live leases.
     Outcomes(Vec<(LeaseId, RowOutcome)>),
     /// This many more requests of a class wait for slots.

@@ -20,7 +20,7 @@ pub use message::{
 };
 
 /// The version of the messages; a worker of another version is not talked to.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// The build both sides must share: workers are the coordinator's own executable.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");

@@ -7,7 +7,7 @@
 
 mod names;
 
-use super::chunk::{each_record, read_bytes};
+use super::chunk::{each_wanted, read_bytes};
 use super::rules::catalog::{
     EXTERNAL_ID_CONFLICT, MEMBERSHIP_REPEATED, Rule, Severity, USER_FIELDS_DIFFER,
 };
@@ -16,6 +16,7 @@ use super::rules::{Problem, Problems, RowRules, judge};
 use super::{Columns, CsvRecord, Index, SourceError};
 use crate::model::escape::shown;
 use crate::model::{ExternalIdConflict, Follower, RowNumber};
+pub use names::NewNames;
 use names::OrgNames;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -117,6 +118,21 @@ pub fn check(
     rules: &RowRules,
     visit: &mut dyn FnMut(&Finding) -> io::Result<()>,
 ) -> Result<CheckReport, CheckError> {
+    check_some(file, index, rules, &|_| true, visit)
+}
+
+/// Does what [`check`] does, where it is known of most rows that there is nothing to tell of them.
+///
+/// `may_tell` says of which rows there may be something to tell by themselves: those that break a
+/// rule of a row, and the lowest that gives an organization some name ([`NewNames`]). It may be said
+/// of more. What rows have to do with each other otherwise, the index knows.
+pub fn check_some(
+    file: &File,
+    index: &Index,
+    rules: &RowRules,
+    may_tell: &dyn Fn(RowNumber) -> bool,
+    visit: &mut dyn FnMut(&Finding) -> io::Result<()>,
+) -> Result<CheckReport, CheckError> {
     let mut pass = Pass {
         columns: &index.columns,
         rules,
@@ -129,9 +145,15 @@ pub fn check(
         },
         visit,
     };
+    let told = rows_told_of(index);
+    let wanted = |row: RowNumber| may_tell(row) || told.binary_search(&row).is_ok();
     for spec in &index.chunks {
-        let bytes = read_bytes(file, spec)?;
-        each_record(&bytes, spec, &index.columns, &mut |record| pass.row(record))?;
+        let mut rows = (spec.first_row.0..).take(spec.rows as usize);
+        if rows.any(|row| wanted(RowNumber(row))) {
+            let bytes = read_bytes(file, spec)?;
+            let mut visit = |record: &CsvRecord| pass.row(record);
+            each_wanted(&bytes, spec, &index.columns, wanted, &mut visit)?;
+        }
     }
     Ok(pass.report)
 }
@@ -188,6 +210,18 @@ pub(super) fn short(cell: &str) -> String {
         Some((end, _)) => format!("{}…", shown(cell.get(..end).unwrap_or_default())),
         None => shown(cell),
     }
+}
+
+/// Returns the rows of which [`Between`] tells something, ascending.
+fn rows_told_of(index: &Index) -> Vec<RowNumber> {
+    let repeated = index.followers.iter();
+    let repeated = repeated.filter(|follower| follower.previous_pair.is_some());
+    let mut rows: Vec<RowNumber> = repeated.map(|follower| follower.row).collect();
+    rows.extend(index.differing.iter().copied());
+    rows.extend(index.conflicts.iter().map(|conflict| conflict.row));
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 /// What the index knows of rows that have to do with lower ones; all ascending by row.

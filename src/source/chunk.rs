@@ -84,6 +84,17 @@ pub(super) fn each_record<E: From<SourceError>>(
     columns: &Columns,
     visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
 ) -> Result<(), E> {
+    each_wanted(bytes, spec, columns, |_| true, visit)
+}
+
+/// Does what [`each_record`] does, for the records that are wanted.
+pub(super) fn each_wanted<E: From<SourceError>>(
+    bytes: &[u8],
+    spec: &ChunkSpec,
+    columns: &Columns,
+    wanted: impl Fn(RowNumber) -> bool,
+    visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
+) -> Result<(), E> {
     // Once for all of them: the records are slices of it.
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| changed(spec))?;
     let mut raw = records(bytes, spec, columns.delimiter);
@@ -95,13 +106,16 @@ pub(super) fn each_record<E: From<SourceError>>(
     };
     let mut rows = 0;
     while let Some((record, fields)) = raw.next_with_fields() {
+        rows += 1;
+        if !wanted(record.number) {
+            continue;
+        }
         let range = record.offset..record.offset + record.bytes.len();
         let text = text.get(range).ok_or_else(|| changed(spec))?;
         (open.number, open.line) = (record.number, record.line);
         open.stray = fields.stray();
         Cells::new(text, fields, columns).fill(&mut open.fields);
         visit(&open)?;
-        rows += 1;
     }
     if rows == spec.rows {
         Ok(())

@@ -30,7 +30,7 @@ pub mod rules;
 mod sorter;
 mod window;
 
-pub use check::{CheckReport, Finding, check};
+pub use check::{CheckReport, Finding, NewNames, check, check_some};
 pub use chunk::{CsvRecord, read_chunk, visit_chunk};
 pub use error::{Place, Ragged, SourceError};
 pub use fix::{fix, rewritten};
@@ -42,7 +42,7 @@ pub use profile::same_name;
 pub use records::{RawRecord, records};
 pub use row::{Credential, SourceRow, Totp, email_norm};
 pub use rules::catalog::{Rule, Severity};
-pub use rules::{Problem, RowRules, parse_row};
+pub use rules::{Problem, Problems, RowRules, parse_row, parse_row_telling};
 
 #[cfg(test)]
 mod fixtures;

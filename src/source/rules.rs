@@ -151,8 +151,18 @@ pub fn parse_row(
     columns: &Columns,
     rules: &RowRules,
 ) -> Result<SourceRow, RowError> {
-    let mut problems = Problems::default();
-    let row = judge(record, columns, rules, &mut problems);
+    parse_row_telling(record, columns, rules, &mut Problems::default())
+}
+
+/// Does what [`parse_row`] does, and adds everything that it found, warnings too, to `problems`.
+#[inline]
+pub fn parse_row_telling(
+    record: &CsvRecord,
+    columns: &Columns,
+    rules: &RowRules,
+    problems: &mut Problems,
+) -> Result<SourceRow, RowError> {
+    let row = judge(record, columns, rules, problems);
     match problems.error() {
         Some(problem) => Err(problem.row_error(record)),
         None => Ok(row.into_source(record.number, rules)),

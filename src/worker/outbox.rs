@@ -3,7 +3,7 @@
 //! Outcomes go out 64 at a time or after 5 ms; questions, wants and alarms go out at once.
 
 use crate::model::event::{CallRecord, WorkerGauge};
-use crate::model::{LeaseId, Mono, RowOutcome};
+use crate::model::{LeaseId, Mono, RowNumber, RowOutcome};
 use crate::protocol::{FromWorker, StatsDelta};
 use crate::target::RequestClass;
 use std::cell::RefCell;
@@ -17,6 +17,9 @@ const OUTCOMES_PER_FRAME: usize = 64;
 /// Most outcomes in one frame: keeps the longest messages under the frame's limit.
 const OUTCOMES_PER_FRAME_MAX: usize = 256;
 
+/// Most rows in one frame that says no more of them than their number.
+const NOTICED_PER_FRAME_MAX: usize = 4096;
+
 /// How long outcomes wait for company.
 pub(crate) const OUTCOMES_WAIT: Duration = Duration::from_millis(5);
 
@@ -28,6 +31,7 @@ const LATENCIES_MAX: usize = 16_384;
 
 #[derive(Debug, Default)]
 struct Letters {
+    noticed: Vec<RowNumber>,
     outcomes: Vec<(LeaseId, RowOutcome)>,
     calls: Vec<CallRecord>,
     messages: Vec<FromWorker>,
@@ -83,6 +87,11 @@ impl Outbox {
         }
     }
 
+    /// Says that there is something to tell of a row; it goes out with what becomes of it.
+    pub(crate) fn notice(&self, row: RowNumber) {
+        self.letters.borrow_mut().noticed.push(row);
+    }
+
     /// Adds to the counters.
     pub(crate) fn count(&self, add: impl FnOnce(&mut StatsDelta)) {
         let mut letters = self.letters.borrow_mut();
@@ -128,6 +137,9 @@ impl Outbox {
         for (class, (ok, bad)) in std::mem::take(&mut letters.health) {
             out.push(FromWorker::Health { class, ok, bad });
         }
+        for rows in std::mem::take(&mut letters.noticed).chunks(NOTICED_PER_FRAME_MAX) {
+            out.push(FromWorker::Noticed(rows.to_vec()));
+        }
         let outcomes = std::mem::take(&mut letters.outcomes);
         if outcomes.len() > OUTCOMES_PER_FRAME_MAX {
             // A dry run may have thousands, so each is moved once only.
@@ -167,7 +179,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{RowError, RowNumber, Step};
+    use crate::model::{RowError, Step};
 
     fn outcome(row: u32) -> RowOutcome {
         RowOutcome::failed(RowNumber(row), Step::User, RowError::local("x", "y"))
@@ -206,6 +218,26 @@ mod tests {
             rows.extend(outcomes.iter().map(|(_, outcome)| outcome.row.0));
         }
         assert_eq!(rows, (1..=600).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_noticed_of_rows_comes_before_what_became_of_them() {
+        let outbox = Outbox::default();
+        outbox.settle(LeaseId(1), outcome(1));
+        for row in 1..=5000 {
+            outbox.notice(RowNumber(row));
+        }
+        let out = outbox.take(Mono(0), WorkerGauge::default(), false);
+        let [
+            FromWorker::Noticed(first),
+            FromWorker::Noticed(rest),
+            FromWorker::Outcomes(_),
+        ] = &out[..]
+        else {
+            panic!("{out:?}");
+        };
+        let rows: Vec<u32> = first.iter().chain(rest).map(|row| row.0).collect();
+        assert_eq!(rows, (1..=5000).collect::<Vec<_>>());
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::protocol::{
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
 use crate::source::{
-    Columns, CsvRecord, RowRules, SourceError, parse_row, read_chunk, visit_chunk,
+    Columns, CsvRecord, NewNames, Problems, RowRules, SourceError, parse_row_telling, read_chunk,
+    visit_chunk,
 };
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
@@ -79,6 +80,8 @@ struct Server {
     file: File,
     rules: RowRules,
     policy: RowPolicy,
+    /// Names of organizations that rows of a dry run gave so far.
+    names: RefCell<NewNames>,
     queue: RefCell<VecDeque<Job>>,
     /// Chunks that the next listing is about.
     scan_chunks: RefCell<Vec<ChunkSpec>>,
@@ -240,6 +243,7 @@ impl Server {
                 reactivate: config.reactivate,
             },
             shell: Shell::new(config, client),
+            names: RefCell::default(),
             queue: RefCell::default(),
             scan_chunks: RefCell::default(),
             active: Cell::new(0),
@@ -442,8 +446,13 @@ impl Server {
         if let Some(outcome) = left_out(record, columns) {
             return Err(Box::new(outcome));
         }
-        let row = parse_row(record, columns, &self.rules)
-            .map_err(|error| Box::new(RowOutcome::failed(number, Step::Validation, error)))?;
+        let mut problems = Problems::default();
+        let row = parse_row_telling(record, columns, &self.rules, &mut problems);
+        if self.shell.config.dry_run {
+            self.notice(record, &problems);
+        }
+        let row =
+            row.map_err(|error| Box::new(RowOutcome::failed(number, Step::Validation, error)))?;
         let mut machine = RowMachine::new(row, context, self.policy);
         if self.shell.recalls() {
             machine = machine.recalling();
@@ -452,6 +461,16 @@ impl Server {
             machine = machine.looking_first();
         }
         Ok(machine)
+    }
+
+    /// Says so if there is something to tell of a row that was held against the rules.
+    fn notice(&self, record: &CsvRecord, problems: &Problems) {
+        let columns = &self.shell.config.columns;
+        let mut names = self.names.borrow_mut();
+        let may_be_first = names.may_be_first(record, columns, &self.rules.org_mode);
+        if may_be_first || !problems.is_empty() {
+            self.shell.outbox.notice(record.number);
+        }
     }
 
     async fn run_row(

@@ -440,7 +440,8 @@ impl Core {
                     self.emit(RunEvent::Call { worker, call });
                 }
             }
-            FromWorker::Pong { .. } => {}
+            // Nothing to decide: whoever makes the plan asks for it.
+            FromWorker::Pong { .. } | FromWorker::Noticed(_) => {}
             FromWorker::SourceChanged(message) => {
                 self.end(now, EndReason::SourceChanged(message));
             }

@@ -1,17 +1,23 @@
 use super::*;
 use crate::model::OrgMode;
 use crate::source::profile::ProfileChoice;
-use crate::source::{IndexOptions, build, parse_row, read_chunk};
+use crate::source::{IndexOptions, build, parse_row, parse_row_telling, read_chunk};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 pub(in crate::source) fn indexed(text: &str) -> (tempfile::NamedTempFile, Index) {
+    indexed_by(text, OrgMode::Columns)
+}
+
+fn indexed_by(text: &str, org_mode: OrgMode) -> (tempfile::NamedTempFile, Index) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     let options = IndexOptions {
         delimiter: crate::model::Delimiter::Comma,
         renames: Vec::new(),
         chunk_size: 3,
-        org_mode: OrgMode::Columns,
+        org_mode,
         hash_key: 1,
         profile: ProfileChoice::Off,
     };
@@ -251,4 +257,89 @@ fn what_fails_in_a_check_fails_in_an_import_by_the_same_rule() {
         .map(|(row, id)| (*row, (*id).to_owned()))
         .collect();
     assert_eq!(first, failed);
+}
+
+/// Returns the rows of which somebody may tell something who holds a file's rows against the rules
+/// chunk by chunk, in the order of `turns`: `(chunk, who takes it)`.
+fn noticed(
+    file: &File,
+    index: &Index,
+    rules: &RowRules,
+    turns: &[(usize, usize)],
+) -> BTreeSet<RowNumber> {
+    let mut noticed = BTreeSet::new();
+    let mut names: [NewNames; 2] = Default::default();
+    for (chunk, who) in turns {
+        for record in read_chunk(file, &index.chunks[*chunk], &index.columns).unwrap() {
+            let mut problems = Problems::default();
+            let _row = parse_row_telling(&record, &index.columns, rules, &mut problems);
+            let first = names[*who].may_be_first(&record, &index.columns, &rules.org_mode);
+            if first || !problems.is_empty() {
+                noticed.insert(record.number);
+            }
+        }
+    }
+    noticed
+}
+
+fn found_by(
+    file: &File,
+    index: &Index,
+    rules: &RowRules,
+    may_tell: &dyn Fn(RowNumber) -> bool,
+) -> (Vec<Finding>, u64) {
+    let mut found = Vec::new();
+    let report = check_some(file, index, rules, may_tell, &mut |finding| {
+        found.push(finding.clone());
+        Ok(())
+    });
+    (found, report.unwrap().failing)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// What a dry run's workers notice is enough to find everything, whoever takes which chunk and
+    /// when, and whatever nobody took.
+    #[test]
+    fn nothing_is_missed_by_looking_only_at_what_was_noticed(
+        rows in prop::collection::vec(
+            ("[ab]@x\\.org|A@x\\.org|bad|", "[12]?", "[xy]?", "Acme|acme|Acme  |Beta|", "yes|no|perhaps"),
+            1..24,
+        ),
+        order in prop::collection::vec((any::<u32>(), 0..2_usize, prop::bool::weighted(0.9)), 8),
+        by_name in any::<bool>(),
+    ) {
+        let rows = rows.iter().map(|(email, id, org, name, verified)| {
+            // A name that stands alone here and beside an id there is refused before.
+            let org = if by_name { "" } else { org };
+            format!("{email},{id},{org},{name},{verified}\n")
+        });
+        let header = "email,external_id,org_external_id,org_name,email_verified\n";
+        let org_mode = if by_name { OrgMode::ColumnsByName } else { OrgMode::Columns };
+        let (file, index) = indexed_by(
+            &format!("{header}{}", rows.collect::<String>()),
+            org_mode.clone(),
+        );
+        let rules = RowRules { org_mode, require_membership: false };
+        let mut turns: Vec<(u32, usize, usize)> = (0..index.chunks.len())
+            .zip(&order)
+            .filter(|(_, (_, _, is_taken))| *is_taken)
+            .map(|(chunk, (when, who, _))| (*when, chunk, *who))
+            .collect();
+        turns.sort_unstable();
+        let turns: Vec<(usize, usize)> = turns.iter().map(|turn| (turn.1, turn.2)).collect();
+        let noticed = noticed(file.as_file(), &index, &rules, &turns);
+        let taken = |row: RowNumber| {
+            turns.iter().any(|(chunk, _)| {
+                let chunk = &index.chunks[*chunk];
+                (chunk.first_row.0..chunk.first_row.0 + chunk.rows).contains(&row.0)
+            })
+        };
+        let some = found_by(file.as_file(), &index, &rules, &|row| {
+            !taken(row) || noticed.contains(&row)
+        });
+        let every = found_by(file.as_file(), &index, &rules, &|_| true);
+        prop_assert_eq!(some, every);
+    }
 }

@@ -88,6 +88,11 @@ impl Problems {
         self.0.iter().find(is_error)
     }
 
+    /// Returns whether there is nothing to tell.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes them all out.
     pub fn drain(&mut self) -> impl Iterator<Item = Problem> + '_ {
         self.0.drain(..)
