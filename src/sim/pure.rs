@@ -11,6 +11,7 @@ const PURE: &[&str] = &[
     "protocol",
     "target/classify.rs",
     "target/retry_after.rs",
+    "target/usual.rs",
     "worker/attempts.rs",
     "worker/cache.rs",
     "worker/gate.rs",

@@ -4,6 +4,7 @@ use super::plan::{BAD_ISSUER, BAD_LOCALE, BAD_ROLE, OldUser, REFUSED, REFUSED_OR
 use crate::model::{Mono, RowNumber};
 use crate::source::SourceRow;
 use crate::target::{NewFactor, Op, PageOf, Reply};
+use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
@@ -114,11 +115,18 @@ pub fn http(now: Mono, status: u16, body: &Value) -> Reply {
 
 /// Returns an answer as given.
 pub fn raw(now: Mono, status: u16, retry_after: Option<String>, body: Option<Vec<u8>>) -> Reply {
+    let given = [
+        (RETRY_AFTER, retry_after),
+        (DATE, Some(http_date(now))),
+        (
+            HeaderName::from_static("x-request-id"),
+            Some("req-1".into()),
+        ),
+    ];
+    let sent = |(name, value): (_, Option<String>)| Some((name, value?.try_into().unwrap()));
     Reply::Http {
         status,
-        retry_after,
-        date: Some(http_date(now)),
-        request_id: Some("req-1".into()),
+        headers: given.into_iter().filter_map(sent).collect(),
         body: body.map(Into::into),
     }
 }

@@ -17,6 +17,7 @@ use crate::worker::org_steps::{OrgAction, OrgMachine};
 use crate::worker::outbox::{OUTCOMES_WAIT, Outbox};
 use crate::worker::scan::{Course, List, NamedOrgs, SoughtOrgs, Walk, WalkAction};
 use crate::worker::steps::{Action, Recall, RowMachine};
+use reqwest::header::DATE;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -962,12 +963,10 @@ fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {
     match verdict {
         Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => {
             let empty = reply.page().is_some_and(|page| page.items.is_empty());
-            let Reply::Http {
-                date: Some(date), ..
-            } = reply
-            else {
+            let Reply::Http { headers, .. } = reply else {
                 return ProbeResult::Ok { date: None, empty };
             };
+            let date = headers[DATE].to_str().unwrap();
             let time = httpdate::parse_http_date(date).unwrap();
             let elapsed = time.duration_since(std::time::UNIX_EPOCH).unwrap();
             let ms = i64::try_from(elapsed.as_millis()).unwrap();

@@ -198,21 +198,23 @@ pub fn entity(value: &Value<'_>) -> Option<Entity> {
         last_name: owned("last_name"),
         email_verified: field(value, "email_verified").and_then(Value::as_bool),
         status: owned("status"),
-        role_slugs: role_slugs(value),
-        created_at: field(value, "created_at").and_then(created_at),
+        role_slugs: role_slugs(field(value, "roles"), field(value, "role")),
+        created_at: text(value, "created_at").and_then(created_at),
     })
 }
 
-fn role_slugs(value: &Value<'_>) -> Vec<String> {
+/// Returns the slugs of a membership's `roles`, or of the one `role` it has instead.
+pub(super) fn role_slugs(roles: Option<&Value<'_>>, role: Option<&Value<'_>>) -> Vec<String> {
     let slug = |role: &Value<'_>| text(role, "slug").map(str::to_owned);
-    match field(value, "roles").and_then(Value::as_array) {
+    match roles.and_then(Value::as_array) {
         Some(roles) => roles.iter().filter_map(slug).collect(),
-        None => field(value, "role").and_then(slug).into_iter().collect(),
+        None => role.and_then(slug).into_iter().collect(),
     }
 }
 
-fn created_at(value: &Value<'_>) -> Option<ServerMs> {
-    let timestamp: jiff::Timestamp = value.as_str()?.parse().ok()?;
+/// Reads a time as the target writes it.
+pub(super) fn created_at(text: &str) -> Option<ServerMs> {
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
     Some(ServerMs(timestamp.as_millisecond()))
 }
 

@@ -178,7 +178,7 @@ impl Exchange {
     /// Returns the target's request id, if it gave one fit to be shown.
     pub fn request_id(&self) -> Option<String> {
         match &self.reply {
-            Reply::Http { request_id, .. } => super::body::request_id(request_id.as_deref()?),
+            Reply::Http { headers, .. } => super::body::request_id(header(headers, &REQUEST_ID)?),
             Reply::Transport(_) | Reply::Rehearsed { .. } => None,
         }
     }
@@ -186,12 +186,12 @@ impl Exchange {
     /// Returns the target's clock as its `Date` tells it: whole seconds, rounded down.
     pub fn server_time(&self) -> Option<ServerMs> {
         let date = match &self.reply {
-            Reply::Http { date, .. } => date,
+            Reply::Http { headers, .. } => header(headers, &DATE)?,
             // The clock of a target that does not exist is this machine's.
             Reply::Rehearsed { .. } => return Some(ServerMs(clock::wall_ms())),
             Reply::Transport(_) => return None,
         };
-        let time = httpdate::parse_http_date(date.as_deref()?).ok()?;
+        let time = httpdate::parse_http_date(date).ok()?;
         let elapsed = time.duration_since(UNIX_EPOCH).ok()?;
         i64::try_from(elapsed.as_millis()).ok().map(ServerMs)
     }
@@ -204,12 +204,8 @@ pub enum Reply {
     Http {
         /// The status code.
         status: u16,
-        /// `Retry-After` as sent.
-        retry_after: Option<String>,
-        /// `Date` as sent.
-        date: Option<String>,
-        /// `X-Request-ID` as sent.
-        request_id: Option<String>,
+        /// The headers as sent: most of them nobody asks for.
+        headers: HeaderMap,
         /// At most [`BODY_BYTES_MAX`]; `None` when it was longer or was cut off.
         body: Option<Bytes>,
     },
@@ -220,7 +216,7 @@ pub enum Reply {
         /// The status it would have said it with.
         status: u16,
         /// What it means.
-        verdict: Verdict,
+        verdict: Box<Verdict>,
     },
 }
 
@@ -241,19 +237,17 @@ impl Reply {
         let answer = match self {
             Self::Http {
                 status,
-                retry_after,
-                date,
-                request_id,
+                headers,
                 body,
             } => Answer::Http {
                 status: *status,
-                retry_after: retry_after.as_deref(),
-                date: date.as_deref(),
-                request_id: request_id.as_deref(),
+                retry_after: header(headers, &RETRY_AFTER),
+                date: header(headers, &DATE),
+                request_id: header(headers, &REQUEST_ID),
                 body: body.as_deref(),
             },
             Self::Transport(error) => Answer::Transport(error.clone()),
-            Self::Rehearsed { verdict, .. } => return verdict.clone(),
+            Self::Rehearsed { verdict, .. } => return Verdict::clone(verdict),
         };
         classify(op, &answer)
     }
@@ -310,9 +304,15 @@ impl TargetClient {
 
     /// Sends `op` once: one request on the wire, or none.
     pub async fn send(&self, op: &Op) -> Exchange {
-        let request = workos::request(op);
         let started = Mono::now();
-        let reply = self.reply(request).await;
+        let reply = match self.execute(workos::request(op)) {
+            Ok(sending) => match sending.await {
+                Ok(mut response) => read(&mut response).await,
+                Err(error) => Reply::Transport(transport_error(&error)),
+            },
+            // As with any request that could not be built.
+            Err(words) => Reply::Transport(TransportError::Lost(words)),
+        };
         Exchange {
             reply,
             started,
@@ -320,26 +320,23 @@ impl TargetClient {
         }
     }
 
-    async fn reply(&self, request: HttpRequest) -> Reply {
-        let url = match self.url(&request.path_and_query) {
-            Ok(url) => url,
-            // As with any request that could not be built.
-            Err(words) => return Reply::Transport(TransportError::Lost(words)),
-        };
+    /// Hands a request to the client. No future around this one carries the request: it is large,
+    /// and moves with it.
+    fn execute(
+        &self,
+        request: HttpRequest,
+    ) -> Result<impl Future<Output = reqwest::Result<Response>> + use<>, String> {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
         };
-        let mut wire = reqwest::Request::new(method, url);
+        let mut wire = reqwest::Request::new(method, self.url(&request.path_and_query)?);
         if let Some(body) = request.body {
             wire.headers_mut().insert(CONTENT_TYPE, JSON);
             *wire.body_mut() = Some(body.into());
         }
-        match self.http.execute(wire).await {
-            Ok(response) => read(response).await,
-            Err(error) => Reply::Transport(transport_error(&error)),
-        }
+        Ok(self.http.execute(wire))
     }
 
     fn url(&self, path_and_query: &str) -> Result<Url, String> {
@@ -385,23 +382,23 @@ fn connect(
         .map_err(|error| ClientError::Setup(root_cause(&error)))
 }
 
-async fn read(response: Response) -> Reply {
-    let header = |name: HeaderName| {
-        let value = response.headers().get(name)?.to_str().ok()?;
-        Some(value.to_owned())
-    };
+async fn read(response: &mut Response) -> Reply {
+    let body = bounded_body(response).await;
     Reply::Http {
         status: response.status().as_u16(),
-        retry_after: header(RETRY_AFTER),
-        date: header(DATE),
-        request_id: header(REQUEST_ID),
-        body: bounded_body(response).await,
+        headers: std::mem::take(response.headers_mut()),
+        body,
     }
+}
+
+/// Returns a header as sent, if it is a text.
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// Reads the body as it arrives, so that a giant one costs no memory. Nearly every body arrives in
 /// one piece, and is taken as it is.
-async fn bounded_body(mut response: Response) -> Option<Bytes> {
+async fn bounded_body(response: &mut Response) -> Option<Bytes> {
     let mut body = Bytes::new();
     loop {
         match response.chunk().await {

@@ -15,6 +15,7 @@ pub mod http;
 pub mod op;
 pub mod proxy;
 pub mod retry_after;
+mod usual;
 pub mod workos;
 
 pub use classify::{

@@ -84,8 +84,9 @@ impl Shell {
         row: Option<RowNumber>,
         turn: Turn,
     ) -> Result<Verdict, TurnedAway> {
-        let (verdict, _) = self.exchange(op, row, turn).await?;
-        Ok(verdict)
+        self.pass_gate(op.class(), turn).await?;
+        let exchange = self.send(op).await;
+        Ok(self.conclude(op, row, &exchange).await)
     }
 
     /// As [`Shell::call`]; returns the page of a list too, if the answer is one.
@@ -93,7 +94,9 @@ impl Shell {
         &self,
         op: &Op,
     ) -> Result<(Verdict, Option<ListPage>), TurnedAway> {
-        let (verdict, exchange) = self.exchange(op, None, Turn::Fresh).await?;
+        self.pass_gate(op.class(), Turn::Fresh).await?;
+        let exchange = self.send(op).await;
+        let verdict = self.conclude(op, None, &exchange).await;
         Ok((verdict, exchange.page()))
     }
 
@@ -102,23 +105,22 @@ impl Shell {
         &self,
         op: &Op,
     ) -> Result<(Verdict, Option<Vec<String>>), TurnedAway> {
-        let (verdict, exchange) = self.exchange(op, None, Turn::Fresh).await?;
+        self.pass_gate(op.class(), Turn::Fresh).await?;
+        let exchange = self.send(op).await;
+        let verdict = self.conclude(op, None, &exchange).await;
         Ok((verdict, exchange.roles()))
     }
 
-    async fn exchange(
-        &self,
-        op: &Op,
-        row: Option<RowNumber>,
-        turn: Turn,
-    ) -> Result<(Verdict, Exchange), TurnedAway> {
-        self.pass_gate(op.class(), turn).await?;
-        let exchange = self.send(op).await;
+    /// Says what an answer means, once everybody whom it concerns knows.
+    async fn conclude(&self, op: &Op, row: Option<RowNumber>, exchange: &Exchange) -> Verdict {
         let verdict = exchange.verdict(op);
-        self.note(op, row, &exchange, &verdict);
+        self.note(op, row, exchange, &verdict);
         self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
-        self.react(op.class(), &verdict).await;
-        Ok((verdict, exchange))
+        self.react(op.class(), &verdict);
+        if matches!(verdict, Verdict::NotApplied(NotApplied::Connect(_))) {
+            self.back_off(CONNECT_AGAIN).await;
+        }
+        verdict
     }
 
     /// Opens what a listing found, to be looked up from now on.
@@ -417,7 +419,7 @@ impl Shell {
         }
     }
 
-    async fn react(&self, class: RequestClass, verdict: &Verdict) {
+    fn react(&self, class: RequestClass, verdict: &Verdict) {
         match verdict {
             Verdict::Ok(_)
             | Verdict::Absent
@@ -427,7 +429,9 @@ impl Shell {
                 self.bump(class);
                 self.outbox.health(class, true);
             }
-            Verdict::Ambiguous(_) => self.outbox.health(class, false),
+            Verdict::Ambiguous(_) | Verdict::NotApplied(NotApplied::Connect(_)) => {
+                self.outbox.health(class, false);
+            }
             Verdict::NotApplied(NotApplied::Throttled(wait)) => {
                 // Stop at once; the coordinator's pause follows and says for how long.
                 self.hold(wait.unwrap_or(HOLD_MAX).max(HOLD_MIN));
@@ -437,10 +441,6 @@ impl Shell {
             Verdict::NotApplied(NotApplied::Unauthorized) => {
                 self.hold(HOLD_MAX);
                 self.outbox.say(FromWorker::Unauthorized);
-            }
-            Verdict::NotApplied(NotApplied::Connect(_)) => {
-                self.outbox.health(class, false);
-                self.back_off(CONNECT_AGAIN).await;
             }
             Verdict::Stop(_) => {}
         }

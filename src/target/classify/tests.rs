@@ -834,6 +834,84 @@ proptest! {
     }
 }
 
+/// Objects with the fields of an entity, most of them right, in any order, some of them twice.
+fn objects() -> impl Strategy<Value = String> {
+    let names = prop::sample::select(vec![
+        "id",
+        "email",
+        "external_id",
+        "first_name",
+        "last_name",
+        "email_verified",
+        "status",
+        "user_id",
+        "organization_id",
+        "created_at",
+        "roles",
+        "role",
+        "metadata",
+        r"\u0069d",
+        r"na\u006de",
+    ]);
+    let odd = prop::sample::select(vec![
+        "null",
+        "7",
+        "1e999",
+        "true",
+        r#""""#,
+        r#""../x""#,
+        r#""user_1""#,
+        r#""om_2""#,
+        r#"" A@X.org""#,
+        r#""b@x.org""#,
+        r#""a\u0040x.org""#,
+        r#""\ud800""#,
+        r#"["user_1",["x"]]"#,
+        r#"{"slug":"member","slug":null}"#,
+        r#"[{"slug":"member"},{"slug":7},{"id":"x"},["slug"]]"#,
+    ]);
+    let field = (names, odd, 0..4).prop_map(|(name, odd, dice)| {
+        let right = match name {
+            "id" | "user_id" => r#""user_1""#,
+            "organization_id" => r#""org_1""#,
+            "email" => r#""a@x.org""#,
+            "email_verified" => "false",
+            "created_at" => r#""2026-10-21T07:28:00.250Z""#,
+            "role" => r#"{"slug":"member"}"#,
+            "roles" => r#"[{"slug":"member"},{"slug":"admin"}]"#,
+            "metadata" => r#"{"a":{"id":"x","b":[1,2.5]}}"#,
+            _ => r#""Ann""#,
+        };
+        let value = if dice == 0 { odd } else { right };
+        format!(r#""{name}":{value}"#)
+    });
+    let ends = prop::sample::select(vec!["}", "}", "} \n", "}}", ",}", ""]);
+    (prop::collection::vec(field, 0..10), any::<bool>(), ends).prop_map(|(fields, whole, end)| {
+        let start = r#""id":"user_1","email":"a@x.org","x":null"#.to_owned();
+        let fields: Vec<String> = whole.then_some(start).into_iter().chain(fields).collect();
+        format!("{{{}{end}", fields.join(","))
+    })
+}
+
+proptest! {
+    #![proptest_config(crate::fuzz::cases(4_096))]
+
+    #[test]
+    fn what_is_read_where_it_stands_is_what_the_whole_look_finds(body in objects()) {
+        for op in [create_user("a@x.org"), create_membership()] {
+            if let Some(entity) = usual::made(&op, body.as_bytes()) {
+                let whole = Page {
+                    op: &op,
+                    status: 201,
+                    request_id: None,
+                    body: Body::read(Some(body.as_bytes())),
+                };
+                prop_assert_eq!(Verdict::Ok(entity), whole.verdict(|| None));
+            }
+        }
+    }
+}
+
 #[test]
 fn half_a_404_says_nothing_about_the_route() {
     let op = Op::FindUserByExternalId("x".to_owned());

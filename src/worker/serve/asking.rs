@@ -20,7 +20,9 @@ impl Server {
         row: RowNumber,
         turn: Turn,
     ) -> Result<(Verdict, Option<Box<str>>), TurnedAway> {
-        if let Some(slug) = self.unknown_role(op).await? {
+        if self.shell.config.check_target
+            && let Some(slug) = self.unknown_role(op).await?
+        {
             let verdict = self.shell.refuse_role(op, row, &slug);
             return Ok((verdict, Some(slug)));
         }
@@ -37,7 +39,7 @@ impl Server {
         else {
             return Ok(None);
         };
-        if !self.shell.config.check_target || role_slugs.is_empty() {
+        if role_slugs.is_empty() {
             return Ok(None);
         }
         let Some(environment) = self.known_roles(&RoleScope::Environment).await? else {

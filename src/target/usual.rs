@@ -1,0 +1,205 @@
+//! The answers nearly every row gets: its user was made, its membership was made. They are read
+//! field by field where they stand, without the tree that any other answer becomes first. Pure.
+
+use super::classify::same_email;
+use super::{Entity, Op, body};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json_borrow::Value;
+use std::fmt;
+
+/// Returns what a success says was made for `op`, when there is nothing more to say about it. None
+/// decides nothing: then the whole answer is looked at.
+pub(super) fn made(op: &Op, body: &[u8]) -> Option<Entity> {
+    let read = || Fields::read(body);
+    match op {
+        Op::CreateUser(user) => {
+            let fields = read()?;
+            same_email(fields.email?, &user.email).then(|| fields.entity())?
+        }
+        Op::CreateMembership {
+            user_id, org_id, ..
+        } => {
+            let fields = read()?;
+            let agrees = |named: Option<&str>, id: &str| named.is_none_or(|named| named == id);
+            let is_it = agrees(fields.user_id, user_id) && agrees(fields.organization_id, org_id);
+            is_it.then(|| fields.entity())?
+        }
+        _ => None,
+    }
+}
+
+/// The fields of an entity as they stand in an answer.
+#[derive(Debug, Default)]
+struct Fields<'a> {
+    id: Option<&'a str>,
+    email: Option<&'a str>,
+    external_id: Option<&'a str>,
+    first_name: Option<&'a str>,
+    last_name: Option<&'a str>,
+    email_verified: Option<bool>,
+    status: Option<&'a str>,
+    user_id: Option<&'a str>,
+    organization_id: Option<&'a str>,
+    created_at: Option<&'a str>,
+    roles: Option<Value<'a>>,
+    role: Option<Value<'a>>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads an object. None if it is none, or if a text has an escape or is something else.
+    fn read(body: &'a [u8]) -> Option<Self> {
+        let text = std::str::from_utf8(body).ok()?;
+        serde_json::from_str(text).ok()
+    }
+
+    /// Makes an entity of them; None without an id of the right shape.
+    fn entity(&self) -> Option<Entity> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Some(Entity {
+            id: owned(self.id.filter(|id| body::is_id(id)))?,
+            email: owned(self.email),
+            external_id: owned(self.external_id),
+            first_name: owned(self.first_name),
+            last_name: owned(self.last_name),
+            email_verified: self.email_verified,
+            status: owned(self.status),
+            role_slugs: body::role_slugs(self.roles.as_ref(), self.role.as_ref()),
+            created_at: self.created_at.and_then(body::created_at),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+/// By hand, because what serde derives takes a list for an object, and passes over fields that it
+/// does not know without reading them: an answer that is broken there is broken.
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    /// Of fields with one name the last counts, as it does in the tree.
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(name) = map.next_key::<&str>()? {
+            match name {
+                "id" => fields.id = map.next_value()?,
+                "email" => fields.email = map.next_value()?,
+                "external_id" => fields.external_id = map.next_value()?,
+                "first_name" => fields.first_name = map.next_value()?,
+                "last_name" => fields.last_name = map.next_value()?,
+                "email_verified" => fields.email_verified = map.next_value()?,
+                "status" => fields.status = map.next_value()?,
+                "user_id" => fields.user_id = map.next_value()?,
+                "organization_id" => fields.organization_id = map.next_value()?,
+                "created_at" => fields.created_at = map.next_value()?,
+                "roles" => fields.roles = map.next_value()?,
+                "role" => fields.role = map.next_value()?,
+                _ => drop(map.next_value::<Value<'de>>()?),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ServerMs;
+    use crate::source::SourceRow;
+    use std::sync::Arc;
+
+    fn create_user() -> Op {
+        Op::CreateUser(Arc::new(SourceRow::bare("Ann@x.org")))
+    }
+
+    fn create_membership() -> Op {
+        Op::CreateMembership {
+            user_id: "user_1".to_owned(),
+            org_id: "org_1".to_owned(),
+            role_slugs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_answer_of_a_user_that_was_made_is_read_where_it_stands() {
+        let body = r#"{"object":"user","id":"user_1","email":"ann@x.org","email_verified":true,
+            "first_name":"Ann","last_name":"Lée","profile_picture_url":null,"metadata":{"a":"\n"},
+            "last_sign_in_at":null,"external_id":"7","created_at":"2026-10-21T07:28:00.250Z"}"#;
+        let owned = |text: &str| Some(text.to_owned());
+        let entity = Entity {
+            id: "user_1".to_owned(),
+            email: owned("ann@x.org"),
+            external_id: owned("7"),
+            first_name: owned("Ann"),
+            last_name: owned("Lée"),
+            email_verified: Some(true),
+            created_at: Some(ServerMs(1_792_567_680_250)),
+            ..Entity::default()
+        };
+        assert_eq!(made(&create_user(), body.as_bytes()), Some(entity));
+    }
+
+    #[test]
+    fn the_answer_of_a_membership_that_was_made_is_read_where_it_stands() {
+        let body = r#"{"object":"organization_membership","id":"om_1","user_id":"user_1",
+            "organization_id":"org_1","status":"active","role":{"slug":"member"},
+            "roles":[{"slug":"member"},{"slug":"admin"}]}"#;
+        let entity = made(&create_membership(), body.as_bytes()).unwrap();
+        assert_eq!(
+            (entity.id.as_str(), entity.status.as_deref()),
+            ("om_1", Some("active"))
+        );
+        assert_eq!(entity.role_slugs, ["member", "admin"]);
+        let one = br#"{"id":"om_1","roles":null,"role":{"slug":"member"}}"#;
+        let entity = made(&create_membership(), one).unwrap();
+        assert_eq!(entity.role_slugs, ["member"]);
+    }
+
+    #[test]
+    fn whatever_is_not_plainly_what_was_asked_for_is_left_to_the_whole_look() {
+        let deep = format!(
+            r#"{{"id":"user_1","email":"ann@x.org","x":{}{}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let user: [&[u8]; 13] = [
+            b"",
+            b"7",
+            br#"["user_1","ann@x.org"]"#,
+            br#"{"id":"user_1"}"#,
+            br#"{"email":"ann@x.org"}"#,
+            br#"{"id":"../x","email":"ann@x.org"}"#,
+            br#"{"id":"user_1","email":"bob@x.org"}"#,
+            br#"{"id":"user_1","email":"ann\u0040x.org"}"#,
+            br#"{"id":"user_1","email":"ann@x.org"} x"#,
+            br#"{"id":"user_1","email":"ann@x.org","x":1e999}"#,
+            br#"{"id":"user_1","email":"ann@x.org","x":"\ud800"}"#,
+            b"{\"id\":\"user_1\",\"email\":\"ann@x.org\",\"x\":\"\xff\"}",
+            deep.as_bytes(),
+        ];
+        for body in user {
+            let words = String::from_utf8_lossy(body);
+            assert_eq!(made(&create_user(), body), None, "{words}");
+        }
+        let membership: [&[u8]; 3] = [
+            br#"{"user_id":"user_1"}"#,
+            br#"{"id":"om_1","user_id":"user_2"}"#,
+            br#"{"id":"om_1","organization_id":"org_2"}"#,
+        ];
+        for body in membership {
+            let words = String::from_utf8_lossy(body);
+            assert_eq!(made(&create_membership(), body), None, "{words}");
+        }
+        let body = br#"{"id":"user_1","email":"ann@x.org"}"#;
+        assert_eq!(made(&Op::GetUser("user_1".to_owned()), body), None);
+    }
+}
