@@ -17,8 +17,10 @@ use crate::supervise::{Input, Spawner, WorkerHandle};
 use crate::target::RequestClass;
 use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -88,6 +90,7 @@ fn core_config(config: &RunConfig) -> CoreConfig {
     CoreConfig {
         started: config.started,
         workers: config.tuning.workers,
+        at_work_max: at_work_max(config),
         concurrency: config.tuning.concurrency,
         limits: config.tuning.limits,
         auto_rate: config.tuning.auto_rate,
@@ -103,6 +106,16 @@ fn core_config(config: &RunConfig) -> CoreConfig {
         time_scale: config.time_scale,
         seed: config.seed,
         wall: ServerMs(wall_ms()),
+    }
+}
+
+/// Rows that are not sent wait for a processor and for nothing else: given to more workers than there
+/// are of them they pass no sooner, and every worker pushes what the others need out of the caches.
+fn at_work_max(config: &RunConfig) -> usize {
+    if config.dry_run && !config.check_target {
+        thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    } else {
+        usize::MAX
     }
 }
 

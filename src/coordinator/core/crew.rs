@@ -127,6 +127,11 @@ impl Crew {
     }
 
     /// Returns a member.
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Member> {
+        self.members.get(&worker)
+    }
+
+    /// Returns a member, to be changed.
     pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Member> {
         self.members.get_mut(&worker)
     }

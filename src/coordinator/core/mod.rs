@@ -167,6 +167,8 @@ pub struct CoreConfig {
     pub started: Mono,
     /// Worker processes.
     pub workers: u32,
+    /// How many of them are given rows at one time.
+    pub at_work_max: usize,
     /// Rows one worker has in flight at most.
     pub concurrency: u32,
     /// The limits to keep.
@@ -752,13 +754,12 @@ impl Core {
         let alone = self.work.next_is_suspicious();
         let ready = self.crew.in_phase(Phase::Ready).into_iter();
         let may_have = ready.filter(|worker| {
-            let wants = self
-                .crew
-                .get_mut(*worker)
-                .is_some_and(|member| member.credits > 0);
             let busy = alone && self.work.has_live_leases(*worker);
-            wants && !busy && !self.work.is_quarantined(*worker)
+            !busy && !self.work.is_quarantined(*worker)
         });
+        let crew = &self.crew;
+        let wants = |worker: &WorkerId| crew.get(*worker).is_some_and(|it| it.credits > 0);
+        let may_have = may_have.take(self.config.at_work_max).filter(wants);
         may_have.min_by_key(|worker| self.work.unfinished(*worker))
     }
 

@@ -43,6 +43,7 @@ fn config(workers: u32) -> CoreConfig {
     CoreConfig {
         started: Mono::default(),
         workers,
+        at_work_max: usize::MAX,
         concurrency: 4,
         limits: RateLimits::default(),
         auto_rate: false,
@@ -428,6 +429,26 @@ fn a_limit_settles_the_first_rows_and_no_other() {
     };
     let mut play = Play::of(config, image(31, 5, &followers()), 2);
     assert!(matches!(play.run(), EndReason::Completed));
+}
+
+#[test]
+fn no_more_workers_are_given_rows_than_may_be_and_others_take_the_place_of_the_dead() {
+    let config = || CoreConfig {
+        at_work_max: 2,
+        ..config(4)
+    };
+    let mut play = Play::of(config(), image(400, 5, &followers()), 3);
+    assert!(matches!(play.run(), EndReason::Completed));
+    let at_work: BTreeSet<WorkerId> = play.grants.values().copied().collect();
+    assert_eq!(at_work.len(), 2, "{at_work:?}");
+    let mut completed = 0;
+    for seed in 0..20 {
+        let mut play = Play::of(config(), image(400, 5, &followers()), seed);
+        play.deaths = 0.02;
+        // So many deaths in no time at all may be given up, but nobody waits for a dead one.
+        completed += u32::from(matches!(play.run(), EndReason::Completed));
+    }
+    assert!(completed > 10, "{completed}");
 }
 
 #[test]
