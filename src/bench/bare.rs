@@ -10,7 +10,6 @@
     reason = "its stderr is read by the process that measures it"
 )]
 
-use crate::model::Mono;
 use crate::report::screen::print_data;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
@@ -54,10 +53,6 @@ impl fmt::Debug for Order {
 /// What it did: a line of JSON on its stdout.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Done {
-    /// When its first request began, by the monotonic clock in nanoseconds.
-    pub began: u64,
-    /// When its last answer was there.
-    pub ended: u64,
     /// Requests.
     pub requests: u64,
 }
@@ -147,7 +142,6 @@ fn id_in(body: &[u8]) -> Option<String> {
 async fn post_all(client: Client, order: Order) -> Result<Done, Box<dyn std::error::Error>> {
     let next = Rc::new(Cell::new(0_u32));
     let order = Rc::new(order);
-    let began = Mono::now().0;
     let mut tasks: Vec<JoinHandle<Result<(), String>>> = Vec::new();
     for _ in 0..order.concurrency.max(1) {
         let (client, next, order) = (client.clone(), Rc::clone(&next), Rc::clone(&order));
@@ -167,8 +161,6 @@ async fn post_all(client: Client, order: Order) -> Result<Done, Box<dyn std::err
         task.await??;
     }
     Ok(Done {
-        began,
-        ended: Mono::now().0,
         requests: u64::from(order.rows) * 2,
     })
 }
