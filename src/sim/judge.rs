@@ -220,7 +220,10 @@ impl<'a> Judge<'a> {
         self.ensure(fits, "I6", &format!("its membership is {found:?}"))?;
         let wrote = !told.repeat && told.state != MembershipState::Existing;
         // Without a role it may be one that a row which is parked had made.
-        let role = planned.role_slugs.first().map_or("member", String::as_str);
+        let role = planned
+            .role_slugs
+            .first()
+            .map_or("member", |role| role.as_str());
         let left_open = planned.role_slugs.is_empty() && found.by != By::Job(Some(self.row));
         let fits = !wrote || left_open || found.role == role;
         self.ensure(fits, "I6", "another role")?;
@@ -286,8 +289,8 @@ impl<'a> Judge<'a> {
 
     /// The user has the locale that the row which made it asks for.
     fn has_locale(&self, planned: &SourceRow) -> Judged {
-        let found = self.user().and_then(|user| user.locale.as_ref());
-        self.ensure(found == planned.locale.as_ref(), "I6", "another locale")
+        let found = self.user().and_then(|user| user.locale.as_deref());
+        self.ensure(found == planned.locale.as_deref(), "I6", "another locale")
     }
 
     /// Its user has the factor that it brings, once, and no other.
@@ -406,17 +409,17 @@ impl<'a> Judge<'a> {
         let planned = self.parsed()?;
         let right = match self.code() {
             "external_id_conflict" => {
-                let ours = planned.external_id.as_ref();
+                let ours = planned.external_id.as_deref();
                 let mut by_external = self
                     .world
                     .server
                     .users_ever()
-                    .filter(|user| ours.is_some() && user.external_id.as_ref() == ours);
+                    .filter(|user| ours.is_some() && user.external_id.as_deref() == ours);
                 by_external.any(|user| user.email != self.email())
                     || self.holders().any(|user| {
                         ours.is_some()
                             && user.external_id.is_some()
-                            && user.external_id.as_ref() != ours
+                            && user.external_id.as_deref() != ours
                     })
             }
             "password_strength_error" => planned.last_name.as_deref() == Some(REFUSED),
@@ -645,7 +648,7 @@ fn nothing_is_forgotten(world: &World) -> Judged {
             .filter_map(|row| row.parsed.as_ref().ok());
         let first = names
             .filter(|row| row.org.as_ref() == Some(&key))
-            .find_map(|row| row.org_name.clone())
+            .find_map(|row| row.org_name.clone().map(String::from))
             .unwrap_or_else(|| org.external_id.clone());
         ensure(org.name == first, "I6", || {
             format!("{key} is called {:?}, not {first:?}", org.name)

@@ -10,6 +10,7 @@ use crate::model::{
 use crate::source::index::org_key_hash;
 use crate::source::{Columns, SourceRow, Totp};
 use crate::worker::steps::RowPolicy;
+use compact_str::CompactString;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -91,13 +92,13 @@ impl Maker {
     }
 
     /// Returns what is set on the row's user when it is there.
-    fn finish(&mut self, number: u32) -> (Option<String>, Option<Totp>) {
+    fn finish(&mut self, number: u32) -> (Option<CompactString>, Option<Box<Totp>>) {
         let locale = if !self.chance(self.locale_share) {
             None
         } else if self.chance(self.trouble_share) {
-            Some(BAD_LOCALE.to_owned())
+            Some(BAD_LOCALE.into())
         } else {
-            Some(format!("en-{number:03}"))
+            Some(format!("en-{number:03}").into())
         };
         let totp = self.chance(self.factor_share).then(|| Totp {
             secret: format!("SECRET{number}").into(),
@@ -105,7 +106,7 @@ impl Maker {
                 .chance(self.trouble_share)
                 .then(|| BAD_ISSUER.to_owned()),
         });
-        (locale, totp)
+        (locale, totp.map(Box::new))
     }
 
     fn row(&mut self, number: u32, rows: &[PlannedRow]) -> PlannedRow {
@@ -140,13 +141,15 @@ impl Maker {
             "Lee"
         };
         let role = match self.rng.below(8) {
-            0 => vec!["admin".to_owned()],
-            1 if self.chance(self.trouble_share) => vec![BAD_ROLE.to_owned()],
+            0 => vec!["admin".into()],
+            1 if self.chance(self.trouble_share) => vec![BAD_ROLE.into()],
             _ => Vec::new(),
         };
         let (locale, totp) = self.finish(number);
         let org_name = match &org {
-            Some(OrgKey::External(id)) if self.chance(0.5) => Some(format!("{id} of row {number}")),
+            Some(OrgKey::External(id)) if self.chance(0.5) => {
+                Some(format!("{id} of row {number}").into())
+            }
             _ => None,
         };
         let parsed = if self.chance(self.trouble_share) {
@@ -157,12 +160,12 @@ impl Maker {
         } else {
             Ok(SourceRow {
                 number: RowNumber(number),
-                email: written,
-                email_norm: email.clone(),
-                first_name: self.chance(0.8).then(|| format!("First{number}")),
-                last_name: Some(last_name.to_owned()),
+                other_norm: (written != email).then(|| email.as_str().into()),
+                email: written.into(),
+                first_name: self.chance(0.8).then(|| format!("First{number}").into()),
+                last_name: Some(last_name.into()),
                 email_verified: self.chance(0.5).then_some(true),
-                external_id,
+                external_id: external_id.map(CompactString::from),
                 locale,
                 credential: None,
                 totp,
@@ -180,16 +183,18 @@ impl Maker {
 
     fn old_user(&mut self, row: &SourceRow, old_orgs: &[String]) -> OldUser {
         let external_id = match self.rng.below(4) {
-            0 => row.external_id.clone(),
+            0 => row.external_id.clone().map(String::from),
             1 => Some(format!("theirs-{}", row.number)),
             _ => None,
         };
         // The external id under another email: a conflict.
-        let elsewhere = external_id.is_some() && external_id == row.external_id && self.chance(0.3);
+        let elsewhere = external_id.is_some()
+            && external_id.as_deref() == row.external_id.as_deref()
+            && self.chance(0.3);
         let email = if elsewhere {
             format!("other{}@x.org", row.number)
         } else {
-            row.email_norm.clone()
+            row.email_norm().to_owned()
         };
         let mut memberships = Vec::new();
         for org in old_orgs {
@@ -201,7 +206,8 @@ impl Maker {
         OldUser {
             email,
             external_id,
-            first_name: self.chance(0.5).then(|| row.first_name.clone()).flatten(),
+            first_name: (self.chance(0.5).then(|| row.first_name.clone()).flatten())
+                .map(String::from),
             memberships,
         }
     }
@@ -430,17 +436,19 @@ impl Plan {
         let row = |number: u32, email: &str, org: &str| PlannedRow {
             parsed: Ok(SourceRow {
                 number: RowNumber(number),
-                email: email.to_owned(),
-                email_norm: email.to_owned(),
+                email: email.into(),
+                other_norm: None,
                 first_name: Some("Ann".into()),
                 last_name: Some("Lee".into()),
                 email_verified: None,
-                external_id: Some(format!("ext-{email}")),
+                external_id: Some(format!("ext-{email}").into()),
                 locale: None,
                 credential: None,
-                totp: (number == 2).then(|| Totp {
-                    secret: "SECRET".into(),
-                    issuer: None,
+                totp: (number == 2).then(|| {
+                    Box::new(Totp {
+                        secret: "SECRET".into(),
+                        issuer: None,
+                    })
                 }),
                 metadata: Vec::new(),
                 org: Some(OrgKey::External(org.to_owned())),

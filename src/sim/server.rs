@@ -403,17 +403,17 @@ impl Server {
             let errors = [("password_too_short", "Too short.")];
             return http(now, 400, &refusal("password_strength_error", &errors));
         }
-        let email = new.email.to_lowercase();
+        let email = String::from(new.email.to_lowercase());
         let mut errors = Vec::new();
         if self.users.iter().any(|user| user.email == email) {
             errors.push(("email_not_available", "This email is not available."));
         }
-        let external = new.external_id.as_ref();
+        let external = new.external_id.as_deref();
         if external.is_some()
             && self
                 .users
                 .iter()
-                .any(|u| u.external_id.as_ref() == external)
+                .any(|u| u.external_id.as_deref() == external)
         {
             errors.push(("external_id_already_used", "This external_id is assigned."));
         }
@@ -424,9 +424,9 @@ impl Server {
         let user = User {
             id: self.id("user"),
             email,
-            external_id: new.external_id.clone(),
-            first_name: new.first_name.clone(),
-            last_name: new.last_name.clone(),
+            external_id: new.external_id.clone().map(String::from),
+            first_name: new.first_name.clone().map(String::from),
+            last_name: new.last_name.clone().map(String::from),
             verified: new.email_verified.unwrap_or(false),
             locale: None,
             locale_by: None,

@@ -476,7 +476,7 @@ impl SimWorker {
             let parsed = |row: &RowNumber| plan.row(*row).parsed.as_ref().ok();
             let rows = pick.rows.iter().filter_map(parsed).take(pick.take);
             for row in rows {
-                let op = Op::FindUserByEmail(row.email_norm.clone());
+                let op = Op::FindUserByEmail(row.email_norm().to_owned());
                 self.begin(Machine::Ask, State::Begun(op));
             }
         }
@@ -989,6 +989,6 @@ fn org_name(plan: &Plan, key: &OrgKey, name_at: Option<&NameAt>) -> String {
     let row = name_at.and_then(|at| plan.row(at.row).parsed.as_ref().ok());
     let named = row
         .filter(|row| row.org.as_ref() == Some(key))
-        .and_then(|row| row.org_name.clone());
-    named.unwrap_or_else(|| key.as_str().to_owned())
+        .and_then(|row| row.org_name.as_deref());
+    named.unwrap_or(key.as_str()).to_owned()
 }

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::model::{OrgKey, OrgMode};
+use compact_str::CompactString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
@@ -21,7 +23,7 @@ fn options(org_mode: &OrgMode) -> IndexOptions {
 }
 
 /// A row, or its number and the code of the rule it breaks.
-type Row = Result<SourceRow, (u32, String)>;
+type Row = Result<Arc<SourceRow>, (u32, String)>;
 
 fn open_with(name: &str, org_mode: &OrgMode) -> (Index, Vec<Row>) {
     let path = folder().join(name);
@@ -41,7 +43,7 @@ fn open_with(name: &str, org_mode: &OrgMode) -> (Index, Vec<Row>) {
     (index, rows)
 }
 
-fn clean(name: &str, org_mode: &OrgMode) -> (Index, Vec<SourceRow>) {
+fn clean(name: &str, org_mode: &OrgMode) -> (Index, Vec<Arc<SourceRow>>) {
     let (index, rows) = open_with(name, org_mode);
     assert!(
         index.conflicts.is_empty() && index.warnings.is_empty(),
@@ -50,7 +52,7 @@ fn clean(name: &str, org_mode: &OrgMode) -> (Index, Vec<SourceRow>) {
     (index, rows.into_iter().map(Result::unwrap).collect())
 }
 
-fn orgs(rows: &[SourceRow]) -> BTreeMap<&str, u32> {
+fn orgs(rows: &[Arc<SourceRow>]) -> BTreeMap<&str, u32> {
     let mut orgs = BTreeMap::new();
     for org in rows.iter().filter_map(|row| row.org.as_ref()) {
         *orgs.entry(org.as_str()).or_default() += 1;
@@ -66,7 +68,7 @@ fn users_import_without_a_fault() {
     let roles: BTreeSet<_> = rows
         .iter()
         .flat_map(|row| &row.role_slugs)
-        .map(String::as_str)
+        .map(CompactString::as_str)
         .collect();
     assert_eq!(roles, BTreeSet::from(["admin", "member"]));
     assert!(
@@ -106,7 +108,10 @@ fn people_of_many_organizations_follow_their_first_row() {
         assert_eq!(follower.leader.0, follower.row.0 - back);
         assert_eq!(follower.previous_pair, None);
     }
-    let pairs: BTreeSet<_> = rows.iter().map(|row| (&row.email_norm, &row.org)).collect();
+    let pairs: BTreeSet<_> = rows
+        .iter()
+        .map(|row| (row.email_norm(), &row.org))
+        .collect();
     assert_eq!(pairs.len(), 600);
 }
 
@@ -121,11 +126,8 @@ fn quoted_cells_keep_their_text_and_their_lines() {
     assert_eq!(names[..2], ["Ada \"Countess\"", "Ben\nBenjamin"]);
     assert_eq!(rows[1].last_name.as_deref(), Some("Lines\r\nLonger"));
     assert_eq!(rows[2].email, "Cleo.Space@Example.COM");
-    assert_eq!(rows[0].metadata[1], ("n".to_owned(), "1.50".to_owned()));
-    assert_eq!(
-        rows[3].metadata,
-        [("department".to_owned(), "Sales".to_owned())]
-    );
+    assert_eq!(rows[0].metadata[1], ("n".into(), "1.50".into()));
+    assert_eq!(rows[3].metadata, [("department".into(), "Sales".into())]);
     let file = std::fs::File::open(folder().join("quoted.csv")).unwrap();
     let records = read_chunk(&file, &index.chunks[0], &index.columns).unwrap();
     let lines: Vec<u64> = records.iter().map(|record| record.line).collect();
@@ -138,7 +140,7 @@ fn every_hash_format_is_taken() {
     let kinds: BTreeSet<_> = rows
         .iter()
         .filter_map(|row| match &row.credential {
-            Some(Credential::Hash { kind, .. }) => Some(kind.as_str()),
+            Some(Credential::Hash { kind, .. }) => Some(*kind),
             Some(Credential::Plain(_)) | None => None,
         })
         .collect();
@@ -164,7 +166,7 @@ fn second_factors_are_read_as_exports_write_them() {
     let (index, rows) = open_with("second-factors.csv", &OrgMode::Columns);
     assert_eq!(index.followers.len(), 1);
     assert_eq!(index.differing, [crate::model::RowNumber(9)]);
-    let good: Vec<&SourceRow> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
+    let good: Vec<&Arc<SourceRow>> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
     let locales: Vec<_> = good.iter().map(|row| row.locale.as_deref()).collect();
     assert_eq!(
         locales,

@@ -1,6 +1,7 @@
 //! One record of the source as the steps of a row need it: typed, trimmed, checked.
 
 use crate::model::{OrgKey, RowNumber};
+use compact_str::CompactString;
 use secrecy::SecretString;
 
 /// Returns the email by which rows and users are compared: trimmed and lower-cased.
@@ -112,37 +113,50 @@ pub(super) fn org_ref<'a>(id: &'a str, external_id: &'a str, name: &'a str) -> O
     }
 }
 
-/// A row that passed every local rule.
+/// Returns the [`email_norm`] of a trimmed email if that is another text: seldom.
+pub(super) fn other_norm(email: &str) -> Option<CompactString> {
+    (!is_lower_ascii(email)).then(|| email_norm(email).into())
+}
+
+/// A row that passed every local rule. Its texts are short, and there are millions of them: most
+/// have no memory of their own.
 #[derive(Clone, Debug)]
 pub struct SourceRow {
     /// Its number.
     pub number: RowNumber,
     /// The email as written, trimmed.
-    pub email: String,
-    /// The email by which rows and users are compared: trimmed and lower-cased.
-    pub email_norm: String,
+    pub email: CompactString,
+    /// What [`SourceRow::email_norm`] returns, absent when that is the email as written.
+    pub other_norm: Option<CompactString>,
     /// `first_name`, absent when blank.
-    pub first_name: Option<String>,
+    pub first_name: Option<CompactString>,
     /// `last_name`, absent when blank.
-    pub last_name: Option<String>,
+    pub last_name: Option<CompactString>,
     /// `email_verified`, absent when blank.
     pub email_verified: Option<bool>,
     /// `external_id`, absent when blank.
-    pub external_id: Option<String>,
+    pub external_id: Option<CompactString>,
     /// `locale` as a BCP 47 tag, absent when blank.
-    pub locale: Option<String>,
+    pub locale: Option<CompactString>,
     /// `password`, or `password_hash` with its type.
     pub credential: Option<Credential>,
     /// `totp_secret` with its `totp_issuer`.
-    pub totp: Option<Totp>,
+    pub totp: Option<Box<Totp>>,
     /// `metadata` as string pairs in the order of the file; numbers and booleans become strings.
-    pub metadata: Vec<(String, String)>,
+    pub metadata: Vec<(CompactString, CompactString)>,
     /// The organization it names, if any.
     pub org: Option<OrgKey>,
     /// `org_name`, absent when blank.
-    pub org_name: Option<String>,
+    pub org_name: Option<CompactString>,
     /// `role_slugs` in the order of the file; empty means the target's default role.
-    pub role_slugs: Vec<String>,
+    pub role_slugs: Vec<CompactString>,
+}
+
+impl SourceRow {
+    /// Returns the email by which rows and users are compared: trimmed and lower-cased.
+    pub fn email_norm(&self) -> &str {
+        self.other_norm.as_ref().unwrap_or(&self.email)
+    }
 }
 
 #[cfg(test)]
@@ -151,8 +165,8 @@ impl SourceRow {
     pub fn bare(email: &str) -> Self {
         Self {
             number: RowNumber(1),
-            email: email.to_owned(),
-            email_norm: email_norm(email),
+            email: email.into(),
+            other_norm: other_norm(email),
             first_name: None,
             last_name: None,
             email_verified: None,
@@ -187,7 +201,7 @@ pub enum Credential {
         /// The hash string.
         hash: SecretString,
         /// Its type, one of [`super::rules::HASH_TYPES`].
-        kind: String,
+        kind: &'static str,
     },
 }
 
@@ -204,6 +218,9 @@ mod tests {
             if is_lower {
                 prop_assert_eq!(email_norm(&text), text.trim());
             }
+            let row = SourceRow::bare(text.trim());
+            prop_assert_eq!(row.email_norm(), email_norm(&text));
+            prop_assert_eq!(row.other_norm.is_none(), is_lower_ascii(&row.email));
         }
     }
 }

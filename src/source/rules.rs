@@ -12,8 +12,8 @@ mod password;
 mod problem;
 mod totp;
 
-use super::row::{org_of, trimmed};
-use super::{Columns, Credential, CsvRecord, SourceRow, Totp, email_norm};
+use super::row::{org_of, other_norm, trimmed};
+use super::{Columns, Credential, CsvRecord, SourceRow, Totp};
 use crate::model::{OrgMode, RowError, RowNumber};
 use catalog::{
     EMAIL_INVALID, EMAIL_MISSING, EMAIL_VERIFIED_INVALID, EXTERNAL_ID_INVALID, EXTERNAL_ID_LONG,
@@ -21,8 +21,10 @@ use catalog::{
     ORG_ID_AND_EXTERNAL_ID, ORG_NAME_ALONE, ORGANIZATION_ID_INVALID, ORGANIZATION_ID_TOO_LONG,
     ORGANIZATION_REQUIRED, QUOTE_STRAY, ROLE_SLUGS_INVALID, ROLES_WITHOUT_ORGANIZATION,
 };
+use compact_str::CompactString;
 use problem::Broken;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 pub use problem::{Problem, Problems};
 
@@ -93,7 +95,7 @@ pub struct ReadRow<'a> {
     external_id: Option<&'a str>,
     locale: Option<Cow<'a, str>>,
     credential: Option<Credential>,
-    totp: Option<Totp>,
+    totp: Option<Box<Totp>>,
     metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     org_id: &'a str,
     org_external_id: &'a str,
@@ -102,44 +104,41 @@ pub struct ReadRow<'a> {
 }
 
 impl ReadRow<'_> {
-    /// Makes the row that is sent.
+    /// Makes the row that is sent, at the place where it stays.
     #[inline]
-    fn into_source(self, number: RowNumber, rules: &RowRules) -> SourceRow {
+    fn into_source(self, number: RowNumber, rules: &RowRules) -> Arc<SourceRow> {
         let (org, org_name) = match &rules.org_mode {
-            OrgMode::Single { key, name } => (Some(key.clone()), name.clone()),
-            OrgMode::Columns => (
-                org_of(self.org_id, self.org_external_id, ""),
-                self.org_name.map(str::to_owned),
-            ),
+            OrgMode::Single { key, name } => (Some(key.clone()), name.as_deref()),
+            OrgMode::Columns => (org_of(self.org_id, self.org_external_id, ""), self.org_name),
             OrgMode::ColumnsByName => (
                 org_of(
                     self.org_id,
                     self.org_external_id,
                     self.org_name.unwrap_or_default(),
                 ),
-                self.org_name.map(str::to_owned),
+                self.org_name,
             ),
         };
         let metadata = self.metadata.into_iter();
         let role_slugs = self.role_slugs.into_iter();
-        SourceRow {
+        Arc::new(SourceRow {
             number,
-            email: self.email.to_owned(),
-            email_norm: email_norm(self.email),
-            first_name: self.first_name.map(str::to_owned),
-            last_name: self.last_name.map(str::to_owned),
+            email: self.email.into(),
+            other_norm: other_norm(self.email),
+            first_name: self.first_name.map(CompactString::from),
+            last_name: self.last_name.map(CompactString::from),
             email_verified: self.email_verified,
-            external_id: self.external_id.map(str::to_owned),
-            locale: self.locale.map(Cow::into_owned),
+            external_id: self.external_id.map(CompactString::from),
+            locale: self.locale.map(CompactString::from),
             credential: self.credential,
             totp: self.totp,
             metadata: metadata
-                .map(|(key, value)| (key.into_owned(), value.into_owned()))
+                .map(|(key, value)| (key.into(), value.into()))
                 .collect(),
             org,
-            org_name,
-            role_slugs: role_slugs.map(Cow::into_owned).collect(),
-        }
+            org_name: org_name.map(CompactString::from),
+            role_slugs: role_slugs.map(CompactString::from).collect(),
+        })
     }
 }
 
@@ -150,7 +149,7 @@ pub fn parse_row(
     record: &CsvRecord,
     columns: &Columns,
     rules: &RowRules,
-) -> Result<SourceRow, RowError> {
+) -> Result<Arc<SourceRow>, RowError> {
     parse_row_telling(record, columns, rules, &mut Problems::default())
 }
 
@@ -161,7 +160,7 @@ pub fn parse_row_telling(
     columns: &Columns,
     rules: &RowRules,
     problems: &mut Problems,
-) -> Result<SourceRow, RowError> {
+) -> Result<Arc<SourceRow>, RowError> {
     let row = judge(record, columns, rules, problems);
     match problems.error() {
         Some(problem) => Err(problem.row_error(record)),

@@ -78,7 +78,7 @@ impl DryClient {
             | Op::GetUser(_)
             | Op::GetOrg(_)
             | Op::FindOrgByExternalId(_) => (404, Verdict::Absent),
-            Op::CreateUser(user) => made(id("dry_user_", &[&user.email_norm])),
+            Op::CreateUser(user) => made(id("dry_user_", &[user.email_norm()])),
             Op::CreateMembership {
                 user_id, org_id, ..
             } => made(id("dry_om_", &[user_id, org_id])),
@@ -147,7 +147,7 @@ mod tests {
 
     fn create(email: &str) -> Op {
         Op::CreateUser(Arc::new(SourceRow {
-            external_id: Some("7".to_owned()),
+            external_id: Some("7".into()),
             ..SourceRow::bare(email)
         }))
     }

@@ -8,6 +8,7 @@
 use super::{NewFactor, Op, PageOf};
 use crate::model::scan::RoleScope;
 use crate::source::{Credential, SourceRow, Totp};
+use compact_str::CompactString;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
@@ -203,7 +204,7 @@ struct UserBody<'a> {
 }
 
 /// An object of texts.
-struct Pairs<'a>(&'a [(String, String)]);
+struct Pairs<'a>(&'a [(CompactString, CompactString)]);
 
 impl Pairs<'_> {
     const fn is_empty(&self) -> bool {
@@ -213,7 +214,7 @@ impl Pairs<'_> {
 
 impl Serialize for Pairs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+        serializer.collect_map(self.0.iter().map(|(key, value)| (&**key, &**value)))
     }
 }
 
@@ -221,9 +222,7 @@ impl Serialize for Pairs<'_> {
 fn user_body(user: &SourceRow) -> UserBody<'_> {
     let (password, hash, kind) = match &user.credential {
         Some(Credential::Plain(password)) => (Some(password.expose_secret()), None, None),
-        Some(Credential::Hash { hash, kind }) => {
-            (None, Some(hash.expose_secret()), Some(kind.as_str()))
-        }
+        Some(Credential::Hash { hash, kind }) => (None, Some(hash.expose_secret()), Some(*kind)),
         None => (None, None, None),
     };
     UserBody {
@@ -407,15 +406,15 @@ mod tests {
     #[test]
     fn a_full_user_sends_every_field() {
         let user = SourceRow {
-            first_name: Some("Ann".to_owned()),
-            last_name: Some("Lee".to_owned()),
+            first_name: Some("Ann".into()),
+            last_name: Some("Lee".into()),
             email_verified: Some(false),
-            external_id: Some("7".to_owned()),
+            external_id: Some("7".into()),
             credential: Some(Credential::Hash {
                 hash: SecretString::from("$2b$10$x"),
-                kind: "bcrypt".to_owned(),
+                kind: "bcrypt",
             }),
-            metadata: vec![("team".to_owned(), "42".to_owned())],
+            metadata: vec![("team".into(), "42".into())],
             ..SourceRow::bare("a@x.org")
         };
         assert_eq!(

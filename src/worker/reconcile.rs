@@ -85,8 +85,8 @@ pub fn reconcile(row: &SourceRow, found: Found<'_>, standing: Standing) -> Findi
         origin,
     };
     let external_ids = (
-        filled(row.external_id.as_ref()),
-        filled(user.external_id.as_ref()),
+        filled(row.external_id.as_deref()),
+        filled(user.external_id.as_deref()),
     );
     match external_ids {
         (Some(ours), Some(theirs)) if ours == theirs => {
@@ -124,31 +124,32 @@ fn without_external_ids(row: &SourceRow, user: &Entity, standing: Standing) -> F
 
 fn has_email_of(user: &Entity, row: &SourceRow) -> bool {
     let email = user.email.as_deref().unwrap_or_default();
-    email.trim().to_lowercase() == row.email_norm
+    email.trim().to_lowercase() == row.email_norm()
 }
 
 fn has_attributes_of(user: &Entity, row: &SourceRow) -> bool {
-    filled(user.first_name.as_ref()) == filled(row.first_name.as_ref())
-        && filled(user.last_name.as_ref()) == filled(row.last_name.as_ref())
+    filled(user.first_name.as_deref()) == filled(row.first_name.as_deref())
+        && filled(user.last_name.as_deref()) == filled(row.last_name.as_deref())
         // Left out of a create, it means "not verified".
         && user.email_verified.unwrap_or(false) == row.email_verified.unwrap_or(false)
 }
 
 /// A blank text says as much as none.
-fn filled(text: Option<&String>) -> Option<&str> {
-    text.map(|text| text.trim()).filter(|text| !text.is_empty())
+fn filled(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::worker::steps::fixtures::source_row;
+    use compact_str::CompactString;
 
     const T_LO: ServerMs = ServerMs(1_000 + CLOCK_MARGIN_MS);
 
     fn row(external_id: Option<&str>) -> SourceRow {
         SourceRow {
-            external_id: external_id.map(str::to_owned),
+            external_id: external_id.map(CompactString::from),
             ..source_row()
         }
     }
@@ -158,10 +159,10 @@ mod tests {
         let row = source_row();
         Entity {
             id: id.to_owned(),
-            email: Some(row.email.to_uppercase()),
+            email: Some(row.email.to_uppercase().into()),
             external_id: external_id.map(str::to_owned),
-            first_name: row.first_name,
-            last_name: row.last_name,
+            first_name: row.first_name.map(String::from),
+            last_name: row.last_name.map(String::from),
             email_verified: row.email_verified,
             created_at: created_at.map(ServerMs),
             ..Entity::default()
@@ -169,7 +170,8 @@ mod tests {
     }
 
     fn told(row: &SourceRow, user: &Entity, maybe_ours: bool) -> String {
-        let by_external_id = row.external_id.is_some() && row.external_id == user.external_id;
+        let by_external_id =
+            row.external_id.is_some() && row.external_id.as_deref() == user.external_id.as_deref();
         let found = Found {
             by_external_id: by_external_id.then_some(user),
             by_email: (!by_external_id).then_some(user),

@@ -184,10 +184,10 @@ enum By {
 impl RowMachine {
     /// Makes the machine of a row that passed every local rule.
     #[inline]
-    pub fn new(row: SourceRow, context: RowContext, policy: RowPolicy) -> Self {
+    pub fn new(row: impl Into<Arc<SourceRow>>, context: RowContext, policy: RowPolicy) -> Self {
         Self {
             user: context.user.clone(),
-            row: Arc::new(row),
+            row: row.into(),
             context,
             policy,
             org_id: None,
@@ -399,12 +399,17 @@ impl RowMachine {
             Ask::GetUser => Op::GetUser(self.user_id()),
             Ask::SetLocale => Op::SetLocale {
                 user_id: self.user_id(),
-                locale: self.row.locale.clone().unwrap_or_default(),
+                locale: self.row.locale.clone().unwrap_or_default().into(),
             },
             Ask::CreateMembership => Op::CreateMembership {
                 user_id: self.user_id(),
                 org_id: self.org_id.clone().unwrap_or_default(),
-                role_slugs: self.row.role_slugs.clone(),
+                role_slugs: self
+                    .row
+                    .role_slugs
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             },
             Ask::CreateFactor => self.create_factor(),
             Ask::FindFactor { .. } => Op::FindFactor(self.user_id()),
@@ -502,15 +507,15 @@ impl RowMachine {
     fn refusal(&self, rejection: &Rejection) -> RowError {
         let row = &self.row;
         let cells = [
-            Some(&row.email),
-            Some(&row.email_norm),
-            row.first_name.as_ref(),
-            row.last_name.as_ref(),
-            row.external_id.as_ref(),
+            Some(row.email.as_str()),
+            Some(row.email_norm()),
+            row.first_name.as_deref(),
+            row.last_name.as_deref(),
+            row.external_id.as_deref(),
         ];
         let mut secrets: Vec<&str> = row.credential.iter().map(workos::unspeakable).collect();
-        secrets.extend(row.totp.as_ref().map(workos::unspeakable_secret));
-        secrets.extend(cells.into_iter().flatten().map(String::as_str));
+        secrets.extend(row.totp.as_deref().map(workos::unspeakable_secret));
+        secrets.extend(cells.into_iter().flatten());
         secrets.extend(row.metadata.iter().map(|(_, value)| value.as_str()));
         let message = escape::without_people(&rejection.message, &secrets);
         RowError {

@@ -138,7 +138,7 @@ pub(super) fn read(
     check_hash(kind, hash).map_err(|broken| ("password_hash", broken))?;
     Ok(Some(Credential::Hash {
         hash: hash.into(),
-        kind: kind.to_owned(),
+        kind,
     }))
 }
 

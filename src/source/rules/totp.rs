@@ -15,7 +15,7 @@ const BYTES_MIN: usize = 10;
 const BYTES_MAX: usize = 128;
 
 /// Reads two trimmed cells and tells what is wrong with them.
-pub(super) fn judge(secret: &str, issuer: &str, problems: &mut Problems) -> Option<Totp> {
+pub(super) fn judge(secret: &str, issuer: &str, problems: &mut Problems) -> Option<Box<Totp>> {
     if secret.is_empty() {
         if !issuer.is_empty() {
             let words = "an issuer needs its secret; fill totp_secret too, or leave both blank";
@@ -27,10 +27,10 @@ pub(super) fn judge(secret: &str, issuer: &str, problems: &mut Problems) -> Opti
         return None;
     }
     let secret = problems.value("totp_secret", read(secret))?;
-    Some(Totp {
+    Some(Box::new(Totp {
         secret,
         issuer: (!issuer.is_empty()).then(|| issuer.to_owned()),
-    })
+    }))
 }
 
 /// Reads RFC 4648 Base32 as people and exports write it: in any case, in groups, padded or not.

@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// Organizations whose memberships are listed side by side, at most.
@@ -102,8 +103,9 @@ impl Server {
 
     /// Returns whether a row's user is there; `None` if the answer does not tell.
     async fn is_there(&self, row: &SourceRow) -> Option<bool> {
-        let by_id = row.external_id.clone().map(Op::FindUserByExternalId);
-        let by_email = Op::FindUserByEmail(row.email_norm.clone());
+        let by_id = row.external_id.as_ref();
+        let by_id = by_id.map(|id| Op::FindUserByExternalId(id.to_string()));
+        let by_email = Op::FindUserByEmail(row.email_norm().to_owned());
         for op in by_id.into_iter().chain([by_email]) {
             match self.shell.call(&op, None, Turn::Fresh).await {
                 Ok(Verdict::Ok(_)) => return Some(true),
@@ -119,7 +121,7 @@ impl Server {
     }
 
     /// Returns the rows of a chunk that pass every local rule.
-    fn rows_of(&self, chunk: &ChunkSpec) -> Result<Vec<SourceRow>, SourceError> {
+    fn rows_of(&self, chunk: &ChunkSpec) -> Result<Vec<Arc<SourceRow>>, SourceError> {
         let columns = &self.shell.config.columns;
         let records = read_chunk(&self.file, chunk, columns)?;
         let good = |record: &CsvRecord| {

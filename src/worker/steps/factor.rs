@@ -37,12 +37,12 @@ impl RowMachine {
     }
 
     pub(super) fn create_factor(&self) -> Op {
-        let totp = self.row.totp.clone();
+        let totp = self.row.totp.as_ref();
         Op::CreateFactor(Box::new(NewFactor {
             user_id: self.user_id(),
-            label: self.row.email.clone(),
-            issuer: totp.as_ref().and_then(|totp| totp.issuer.clone()),
-            secret: totp.map(|totp| totp.secret).unwrap_or_default(),
+            label: self.row.email.to_string(),
+            issuer: totp.and_then(|totp| totp.issuer.clone()),
+            secret: totp.map(|totp| totp.secret.clone()).unwrap_or_default(),
         }))
     }
 

@@ -7,8 +7,8 @@ use crate::source::SourceRow;
 pub fn source_row() -> SourceRow {
     SourceRow {
         number: RowNumber(7),
-        first_name: Some("Ann".to_owned()),
-        last_name: Some("Lee".to_owned()),
+        first_name: Some("Ann".into()),
+        last_name: Some("Lee".into()),
         email_verified: Some(true),
         ..SourceRow::bare("Ann.Lee@x.org")
     }

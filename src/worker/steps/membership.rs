@@ -280,7 +280,9 @@ impl RowMachine {
     /// row that asks for none, leave it open.
     fn has_asked_role(&self, membership: &Entity) -> bool {
         let (asked, shown) = (&self.row.role_slugs, &membership.role_slugs);
-        asked.is_empty() || shown.is_empty() || asked.iter().any(|role| shown.contains(role))
+        asked.is_empty()
+            || shown.is_empty()
+            || asked.iter().any(|role| shown.iter().any(|it| it == role))
     }
 
     const fn membership_may_be_ours(&self) -> bool {

@@ -168,10 +168,11 @@ impl Target {
     }
 
     fn create_user(&mut self, user: &SourceRow) -> Verdict {
-        let email = user.email.to_lowercase();
+        let email = String::from(user.email.to_lowercase());
         let taken = self.users.iter().any(|User { entity, .. }| {
             entity.email.as_ref() == Some(&email)
-                || (user.external_id.is_some() && entity.external_id == user.external_id)
+                || (user.external_id.is_some()
+                    && entity.external_id.as_deref() == user.external_id.as_deref())
         });
         if self.refuses_user {
             return Verdict::Rejected(Rejection::default());
@@ -181,9 +182,9 @@ impl Target {
         }
         let entity = Entity {
             email: Some(email),
-            external_id: user.external_id.clone(),
-            first_name: user.first_name.clone(),
-            last_name: user.last_name.clone(),
+            external_id: user.external_id.clone().map(String::from),
+            first_name: user.first_name.clone().map(String::from),
+            last_name: user.last_name.clone().map(String::from),
             email_verified: user.email_verified,
             ..self.entity("user")
         };
@@ -224,7 +225,7 @@ impl Target {
 
     /// Somebody else, at this moment.
     fn sign_up(&mut self, first_name: Option<&str>) {
-        let email = source_row().email_norm;
+        let email = source_row().email_norm().to_owned();
         if self
             .users
             .iter()
@@ -235,7 +236,7 @@ impl Target {
         let entity = Entity {
             email: Some(email),
             first_name: first_name.map(str::to_owned),
-            last_name: source_row().last_name,
+            last_name: source_row().last_name.map(String::from),
             email_verified: source_row().email_verified,
             ..self.entity("user")
         };
@@ -346,15 +347,17 @@ impl Setting {
         let email = if self.mixed_case {
             row.email
         } else {
-            row.email_norm.clone()
+            row.email_norm().into()
         };
         SourceRow {
             email,
-            external_id: self.external_id.then(|| "7".to_owned()),
-            locale: self.finish.then(|| "en".to_owned()),
-            totp: self.finish.then(|| crate::source::Totp {
-                secret: "JBSWY3DPEHPK3PXP".into(),
-                issuer: None,
+            external_id: self.external_id.then(|| "7".into()),
+            locale: self.finish.then(|| "en".into()),
+            totp: self.finish.then(|| {
+                Box::new(crate::source::Totp {
+                    secret: "JBSWY3DPEHPK3PXP".into(),
+                    issuer: None,
+                })
             }),
             org: self.org.then(|| OrgKey::Id("org_1".to_owned())),
             ..row

@@ -14,7 +14,7 @@ const LINK: RowPolicy = RowPolicy {
 
 fn row() -> SourceRow {
     SourceRow {
-        external_id: Some("7".to_owned()),
+        external_id: Some("7".into()),
         org: Some(OrgKey::External("acme".to_owned())),
         ..source_row()
     }
@@ -23,7 +23,7 @@ fn row() -> SourceRow {
 fn listed(id: &str, external_id: Option<&str>) -> Entity {
     Entity {
         id: id.to_owned(),
-        email: Some(source_row().email_norm),
+        email: Some(source_row().email_norm().to_owned()),
         external_id: external_id.map(str::to_owned),
         created_at: Some(ServerMs(5)),
         ..Entity::default()

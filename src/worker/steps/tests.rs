@@ -7,6 +7,7 @@ use crate::model::ServerMs;
 use crate::target::NotApplied;
 use crate::target::classify::{PENDING_MEMBERSHIP, USER_OR_ORG_MISSING};
 use crate::worker::reconcile::CLOCK_MARGIN_MS;
+use compact_str::CompactString;
 
 mod finish;
 
@@ -20,8 +21,8 @@ const LINK: RowPolicy = RowPolicy {
 
 fn row(external_id: Option<&str>, org: bool) -> SourceRow {
     SourceRow {
-        external_id: external_id.map(str::to_owned),
-        email: "ann.lee@x.org".to_owned(),
+        external_id: external_id.map(CompactString::from),
+        email: "ann.lee@x.org".into(),
         org: org.then(|| OrgKey::External("acme".to_owned())),
         ..source_row()
     }
@@ -70,10 +71,10 @@ fn user(id: &str, external_id: Option<&str>, created_at: i64) -> Verdict {
     let row = source_row();
     Verdict::Ok(Entity {
         id: id.to_owned(),
-        email: Some(row.email),
+        email: Some(row.email.into()),
         external_id: external_id.map(str::to_owned),
-        first_name: row.first_name,
-        last_name: row.last_name,
+        first_name: row.first_name.map(String::from),
+        last_name: row.last_name.map(String::from),
         email_verified: row.email_verified,
         created_at: Some(ServerMs(created_at)),
         ..Entity::default()
@@ -367,7 +368,7 @@ fn a_rejected_user_fails_in_the_targets_words_without_the_person() {
 fn a_password_in_the_targets_words_is_cut_out() {
     let row = SourceRow {
         credential: Some(crate::source::Credential::Plain("hunter2".into())),
-        metadata: vec![("team".to_owned(), "moles".to_owned())],
+        metadata: vec![("team".into(), "moles".into())],
         ..row(None, false)
     };
     let refused = Rejection {
@@ -408,7 +409,7 @@ fn an_existing_user_is_linked_skipped_or_failed_by_policy() {
 #[test]
 fn what_exists_is_looked_up_by_external_id_then_email_then_email_as_written() {
     let row = SourceRow {
-        email: "Ann.Lee@x.org".to_owned(),
+        email: "Ann.Lee@x.org".into(),
         ..row(Some("7"), false)
     };
     let script = vec![exists(), ABSENT, ABSENT, user("user_1", None, 1)];
@@ -779,7 +780,7 @@ fn a_membership_with_other_roles_is_not_what_this_row_asked_for() {
         (Vec::new(), "recovered"),
     ] {
         let mut row = row(None, true);
-        row.role_slugs = vec!["admin".to_owned()];
+        row.role_slugs = vec!["admin".into()];
         let mut found = membership("active", T_LO);
         if let Verdict::Ok(entity) = &mut found {
             entity.role_slugs = roles.into_iter().map(str::to_owned).collect();

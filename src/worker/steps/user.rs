@@ -25,8 +25,8 @@ impl RowMachine {
     pub(super) fn recall_user(&mut self) -> Action {
         let row = &self.row;
         let what = Recall::User {
-            email_norm: row.email_norm.clone(),
-            external_id: row.external_id.clone(),
+            email_norm: row.email_norm().to_owned(),
+            external_id: row.external_id.clone().map(String::from),
         };
         self.recall(what)
     }
@@ -41,8 +41,8 @@ impl RowMachine {
                 self.send(Ask::CreateUser)
             };
         };
-        let external_id = self.row.external_id.as_ref();
-        let by_external_id = external_id.is_some() && entity.external_id.as_ref() == external_id;
+        let external_id = self.row.external_id.as_deref();
+        let by_external_id = external_id.is_some() && entity.external_id.as_deref() == external_id;
         let found = Found {
             by_external_id: by_external_id.then_some(entity),
             by_email: (!by_external_id).then_some(entity),
@@ -118,9 +118,13 @@ impl RowMachine {
 
     pub(super) fn find_user(&self, by: By) -> Op {
         match (by, &self.row.external_id) {
-            (By::ExternalId, Some(external_id)) => Op::FindUserByExternalId(external_id.clone()),
-            (By::ExternalId | By::Email, _) => Op::FindUserByEmail(self.row.email_norm.clone()),
-            (By::EmailAsWritten, _) => Op::FindUserByEmail(self.row.email.clone()),
+            (By::ExternalId, Some(external_id)) => {
+                Op::FindUserByExternalId(external_id.to_string())
+            }
+            (By::ExternalId | By::Email, _) => {
+                Op::FindUserByEmail(self.row.email_norm().to_owned())
+            }
+            (By::EmailAsWritten, _) => Op::FindUserByEmail(self.row.email.to_string()),
         }
     }
 
@@ -139,7 +143,7 @@ impl RowMachine {
     fn next_by(&self, by: By) -> Option<By> {
         match by {
             By::ExternalId => Some(By::Email),
-            By::Email => (self.row.email != self.row.email_norm).then_some(By::EmailAsWritten),
+            By::Email => (self.row.email != self.row.email_norm()).then_some(By::EmailAsWritten),
             By::EmailAsWritten => None,
         }
     }

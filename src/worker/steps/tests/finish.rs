@@ -9,17 +9,17 @@ const MADE: Origin = Origin::Made(Evidence::Answered);
 
 fn with_factor(org: bool) -> SourceRow {
     SourceRow {
-        totp: Some(Totp {
+        totp: Some(Box::new(Totp {
             secret: "JBSWY3DPEHPK3PXP".into(),
             issuer: Some("Acme".to_owned()),
-        }),
+        })),
         ..row(Some("7"), org)
     }
 }
 
 fn with_locale() -> SourceRow {
     SourceRow {
-        locale: Some("en-US".to_owned()),
+        locale: Some("en-US".into()),
         ..row(Some("7"), false)
     }
 }
@@ -53,7 +53,7 @@ fn again(suspect: bool) -> RowContext {
 #[test]
 fn a_locale_and_a_factor_come_last_and_in_this_order() {
     let row = SourceRow {
-        locale: Some("en-US".to_owned()),
+        locale: Some("en-US".into()),
         ..with_factor(true)
     };
     let script = vec![ok("user_1"), ok("om_1"), ok("user_1"), ok("auth_factor_1")];
@@ -65,7 +65,7 @@ fn a_locale_and_a_factor_come_last_and_in_this_order() {
 #[test]
 fn who_was_there_before_keeps_locale_and_factors() {
     let row = SourceRow {
-        locale: Some("en-US".to_owned()),
+        locale: Some("en-US".into()),
         ..with_factor(false)
     };
     let script = vec![exists(), user("user_1", Some("7"), 1)];
@@ -81,7 +81,7 @@ fn who_was_there_before_keeps_locale_and_factors() {
 #[test]
 fn a_followers_user_has_what_its_leader_brought() {
     let row = SourceRow {
-        locale: Some("en-US".to_owned()),
+        locale: Some("en-US".into()),
         ..with_factor(true)
     };
     let case = (row, follower(MADE), LINK);
@@ -160,7 +160,7 @@ fn a_refused_factor_fails_its_row_and_a_retry_does_only_the_factor() {
     check((with_factor(true), context(), LINK), script, trace, told);
     // its locale was set before
     let with_both = SourceRow {
-        locale: Some("en-US".to_owned()),
+        locale: Some("en-US".into()),
         ..with_factor(true)
     };
     let script = vec![ABSENT, ok("auth_factor_1")];
