@@ -1,10 +1,11 @@
-//! HTTP becomes a verdict here and nowhere else. Pure: no clock, no I/O.
+//! HTTP becomes a verdict here and nowhere else, but for the answers that `usual.rs` reads ahead of
+//! it, to the same verdict. Pure: no clock, no I/O.
 //!
 //! Decisions rest on the status, `code` and `errors[].code`, never on a message: the messages of
 //! the published specification are placeholders, and a message is the first thing that changes.
 
 use super::body::{self, Body};
-use super::{Entity, Op, RequestClass, retry_after, usual};
+use super::{Entity, Op, RequestClass, retry_after};
 use crate::model::{escape, plant};
 use serde::{Deserialize, Serialize};
 use serde_json_borrow::Value;
@@ -152,11 +153,6 @@ pub fn classify(op: &Op, answer: &Answer<'_>) -> Verdict {
             request_id,
             body,
         } => {
-            if (200..300).contains(&status)
-                && let Some(entity) = body.and_then(|body| usual::made(op, body))
-            {
-                return Verdict::Ok(entity);
-            }
             let page = Page {
                 op,
                 status,

@@ -9,7 +9,9 @@
 
 use super::dry;
 use super::workos::{self, HttpRequest, Method};
-use super::{Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify};
+use super::{
+    Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify, usual,
+};
 use crate::model::{Mono, ServerMs, clock};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{
@@ -239,13 +241,20 @@ impl Reply {
                 status,
                 headers,
                 body,
-            } => Answer::Http {
-                status: *status,
-                retry_after: header(headers, &RETRY_AFTER),
-                date: header(headers, &DATE),
-                request_id: header(headers, &REQUEST_ID),
-                body: body.as_deref(),
-            },
+            } => {
+                let (status, body) = (*status, body.as_deref());
+                // Nobody asks for the headers of an answer that is as it should be.
+                if let Some(entity) = usual::made(op, status, body) {
+                    return Verdict::Ok(entity);
+                }
+                Answer::Http {
+                    status,
+                    retry_after: header(headers, &RETRY_AFTER),
+                    date: header(headers, &DATE),
+                    request_id: header(headers, &REQUEST_ID),
+                    body,
+                }
+            }
             Self::Transport(error) => Answer::Transport(error.clone()),
             Self::Rehearsed { verdict, .. } => return Verdict::clone(verdict),
         };

@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! [`Op`], building requests, sending one of them once ([`Client`]), [`classify()`] (the only place
-//! where HTTP becomes a [`Verdict`]).
+//! where HTTP becomes a [`Verdict`], and `usual.rs` ahead of it).
 //! # Never
 //! Retries, sleeps, decides about a row, follows a redirect.
 //! # See

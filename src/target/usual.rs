@@ -7,9 +7,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json_borrow::Value;
 use std::fmt;
 
-/// Returns what a success says was made for `op`, when there is nothing more to say about it. None
-/// decides nothing: then the whole answer is looked at.
-pub(super) fn made(op: &Op, body: &[u8]) -> Option<Entity> {
+/// Returns what an answer says was made for `op`, when there is nothing more to say about it: what
+/// [`classify`](super::classify()) would find, too. None decides nothing: then the whole answer is
+/// looked at.
+pub(super) fn made(op: &Op, status: u16, body: Option<&[u8]>) -> Option<Entity> {
+    let body = body.filter(|_| (200..300).contains(&status))?;
     let read = || Fields::read(body);
     match op {
         Op::CreateUser(user) => {
@@ -129,6 +131,10 @@ mod tests {
         }
     }
 
+    fn made_by(op: &Op, body: &[u8]) -> Option<Entity> {
+        made(op, 201, Some(body))
+    }
+
     #[test]
     fn the_answer_of_a_user_that_was_made_is_read_where_it_stands() {
         let body = r#"{"object":"user","id":"user_1","email":"ann@x.org","email_verified":true,
@@ -145,7 +151,7 @@ mod tests {
             created_at: Some(ServerMs(1_792_567_680_250)),
             ..Entity::default()
         };
-        assert_eq!(made(&create_user(), body.as_bytes()), Some(entity));
+        assert_eq!(made_by(&create_user(), body.as_bytes()), Some(entity));
     }
 
     #[test]
@@ -153,14 +159,14 @@ mod tests {
         let body = r#"{"object":"organization_membership","id":"om_1","user_id":"user_1",
             "organization_id":"org_1","status":"active","role":{"slug":"member"},
             "roles":[{"slug":"member"},{"slug":"admin"}]}"#;
-        let entity = made(&create_membership(), body.as_bytes()).unwrap();
+        let entity = made_by(&create_membership(), body.as_bytes()).unwrap();
         assert_eq!(
             (entity.id.as_str(), entity.status.as_deref()),
             ("om_1", Some("active"))
         );
         assert_eq!(entity.role_slugs, ["member", "admin"]);
         let one = br#"{"id":"om_1","roles":null,"role":{"slug":"member"}}"#;
-        let entity = made(&create_membership(), one).unwrap();
+        let entity = made_by(&create_membership(), one).unwrap();
         assert_eq!(entity.role_slugs, ["member"]);
     }
 
@@ -188,7 +194,7 @@ mod tests {
         ];
         for body in user {
             let words = String::from_utf8_lossy(body);
-            assert_eq!(made(&create_user(), body), None, "{words}");
+            assert_eq!(made_by(&create_user(), body), None, "{words}");
         }
         let membership: [&[u8]; 3] = [
             br#"{"user_id":"user_1"}"#,
@@ -197,9 +203,14 @@ mod tests {
         ];
         for body in membership {
             let words = String::from_utf8_lossy(body);
-            assert_eq!(made(&create_membership(), body), None, "{words}");
+            assert_eq!(made_by(&create_membership(), body), None, "{words}");
         }
         let body = br#"{"id":"user_1","email":"ann@x.org"}"#;
-        assert_eq!(made(&Op::GetUser("user_1".to_owned()), body), None);
+        assert_eq!(made_by(&Op::GetUser("user_1".to_owned()), body), None);
+        assert!(made_by(&create_user(), body).is_some());
+        assert_eq!(made(&create_user(), 201, None), None);
+        for status in [199, 300, 400, 500] {
+            assert_eq!(made(&create_user(), status, Some(body)), None);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::ServerMs;
 use crate::source::SourceRow;
-use crate::target::NewFactor;
+use crate::target::{NewFactor, usual};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -899,14 +899,9 @@ proptest! {
     #[test]
     fn what_is_read_where_it_stands_is_what_the_whole_look_finds(body in objects()) {
         for op in [create_user("a@x.org"), create_membership()] {
-            if let Some(entity) = usual::made(&op, body.as_bytes()) {
-                let whole = Page {
-                    op: &op,
-                    status: 201,
-                    request_id: None,
-                    body: Body::read(Some(body.as_bytes())),
-                };
-                prop_assert_eq!(Verdict::Ok(entity), whole.verdict(|| None));
+            if let Some(entity) = usual::made(&op, 201, Some(body.as_bytes())) {
+                let whole = classify(&op, &answer(201, Some(&body)));
+                prop_assert_eq!(Verdict::Ok(entity), whole);
             }
         }
     }
