@@ -16,7 +16,7 @@ pub struct Noticed {
 }
 
 impl Noticed {
-    /// Makes it for rows up to `last`; what is said of higher ones is not kept.
+    /// Makes it for rows up to `last`; what is said of higher ones need not be kept.
     pub(super) fn up_to(last: u64) -> Self {
         Self {
             judged: Rows::up_to(last),

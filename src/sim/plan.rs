@@ -52,6 +52,8 @@ pub struct Plan {
     pub policy: RowPolicy,
     pub create_orgs: bool,
     pub workers: u32,
+    /// How many of them are given rows at one time.
+    pub at_work_max: usize,
     pub concurrency: u32,
     pub org_cache: u32,
     pub limits: RateLimits,
@@ -416,6 +418,11 @@ impl Plan {
             policy,
             create_orgs,
             workers: maker.between(1, 3),
+            at_work_max: match Rng::new(seed ^ 0x6174_776f).below(6) {
+                0 => 1,
+                1 => 2,
+                _ => usize::MAX,
+            },
             concurrency: maker.between(1, 4),
             org_cache: maker.between(1, 4),
             limits,
@@ -472,6 +479,7 @@ impl Plan {
         plan.create_orgs = true;
         plan.job = new_job(&plan.rows, 2, record(plan.policy, true), 7);
         plan.workers = 2;
+        plan.at_work_max = usize::MAX;
         plan.concurrency = 2;
         plan.limits = RateLimits::default();
         plan.auto_rate = false;

@@ -145,11 +145,10 @@ pub fn check_some(
         },
         visit,
     };
-    let told = rows_told_of(index);
-    let wanted = |row: RowNumber| may_tell(row) || told.binary_search(&row).is_ok();
+    let wanted = |row: RowNumber| may_tell(row) || tells_of(index, row);
     for spec in &index.chunks {
-        let mut rows = (spec.first_row.0..).take(spec.rows as usize);
-        if rows.any(|row| wanted(RowNumber(row))) {
+        let mut rows = (0..spec.rows).map(|n| RowNumber(spec.first_row.0.saturating_add(n)));
+        if rows.any(wanted) {
             let bytes = read_bytes(file, spec)?;
             let mut visit = |record: &CsvRecord| pass.row(record);
             each_wanted(&bytes, spec, &index.columns, wanted, &mut visit)?;
@@ -212,16 +211,15 @@ pub(super) fn short(cell: &str) -> String {
     }
 }
 
-/// Returns the rows of which [`Between`] tells something, ascending.
-fn rows_told_of(index: &Index) -> Vec<RowNumber> {
-    let repeated = index.followers.iter();
-    let repeated = repeated.filter(|follower| follower.previous_pair.is_some());
-    let mut rows: Vec<RowNumber> = repeated.map(|follower| follower.row).collect();
-    rows.extend(index.differing.iter().copied());
-    rows.extend(index.conflicts.iter().map(|conflict| conflict.row));
-    rows.sort_unstable();
-    rows.dedup();
-    rows
+/// Returns whether [`Between`] tells something of a row.
+fn tells_of(index: &Index, row: RowNumber) -> bool {
+    let repeated = || {
+        let follower = index.followers.binary_search_by_key(&row, |it| it.row);
+        let follower = follower.ok().and_then(|at| index.followers.get(at));
+        follower.is_some_and(|it| it.previous_pair.is_some())
+    };
+    let conflict = || index.conflicts.binary_search_by_key(&row, |it| it.row);
+    index.differing.binary_search(&row).is_ok() || conflict().is_ok() || repeated()
 }
 
 /// What the index knows of rows that have to do with lower ones; all ascending by row.

@@ -206,7 +206,8 @@ pub enum Reply {
     Http {
         /// The status code.
         status: u16,
-        /// The headers as sent: most of them nobody asks for.
+        /// The headers as sent: most of them nobody asks for. A session's cookie may be among them:
+        /// nothing prints a reply.
         headers: HeaderMap,
         /// At most [`BODY_BYTES_MAX`]; `None` when it was longer or was cut off.
         body: Option<Bytes>,

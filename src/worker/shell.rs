@@ -77,7 +77,8 @@ impl Shell {
         }
     }
 
-    /// Sends one request when its turn comes and says what the answer means.
+    /// Sends one request when its turn comes and says what the answer means. The answer stays here:
+    /// it is large, and every level that returned it would move it.
     pub(super) async fn call(
         &self,
         op: &Op,

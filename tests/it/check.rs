@@ -268,6 +268,55 @@ fn a_plan_says_how_long_it_takes_and_what_to_do_next() {
     assert!(work.jobs().is_empty());
 }
 
+/// The workers of a dry run say of which rows there is something to tell, and no other row is looked
+/// at again: nothing may be missed by that, whoever has which chunk.
+#[test]
+fn a_plan_tells_the_problems_that_a_check_tells() {
+    let work = Work::new();
+    let shape = "--orgs 5 --bad 9% --duplicates 8% --multi-org 8%";
+    work.run(&format!(
+        "generate --rows 900 --seed 7 {shape} --out users.csv"
+    ))
+    .expect(0);
+    let mut text = std::fs::read_to_string(work.path("users.csv")).unwrap();
+    let header = text.lines().next().unwrap().to_owned();
+    let columns: Vec<&str> = header.split(',').collect();
+    for (row, name) in ["Acme", "acme", "Acme  Inc", "Acme"].iter().enumerate() {
+        let cell = |column: &&str| match *column {
+            "email" => format!("named{row}@x.example"),
+            "org_external_id" => "named".to_owned(),
+            "org_name" => (*name).to_owned(),
+            _ => String::new(),
+        };
+        let cells: Vec<String> = columns.iter().map(cell).collect();
+        writeln!(text, "{}", cells.join(",")).unwrap();
+    }
+    work.write("users.csv", &text);
+    let without_cells = |mut problems: Value| {
+        for group in problems.as_array_mut().unwrap() {
+            for example in group["examples"].as_array_mut().unwrap() {
+                // A plan may be kept, and a cell is somebody's.
+                example.as_object_mut().unwrap().remove("value");
+            }
+        }
+        problems
+    };
+    let checked = work.run("check users.csv --json").expect(1).json();
+    let checked = without_cells(checked["problems"].clone());
+    assert!(checked.as_array().unwrap().len() > 10, "{checked}");
+    assert!(checked.to_string().contains("org_name_conflict"));
+    for how in [
+        "--workers 1",
+        "--workers 3 --chunk-size 7",
+        "--limit 40",
+        "--max-failures 5",
+    ] {
+        let line = format!("import users.csv --dry-run --json {how}");
+        let done = work.run(&line);
+        assert_eq!(done.json()["plan"]["problems"], checked, "{how}: {done}");
+    }
+}
+
 #[test]
 fn a_plan_of_the_first_rows_is_a_plan() {
     let work = Work::new();

@@ -40,7 +40,8 @@ pub(super) fn dry(
         title: "dry run".to_owned(),
         about: format!(
             "{} rows through index, checks, workers, requests and a ledger, from the start of the \
-             process to its summary; only the socket is missing. {}",
+             process to its summary; only the socket is missing. No more workers than processors \
+             are given rows: the others are started and wait. {}",
             words::count(seen.map_or(0, |took| words::whole(took.rows))),
             super::COLUMNS
         ),

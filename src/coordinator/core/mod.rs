@@ -167,7 +167,7 @@ pub struct CoreConfig {
     pub started: Mono,
     /// Worker processes.
     pub workers: u32,
-    /// How many of them are given rows at one time.
+    /// How many of them have rows at one time.
     pub at_work_max: usize,
     /// Rows one worker has in flight at most.
     pub concurrency: u32,
@@ -442,7 +442,7 @@ impl Core {
                     self.emit(RunEvent::Call { worker, call });
                 }
             }
-            // Nothing to decide: whoever makes the plan asks for it.
+            // Nothing to decide: the driver keeps what is noticed for whoever makes the plan.
             FromWorker::Pong { .. } | FromWorker::Noticed(_) => {}
             FromWorker::SourceChanged(message) => {
                 self.end(now, EndReason::SourceChanged(message));
@@ -750,16 +750,16 @@ impl Core {
     }
 
     /// Returns who asks for work, may have some, and holds the least.
-    fn hungriest(&mut self) -> Option<WorkerId> {
+    fn hungriest(&self) -> Option<WorkerId> {
         let alone = self.work.next_is_suspicious();
         let ready = self.crew.in_phase(Phase::Ready).into_iter();
+        let crowded = self.work.holders() >= self.config.at_work_max;
         let may_have = ready.filter(|worker| {
+            let wants = self.crew.get(*worker).is_some_and(|it| it.credits > 0);
             let busy = alone && self.work.has_live_leases(*worker);
-            !busy && !self.work.is_quarantined(*worker)
+            let too_many = crowded && self.work.unfinished(*worker) == 0;
+            wants && !busy && !too_many && !self.work.is_quarantined(*worker)
         });
-        let crew = &self.crew;
-        let wants = |worker: &WorkerId| crew.get(*worker).is_some_and(|it| it.credits > 0);
-        let may_have = may_have.take(self.config.at_work_max).filter(wants);
         may_have.min_by_key(|worker| self.work.unfinished(*worker))
     }
 

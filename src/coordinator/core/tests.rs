@@ -76,6 +76,8 @@ struct Play {
     fate: fn(RowNumber) -> RowState,
     /// Percent of grants whose worker dies halfway.
     deaths: f64,
+    /// Who says that it is there, and then nothing.
+    silent: Option<WorkerId>,
     /// What a sample finds, and how many workers die of listing.
     sample: (u32, u32),
     scan_deaths: u32,
@@ -107,6 +109,7 @@ impl Play {
             grants: BTreeMap::new(),
             fate: |_| RowState::Created,
             deaths: 0.0,
+            silent: None,
             sample: (10, 5),
             scan_deaths: 0,
             picks: Vec::new(),
@@ -188,7 +191,9 @@ impl Play {
                     worker,
                     pid: worker.0,
                 });
-                self.say(worker, FromWorker::Credit);
+                if self.silent != Some(worker) {
+                    self.say(worker, FromWorker::Credit);
+                }
             }
             Effect::Send { worker, message } => self.hear(worker, message),
             Effect::CloseInput { worker }
@@ -201,6 +206,15 @@ impl Play {
             Effect::Emit(_) => {}
             Effect::Finish(reason) => self.finished = Some(reason),
         }
+    }
+
+    /// No more workers have rows than may.
+    fn few_have_rows(&self) {
+        let holders = self.core.work.holders();
+        assert!(
+            holders <= self.core.config.at_work_max,
+            "{holders} have rows"
+        );
     }
 
     /// Should everything die now: rows that are leased and have no outcome.
@@ -351,6 +365,7 @@ impl Play {
                     let all = (0..spec.rows).map(|n| RowNumber(spec.first_row.0 + n));
                     self.leased.extend(rows.unwrap_or_else(|| all.collect()));
                     self.few_are_in_doubt();
+                    self.few_have_rows();
                 }
                 Change::Settle(outcomes) => {
                     for outcome in &*outcomes {
@@ -439,16 +454,34 @@ fn no_more_workers_are_given_rows_than_may_be_and_others_take_the_place_of_the_d
     };
     let mut play = Play::of(config(), image(400, 5, &followers()), 3);
     assert!(matches!(play.run(), EndReason::Completed));
-    let at_work: BTreeSet<WorkerId> = play.grants.values().copied().collect();
-    assert_eq!(at_work.len(), 2, "{at_work:?}");
     let mut completed = 0;
-    for seed in 0..20 {
-        let mut play = Play::of(config(), image(400, 5, &followers()), seed);
-        play.deaths = 0.02;
-        // So many deaths in no time at all may be given up, but nobody waits for a dead one.
-        completed += u32::from(matches!(play.run(), EndReason::Completed));
+    for seed in 0..100 {
+        let config = CoreConfig {
+            at_work_max: 1 + usize::from(seed % 2 == 0),
+            ..config()
+        };
+        let mut play = Play::of(config, image(31, 5, &followers()), seed);
+        play.deaths = 0.15;
+        match play.run() {
+            EndReason::Completed => completed += 1,
+            // Many deaths in no time at all: giving up is right, and nobody waits for a dead one.
+            EndReason::Internal(_) => {}
+            other => panic!("seed {seed}: {other:?}"),
+        }
     }
-    assert!(completed > 10, "{completed}");
+    assert!(completed > 50, "{completed}");
+}
+
+#[test]
+fn a_worker_that_is_there_and_asks_for_nothing_keeps_nobody_from_working() {
+    let config = CoreConfig {
+        at_work_max: 1,
+        ..config(2)
+    };
+    let mut play = Play::of(config, image(31, 5, &[]), 1);
+    play.silent = Some(WorkerId(1));
+    assert!(matches!(play.run(), EndReason::Completed));
+    assert_eq!(play.settled.len(), 31);
 }
 
 #[test]

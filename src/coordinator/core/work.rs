@@ -313,6 +313,11 @@ impl Work {
         self.unfinished.get(&worker).copied().unwrap_or_default()
     }
 
+    /// Returns how many workers hold rows.
+    pub(super) fn holders(&self) -> usize {
+        self.unfinished.values().filter(|rows| **rows > 0).count()
+    }
+
     fn take_unit(&mut self) -> Option<(Unit, Origin)> {
         if let Some((_, unit)) = self.again.pop_first() {
             return Some((unit, Origin::Again));

@@ -49,7 +49,7 @@ impl World {
         let config = CoreConfig {
             started: self.now,
             workers: self.plan.workers,
-            at_work_max: usize::MAX,
+            at_work_max: self.plan.at_work_max,
             concurrency: self.plan.concurrency,
             limits: self.plan.limits,
             auto_rate: self.plan.auto_rate,

@@ -304,18 +304,23 @@ proptest! {
     #[test]
     fn nothing_is_missed_by_looking_only_at_what_was_noticed(
         rows in prop::collection::vec(
-            ("[ab]@x\\.org|A@x\\.org|bad|", "[12]?", "[xy]?", "Acme|acme|Acme  |Beta|", "yes|no|perhaps"),
+            ("[ab]@x\\.org|A@x\\.org|bad|", "[12]?", "[xy]?|org_1", "Acme|acme|Acme  |Beta|", "yes|no|perhaps"),
             1..24,
         ),
         order in prop::collection::vec((any::<u32>(), 0..2_usize, prop::bool::weighted(0.9)), 8),
+        again in prop::collection::vec((0..8_usize, 0..2_usize), 0..4),
         by_name in any::<bool>(),
     ) {
         let rows = rows.iter().map(|(email, id, org, name, verified)| {
             // A name that stands alone here and beside an id there is refused before.
-            let org = if by_name { "" } else { org };
-            format!("{email},{id},{org},{name},{verified}\n")
+            let (org_id, org) = match (by_name, org.as_str()) {
+                (true, _) => ("", ""),
+                (_, "org_1") => ("org_1", ""),
+                (_, org) => ("", org),
+            };
+            format!("{email},{id},{org_id},{org},{name},{verified}\n")
         });
-        let header = "email,external_id,org_external_id,org_name,email_verified\n";
+        let header = "email,external_id,org_id,org_external_id,org_name,email_verified\n";
         let org_mode = if by_name { OrgMode::ColumnsByName } else { OrgMode::Columns };
         let (file, index) = indexed_by(
             &format!("{header}{}", rows.collect::<String>()),
@@ -328,7 +333,9 @@ proptest! {
             .map(|(chunk, (when, who, _))| (*when, chunk, *who))
             .collect();
         turns.sort_unstable();
-        let turns: Vec<(usize, usize)> = turns.iter().map(|turn| (turn.1, turn.2)).collect();
+        let mut turns: Vec<(usize, usize)> = turns.iter().map(|turn| (turn.1, turn.2)).collect();
+        // Somebody died with a chunk, and somebody else has it once more.
+        turns.extend(again.into_iter().filter(|(chunk, _)| *chunk < index.chunks.len()));
         let noticed = noticed(file.as_file(), &index, &rules, &turns);
         let taken = |row: RowNumber| {
             turns.iter().any(|(chunk, _)| {

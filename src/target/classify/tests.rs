@@ -5,6 +5,7 @@ use crate::model::ServerMs;
 use crate::source::SourceRow;
 use crate::target::{NewFactor, usual};
 use proptest::prelude::*;
+use serde_json::json;
 use std::sync::Arc;
 
 fn create_user(email: &str) -> Op {
@@ -903,6 +904,22 @@ proptest! {
                 let whole = classify(&op, &answer(201, Some(&body)));
                 prop_assert_eq!(Verdict::Ok(entity), whole);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_plainly_what_was_asked_for_is_read_where_it_stands(
+        id in "[a-z]{1,8}_[A-Z0-9]{1,20}",
+        name in "[a-zA-Zäöü ]{0,12}",
+        is_verified in any::<bool>(),
+    ) {
+        let user = json!({"object": "user", "id": id, "email": "a@x.org", "first_name": name,
+            "email_verified": is_verified, "metadata": {"a": "b\n"}}).to_string();
+        let membership = json!({"id": id, "user_id": "user_1", "organization_id": "org_1",
+            "role": {"slug": "member"}}).to_string();
+        for (op, body) in [(create_user("a@x.org"), user), (create_membership(), membership)] {
+            let made = usual::made(&op, 201, Some(body.as_bytes()));
+            prop_assert_eq!(made.map(|entity| entity.id), Some(id.clone()), "{}", body);
         }
     }
 }
