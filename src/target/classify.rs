@@ -477,11 +477,14 @@ fn is_factor_of(item: &Value<'_>, user_id: &str) -> bool {
 
 /// Returns whether a membership does not name another user or organization.
 fn is_of(item: &Value<'_>, user_id: &str, org_id: &str) -> bool {
-    let agrees = |field: &str, id: &str| {
-        let named = body::text(item, field);
-        named.is_none_or(|named| named == id)
-    };
-    agrees("user_id", user_id) && agrees("organization_id", org_id)
+    let named = ["user_id", "organization_id"].map(|field| body::text(item, field));
+    names_no_other(named, [user_id, org_id])
+}
+
+/// Returns whether each of the ids that an answer names, if it does, is the one that was meant.
+pub(super) fn names_no_other(named: [Option<&str>; 2], meant: [&str; 2]) -> bool {
+    let mut pairs = named.into_iter().zip(meant);
+    pairs.all(|(named, meant)| named.is_none_or(|named| named == meant))
 }
 
 #[cfg(test)]

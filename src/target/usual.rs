@@ -1,7 +1,7 @@
 //! The answers nearly every row gets: its user was made, its membership was made. They are read
 //! field by field where they stand, without the tree that any other answer becomes first. Pure.
 
-use super::classify::same_email;
+use super::classify::{names_no_other, same_email};
 use super::{Entity, Op, body};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json_borrow::Value;
@@ -22,9 +22,8 @@ pub(super) fn made(op: &Op, status: u16, body: Option<&[u8]>) -> Option<Entity> 
             user_id, org_id, ..
         } => {
             let fields = read()?;
-            let agrees = |named: Option<&str>, id: &str| named.is_none_or(|named| named == id);
-            let is_it = agrees(fields.user_id, user_id) && agrees(fields.organization_id, org_id);
-            is_it.then(|| fields.entity())?
+            let named = [fields.user_id, fields.organization_id];
+            names_no_other(named, [user_id, org_id]).then(|| fields.entity())?
         }
         _ => None,
     }

@@ -53,14 +53,16 @@ struct Hashes {
     room: Vec<u8>,
 }
 
-impl Hashes {
-    fn new() -> Self {
+impl Default for Hashes {
+    fn default() -> Self {
         Self {
             quick: Keyed(0).quick(),
             room: Vec::new(),
         }
     }
+}
 
+impl Hashes {
     fn of(&mut self, texts: &[&str]) -> u64 {
         self.room.clear();
         for text in texts {
@@ -91,7 +93,7 @@ impl<'a> OrgNames<'a> {
         Self {
             columns,
             mode,
-            hashes: Hashes::new(),
+            hashes: Hashes::default(),
             seen: HashSet::default(),
             first: BTreeMap::new(),
         }
@@ -141,19 +143,11 @@ impl<'a> OrgNames<'a> {
 
 /// Tells which rows may give an organization a name that no lower row gave, whatever order they are
 /// seen in.
+#[derive(Default)]
 pub struct NewNames {
     hashes: Hashes,
     /// The lowest row that gave each spelling so far.
     lowest: HashMap<u64, RowNumber, FixedState>,
-}
-
-impl Default for NewNames {
-    fn default() -> Self {
-        Self {
-            hashes: Hashes::new(),
-            lowest: HashMap::default(),
-        }
-    }
 }
 
 impl fmt::Debug for NewNames {
