@@ -274,8 +274,16 @@ impl<'a> Driver<'a> {
             }
             Effect::Terminate { worker } => self.with(worker, WorkerHandle::terminate),
             Effect::Kill { worker } => self.with(worker, WorkerHandle::kill),
-            Effect::Commit { ticket, changes } => {
-                let request = Request { ticket, changes };
+            Effect::Commit {
+                ticket,
+                changes,
+                alone,
+            } => {
+                let request = Request {
+                    ticket,
+                    changes,
+                    alone,
+                };
                 let sent = self
                     .writer
                     .as_ref()

@@ -6,7 +6,8 @@
 //! A file of a newer format, or of another program, is refused before anything is written to it.
 //! Migrations are only ever appended.
 //! # Durability
-//! `WAL` and `synchronous = FULL`: a commit that returned is on the disk.
+//! `WAL` and `synchronous = FULL`: a commit that returned is on the disk. A ledger that is being made
+//! is nobody's yet: it is on the disk as a whole once [`sync`] returned.
 
 use super::error::{Fault, LedgerError};
 use rusqlite::config::DbConfig;
@@ -188,9 +189,16 @@ CREATE TABLE settings (
 ) STRICT;
 ";
 
-/// Makes the file 0600 and the tables in it; refuses to touch a file that is there.
+/// Makes the file 0600 and the tables in it; refuses to touch a file that is there. What this
+/// connection commits may be lost with the power until the file is closed and [`sync`]ed.
 pub(super) fn create(path: &Path) -> Result<Connection, LedgerError> {
-    create_with(path, prepare)
+    create_with(path, prepare_new)
+}
+
+/// Puts a file that was made and closed on the disk.
+pub(super) fn sync(path: &Path) -> Result<(), LedgerError> {
+    let file = File::open(path).and_then(|file| file.sync_all());
+    file.map_err(|error| io_error(path, &error))
 }
 
 /// The same for a ledger that is thrown away.
@@ -427,6 +435,21 @@ pub(super) fn format_known() -> i64 {
 
 /// Sets what every writer needs, and reads each back: a pragma that is not understood is silent.
 fn prepare(conn: &Connection) -> Result<(), Fault> {
+    prepare_log(conn)?;
+    // `FULL`.
+    set(conn, "synchronous", 2)?;
+    prepare_any(conn)
+}
+
+/// Sets what the maker of a ledger needs: a file that a crash left unfinished is thrown away, so
+/// nothing in it has to be on the disk before all of it is.
+fn prepare_new(conn: &Connection) -> Result<(), Fault> {
+    set(conn, "synchronous", 0)?;
+    prepare_log(conn)?;
+    prepare_any(conn)
+}
+
+fn prepare_log(conn: &Connection) -> Result<(), Fault> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // Stepped to its end: a fresh file answers `wal` first and commits the change afterwards, and
     // a disk that fails then must be heard.
@@ -437,9 +460,7 @@ fn prepare(conn: &Connection) -> Result<(), Fault> {
             format!("journal_mode is `{mode}`, not wal"),
         ));
     }
-    // `FULL`.
-    set(conn, "synchronous", 2)?;
-    prepare_any(conn)
+    Ok(())
 }
 
 /// Sets what a writer needs whose file is thrown away: a commit is all or nothing still, but it is in

@@ -44,7 +44,8 @@ impl Ledger {
         let mut conn = schema::create(path)?;
         fill(&mut conn, job).map_err(|fault| fault.at(path))?;
         conn.close()
-            .map_err(|(_, error)| Fault::from(error).at(path))
+            .map_err(|(_, error)| Fault::from(error).at(path))?;
+        schema::sync(path)
     }
 
     /// Opens the ledger at `path` for writing, once all of it was read and found sound: one that

@@ -36,6 +36,8 @@ pub struct Request {
     pub ticket: u64,
     /// Committed in one transaction, in order.
     pub changes: Vec<Change>,
+    /// Nothing is under way that could share its commit: it does not wait for company.
+    pub alone: bool,
 }
 
 /// Replies to every request of one commit, in the order of the requests.
@@ -201,12 +203,13 @@ fn gather(queue: &Receiver<Request>, first: Request, wait: Duration) -> Vec<Requ
 struct Weight {
     outcomes: usize,
     /// Somebody waits for something in it: an intent, what became of an organization, or a
-    /// snapshot, the last of which ends the run.
+    /// snapshot, the last of which ends the run. Or nobody will bring anything more.
     is_urgent: bool,
 }
 
 impl Weight {
     fn add(&mut self, request: &Request) {
+        self.is_urgent |= request.alone;
         for change in &request.changes {
             match change {
                 Change::Settle(outcomes) => self.outcomes += outcomes.len(),
@@ -264,6 +267,7 @@ mod tests {
         Request {
             ticket,
             changes: vec![Change::settle((0..n).map(outcome).collect::<Vec<_>>())],
+            alone: false,
         }
     }
 
@@ -275,6 +279,7 @@ mod tests {
                 key,
                 at: ServerMs(1),
             }],
+            alone: false,
         }
     }
 
@@ -332,6 +337,19 @@ mod tests {
         // The sender lives: without urgency this would wait for more.
         let group = gather(&queue, intent(0), GROUP_WAIT);
         assert_eq!(group.len(), 3);
+        assert!(Mono::now().since(before) < GROUP_WAIT);
+    }
+
+    #[test]
+    fn outcomes_that_nothing_will_join_wait_for_nothing() {
+        let (send, queue) = sync_channel(8);
+        send.send(outcomes(1, 1)).unwrap();
+        let before = Mono::now();
+        let last = Request {
+            alone: true,
+            ..outcomes(0, 1)
+        };
+        assert_eq!(gather(&queue, last, GROUP_WAIT).len(), 2);
         assert!(Mono::now().since(before) < GROUP_WAIT);
     }
 

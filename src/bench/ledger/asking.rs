@@ -102,7 +102,11 @@ pub(super) fn ask(
 ) -> Result<Answer, BenchError> {
     let gone = || BenchError::Wrong("the ledger's writer is gone".to_owned());
     writer
-        .send(Request { ticket, changes })
+        .send(Request {
+            ticket,
+            changes,
+            alone: false,
+        })
         .map_err(|_| gone())?;
     hear.recv().map_err(|_| gone())
 }

@@ -62,7 +62,11 @@ pub(super) fn read(
             while at_work.load(Ordering::Relaxed) > 0 || waiting > 0 {
                 if at_work.load(Ordering::Relaxed) > 0 && waiting < AHEAD {
                     let changes = more(desk);
-                    let sent = writer.send(Request { ticket: 0, changes });
+                    let sent = writer.send(Request {
+                        ticket: 0,
+                        changes,
+                        alone: false,
+                    });
                     sent.map_err(|_| BenchError::Wrong("the ledger's writer is gone".to_owned()))?;
                     waiting += 1;
                     continue;

@@ -149,6 +149,8 @@ pub enum Effect {
         ticket: u64,
         /// What.
         changes: Vec<Change>,
+        /// No row is under way whose outcome could share the transaction.
+        alone: bool,
     },
     /// Tell people.
     Emit(RunEvent),
@@ -841,7 +843,12 @@ impl Core {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         self.tickets.insert(ticket, pending);
-        self.effects.push(Effect::Commit { ticket, changes });
+        let alone = self.work.under_way() == 0;
+        self.effects.push(Effect::Commit {
+            ticket,
+            changes,
+            alone,
+        });
     }
 
     fn send(&mut self, worker: WorkerId, message: ToWorker) {

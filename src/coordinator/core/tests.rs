@@ -201,7 +201,9 @@ impl Play {
             | Effect::Kill { worker } => {
                 self.die(worker);
             }
-            Effect::Commit { ticket, changes } => self.commit(ticket, changes),
+            Effect::Commit {
+                ticket, changes, ..
+            } => self.commit(ticket, changes),
             Effect::Emit(RunEvent::NotConnected { .. }) => self.unconnected += 1,
             Effect::Emit(_) => {}
             Effect::Finish(reason) => self.finished = Some(reason),

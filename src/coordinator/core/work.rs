@@ -82,7 +82,8 @@ pub(super) struct Window {
     /// At most this many, ever: a chunk, or as many whole chunks as it can have in flight.
     max: usize,
     /// With more than this many it waits for a unit that fits; with fewer it gets a part of one, so
-    /// that it never runs dry at the end of a chunk.
+    /// that it never runs dry at the end of a chunk: more than it has in flight, because rows are
+    /// finished while a lease is on its way to the disk, and outcomes while they are on theirs.
     low: usize,
 }
 
@@ -100,7 +101,7 @@ impl Window {
                 let max = in_flight.max(1).div_ceil(chunk_rows) * chunk_rows;
                 Self {
                     max,
-                    low: in_flight.min(max / 2),
+                    low: (in_flight * 3).min(max / 4 * 3),
                 }
             },
         )

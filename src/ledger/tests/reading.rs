@@ -122,6 +122,7 @@ fn the_writer_commits_everything_before_it_ends() {
             .send(Request {
                 ticket: u64::from(row),
                 changes,
+                alone: false,
             })
             .unwrap();
     }
@@ -151,6 +152,7 @@ fn a_broken_rule_stops_the_writer_for_good() {
             .send(Request {
                 ticket,
                 changes: settle(row),
+                alone: false,
             })
             .unwrap();
     }
@@ -165,7 +167,12 @@ fn a_panic_in_the_callback_is_reported() {
     let desk = Desk::new(&job(10, 10));
     let writer = Writer::start(desk.open(), Box::new(|_| panic!("callback"))).unwrap();
     let changes = vec![Change::settle(vec![created(1)])];
-    writer.send(Request { ticket: 1, changes }).unwrap();
+    let request = Request {
+        ticket: 1,
+        changes,
+        alone: false,
+    };
+    writer.send(request).unwrap();
     let error = writer.finish().unwrap_err();
     assert!(
         matches!(&error, WriterError::Panicked(words) if words == "callback"),

@@ -178,7 +178,9 @@ impl World {
                     self.die(at, "killed by its coordinator");
                 }
             }
-            Effect::Commit { ticket, changes } => {
+            Effect::Commit {
+                ticket, changes, ..
+            } => {
                 self.log(|| {
                     format!("core  -> commit {ticket} {changes:?}")
                         .chars()

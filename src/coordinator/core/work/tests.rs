@@ -41,13 +41,14 @@ fn settle(work: &mut Work, worker: u32, lease: LeaseId, rows: &[RowNumber]) {
 #[test]
 fn a_window_is_a_chunk_or_as_many_as_are_in_flight() {
     for (chunk, in_flight, max, low) in [
-        (250, 64, 250, 64),
-        (100, 64, 100, 50),
-        (64, 64, 64, 32),
-        (10, 64, 70, 35),
-        (1, 64, 64, 32),
+        (1000, 64, 1000, 192),
+        (250, 64, 250, 186),
+        (100, 64, 100, 75),
+        (64, 64, 64, 48),
+        (10, 64, 70, 51),
+        (1, 64, 64, 48),
         (1, 1, 1, 0),
-        (5, 4, 5, 2),
+        (5, 4, 5, 3),
     ] {
         let window = Window::new(chunk, Some(in_flight));
         assert_eq!((window.max, window.low), (max, low), "{chunk} {in_flight}");
@@ -61,17 +62,17 @@ fn a_worker_gets_more_before_it_runs_dry_and_never_more_than_a_chunk_in_all() {
     let (first, rows) = lease(&mut work, 1).unwrap();
     assert_eq!(rows, numbers(1..=250));
     assert!(lease(&mut work, 1).is_none());
-    settle(&mut work, 1, first, &numbers(1..=185));
-    assert!(lease(&mut work, 1).is_none(), "65 are unfinished");
-    settle(&mut work, 1, first, &numbers([186]));
+    settle(&mut work, 1, first, &numbers(1..=63));
+    assert!(lease(&mut work, 1).is_none(), "187 are unfinished");
+    settle(&mut work, 1, first, &numbers([64]));
     let (second, rows) = lease(&mut work, 1).unwrap();
-    assert_eq!(rows, numbers(251..=436));
+    assert_eq!(rows, numbers(251..=314));
     assert_eq!(work.unfinished(WorkerId(1)), 250);
-    settle(&mut work, 1, first, &numbers(187..=250));
-    settle(&mut work, 1, second, &numbers(251..=372));
-    assert_eq!(work.unfinished(WorkerId(1)), 64);
+    settle(&mut work, 1, first, &numbers(65..=250));
+    settle(&mut work, 1, second, &numbers(251..=300));
+    assert_eq!(work.unfinished(WorkerId(1)), 14);
     let (_, rows) = lease(&mut work, 1).unwrap();
-    assert_eq!(rows, numbers(437..=500), "what was left of its chunk");
+    assert_eq!(rows, numbers(315..=500), "what was left of its chunk");
 }
 
 #[test]
