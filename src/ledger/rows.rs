@@ -102,12 +102,12 @@ pub(super) fn find(conn: &Connection, row: RowNumber) -> Result<Option<RowOutcom
 pub(super) fn outcome(row: &Row<'_>) -> Result<RowOutcome, Fault> {
     let error = match row.get::<_, Option<String>>(10)? {
         None => None,
-        Some(code) => Some(RowError {
+        Some(code) => Some(Box::new(RowError {
             code,
             message: row.get(11)?,
             http_status: row.get(12)?,
             request_id: row.get(13)?,
-        }),
+        })),
     };
     Ok(RowOutcome {
         row: RowNumber(row.get(0)?),

@@ -233,7 +233,7 @@ pub struct RowOutcome {
     /// Requests sent for this row.
     pub attempts: u16,
     /// Why, for failed, parked and skipped rows.
-    pub error: Option<RowError>,
+    pub error: Option<Box<RowError>>,
     /// The role it failed for, when a dry run that looks at the target knows which. Never stored.
     pub unknown_role: Option<Box<str>>,
 }
@@ -266,7 +266,7 @@ impl RowOutcome {
             org_id: None,
             membership: None,
             attempts: 0,
-            error: Some(error),
+            error: Some(Box::new(error)),
             unknown_role: None,
         }
     }

@@ -275,7 +275,7 @@ pub struct RowContext {
     /// The membership that the lower row with the same user and organization has.
     pub pair_membership: Option<String>,
     /// What it had reached in an earlier generation: only its last steps are left.
-    pub reached: Option<Reached>,
+    pub reached: Option<Box<Reached>>,
 }
 
 /// Where an organization's name stands.

@@ -38,7 +38,7 @@ pub enum Why {
     /// [`READ_LAG`], then fail.
     BeforeFailing {
         /// Why it fails then.
-        rejection: Rejection,
+        rejection: Box<Rejection>,
         /// Re-reads so far.
         reread: usize,
     },

@@ -165,8 +165,10 @@ impl OrgMachine {
                 self.send(Ask::Find(Why::Exists { reread: 0 }))
             }
             Verdict::Rejected(rejection) if self.standing().maybe_ours => {
-                let reread = 0;
-                self.send(Ask::Find(Why::BeforeFailing { rejection, reread }))
+                self.send(Ask::Find(Why::BeforeFailing {
+                    rejection: Box::new(rejection),
+                    reread: 0,
+                }))
             }
             Verdict::Rejected(rejection) => self.fail(&rejection),
             Verdict::Ambiguous(rejection) => self.create_unclear(rejection, alive),

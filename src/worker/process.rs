@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
 /// Answers that are read before what they mean is worked out and the next requests are written:
 /// with dozens, what the first of them brought has left the processor's caches by then.
@@ -48,8 +48,8 @@ fn serve_on(input: OwnedFd, output: OwnedFd) -> Result<(), Box<dyn std::error::E
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_io_events_per_tick(ANSWERS_AT_ONCE)
         .enable_all()
-        .build()?;
-    let served = LocalSet::new().block_on(&runtime, async {
+        .build_local(LocalOptions::default())?;
+    let served = runtime.block_on(async {
         let input = Receiver::from_owned_fd(input)?;
         let output = Sender::from_owned_fd(output)?;
         serve(input, output).await.map_err(Into::into)

@@ -499,8 +499,8 @@ impl Server {
         loop {
             action = match action {
                 Action::AskOrg(key) => {
-                    let known = self.shell.knows_org(&key);
-                    match (!known).then(|| machine.user_before_org()).flatten() {
+                    let waits = machine.may_look_first() && !self.shell.knows_org(&key);
+                    match waits.then(|| machine.user_before_org()).flatten() {
                         Some(user_first) => user_first,
                         None => machine.on_org(self.shell.org(&key).await?),
                     }

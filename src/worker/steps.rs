@@ -122,8 +122,8 @@ pub struct RowMachine {
     attempts: Attempts,
     /// Requests sent, those that were definitely not applied left out.
     requests: u16,
-    /// The latest answer that settled nothing.
-    last: Rejection,
+    /// The latest answer that settled nothing, if there was one.
+    last: Option<Box<Rejection>>,
     waiting_for: WaitingFor,
 }
 
@@ -146,7 +146,7 @@ impl FirstLook {
 enum WaitingFor {
     Org,
     Answer(Ask),
-    Memory(Recall),
+    Memory(Box<Recall>),
     Timer(Ask),
     Nothing(Arc<RowOutcome>),
 }
@@ -206,7 +206,7 @@ impl RowMachine {
             missing: 0,
             attempts: Attempts::default(),
             requests: 0,
-            last: Rejection::default(),
+            last: None,
             waiting_for: WaitingFor::Org,
         }
     }
@@ -249,13 +249,18 @@ impl RowMachine {
         }
     }
 
+    /// Returns whether [`RowMachine::user_before_org`] may have something to do.
+    pub fn may_look_first(&self) -> bool {
+        let leaves_alone = self.policy.on_existing != ExistingPolicy::Link;
+        let asks = matches!(self.waiting_for, WaitingFor::Org) && !self.context.follower;
+        leaves_alone && asks && self.first_look == FirstLook::NotYet
+    }
+
     /// Instead of waiting for an organization that is not known yet: is this row left alone, because
     /// its user is there? Then nobody looks the organization up, or makes it, for its sake. None if
     /// that is out of the question, or answered.
     pub fn user_before_org(&mut self) -> Option<Action> {
-        let leaves_alone = self.policy.on_existing != ExistingPolicy::Link;
-        let asks = matches!(self.waiting_for, WaitingFor::Org) && !self.context.follower;
-        if !leaves_alone || !asks || self.first_look != FirstLook::NotYet {
+        if !self.may_look_first() {
             return None;
         }
         self.first_look = FirstLook::Over;
@@ -340,14 +345,16 @@ impl RowMachine {
     /// Goes on with what the listing showed; finding nothing in it means nothing.
     pub fn on_recalled(&mut self, found: Option<&Entity>) -> Action {
         match &self.waiting_for {
-            WaitingFor::Memory(Recall::User { .. }) => self.on_recalled_user(found),
-            WaitingFor::Memory(Recall::Membership { .. }) => self.on_recalled_membership(found),
+            WaitingFor::Memory(what) => match **what {
+                Recall::User { .. } => self.on_recalled_user(found),
+                Recall::Membership { .. } => self.on_recalled_membership(found),
+            },
             _ => self.again(),
         }
     }
 
     fn recall(&mut self, what: Recall) -> Action {
-        self.waiting_for = WaitingFor::Memory(what.clone());
+        self.waiting_for = WaitingFor::Memory(Box::new(what.clone()));
         Action::Recall(what)
     }
 
@@ -361,7 +368,7 @@ impl RowMachine {
         match self.waiting_for.clone() {
             WaitingFor::Org => self.start(),
             WaitingFor::Answer(ask) | WaitingFor::Timer(ask) => self.send(ask),
-            WaitingFor::Memory(what) => self.recall(what),
+            WaitingFor::Memory(what) => self.recall(*what),
             WaitingFor::Nothing(outcome) => Action::Settle(outcome),
         }
     }
@@ -384,7 +391,7 @@ impl RowMachine {
 
     /// An answer that says nothing to what may be asked twice: ask again, unless it was too often.
     fn read_again(&mut self, step: Step, ask: Ask, unclear: Rejection, alive: u64) -> Action {
-        self.last = unclear;
+        self.last = Some(Box::new(unclear));
         let wait = self.attempts.note_unclear(alive);
         if self.attempts.are_spent() {
             return self.park_server_error(step);
@@ -457,7 +464,7 @@ impl RowMachine {
         let last = self.answered("server_error");
         let message = format!(
             "the target's answers did not settle this row; the last one was {}",
-            or(&last.message, &self.last.code)
+            or(&last.message, &self.last().code)
         );
         self.park(step, RowError { message, ..last })
     }
@@ -488,18 +495,22 @@ impl RowMachine {
             org_id: self.org_id.take(),
             membership,
             attempts: self.requests,
-            error,
+            error: error.map(Box::new),
             unknown_role: None,
         });
         self.waiting_for = WaitingFor::Nothing(Arc::clone(&outcome));
         Action::Settle(outcome)
     }
 
+    fn last(&self) -> Rejection {
+        self.last.as_deref().cloned().unwrap_or_default()
+    }
+
     /// The latest unclear answer as an error with a code of ours.
     fn answered(&self, code: &str) -> RowError {
         RowError {
             code: code.to_owned(),
-            ..self.refusal(&self.last)
+            ..self.refusal(&self.last())
         }
     }
 

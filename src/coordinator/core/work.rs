@@ -662,7 +662,7 @@ impl Work {
                         doubt_since: self.doubt_since,
                         t_lo,
                         user,
-                        reached: carry.and_then(|carry| carry.reached.clone()),
+                        reached: carry.and_then(|carry| carry.reached.clone().map(Box::new)),
                         ..RowContext::default()
                     },
                 )

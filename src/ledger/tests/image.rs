@@ -236,13 +236,20 @@ fn a_lease_number_is_used_once_and_settled_rows_are_not_leased() {
     ledger
         .commit(&[lease(1, 0, 1), Change::settle(vec![created(2)])])
         .unwrap();
-    for change in [lease(1, 0, 2), lease_rows(2, 0, 2, &[2])] {
+    for change in [
+        lease(1, 0, 2),
+        lease_rows(2, 0, 2, &[2]),
+        lease_rows(2, 0, 2, &[1, 2, 3]),
+    ] {
         let error = ledger.commit(&[change]).unwrap_err();
         assert!(
             matches!(error, LedgerError::Invariant { id: "I2", .. }),
             "{error}"
         );
     }
+    ledger
+        .commit(&[lease_rows(2, 0, 2, &[1, 3, 10])])
+        .expect("what is settled between them is not among them");
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl RowMachine {
         match answer {
             Verdict::Ok(_) => self.enrolled(),
             Verdict::Exists(rejection) => {
-                self.last = rejection;
+                self.last = Some(Box::new(rejection));
                 let why = Why::Exists { reread: 0 };
                 self.send(Ask::FindFactor { why })
             }
@@ -71,7 +71,7 @@ impl RowMachine {
 
     fn enrolment_unclear(&mut self, rejection: Rejection, alive: u64) -> Action {
         self.factor_unclear = true;
-        self.last = rejection;
+        self.last = Some(Box::new(rejection));
         let backoff = self.attempts.note_unclear(alive);
         let wait = if plant::is(28) { backoff } else { LATE };
         self.wait_out(wait, None, Ask::FindFactor { why: Why::Unclear })

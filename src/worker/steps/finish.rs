@@ -68,7 +68,7 @@ impl RowMachine {
     /// 404: who was made a moment ago may not be visible yet.
     pub(super) fn on_user_missing(&mut self, step: Step, ask: Ask, rejection: Rejection) -> Action {
         self.missing += 1;
-        self.last = rejection;
+        self.last = Some(Box::new(rejection));
         if let Some(wait) = READ_LAG.get(self.missing - 1) {
             return self.send_after(*wait, ask);
         }

@@ -83,7 +83,7 @@ impl RowMachine {
                 Status::Inactive | Status::Unknown => self.join_unclear(unexpected(), alive),
             },
             Verdict::Exists(rejection) => {
-                self.last = rejection;
+                self.last = Some(Box::new(rejection));
                 let why = Why::Exists { reread: 0 };
                 self.send(Ask::FindMembership { why })
             }
@@ -143,7 +143,7 @@ impl RowMachine {
 
     fn join_unclear(&mut self, rejection: Rejection, alive: u64) -> Action {
         self.membership_unclear = true;
-        self.last = rejection;
+        self.last = Some(Box::new(rejection));
         let wait = self.attempts.note_unclear(alive);
         // Looked up first: sending again could re-activate what somebody has just switched off.
         let why = Why::Unclear;
@@ -248,7 +248,7 @@ impl RowMachine {
             return self.forget_user();
         }
         self.missing += 1;
-        self.last = rejection;
+        self.last = Some(Box::new(rejection));
         if let Some(wait) = READ_LAG.get(self.missing - 1) {
             return self.send_after(*wait, Ask::CreateMembership);
         }
@@ -259,14 +259,16 @@ impl RowMachine {
         self.on_refused(Rejection {
             code: "organization_not_found".to_owned(),
             message: format!("organization {org_id} is no longer in the target"),
-            ..self.last.clone()
+            ..self.last()
         })
     }
 
     fn on_refused(&mut self, rejection: Rejection) -> Action {
         if self.membership_may_be_ours() {
-            let reread = 0;
-            let why = Why::BeforeFailing { rejection, reread };
+            let why = Why::BeforeFailing {
+                rejection: Box::new(rejection),
+                reread: 0,
+            };
             return self.send(Ask::FindMembership { why });
         }
         if rejection.code == PENDING_MEMBERSHIP {

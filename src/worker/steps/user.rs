@@ -79,12 +79,12 @@ impl RowMachine {
                 self.fail(Step::User, error)
             }
             Verdict::Exists(rejection) => {
-                self.last = rejection;
+                self.last = Some(Box::new(rejection));
                 self.look_up_user(Why::Exists { reread: 0 })
             }
             Verdict::Rejected(rejection) if self.user_may_be_ours() => {
                 self.look_up_user(Why::BeforeFailing {
-                    rejection,
+                    rejection: Box::new(rejection),
                     reread: 0,
                 })
             }
@@ -150,7 +150,7 @@ impl RowMachine {
 
     fn create_unclear(&mut self, rejection: Rejection, alive: u64) -> Action {
         self.user_unclear = true;
-        self.last = rejection;
+        self.last = Some(Box::new(rejection));
         let wait = self.attempts.note_unclear(alive);
         // Looked up even after the last attempt: it may be the one that was applied.
         let by = self.first_by();

@@ -36,7 +36,7 @@ fn factor(created_at: i64) -> Verdict {
 fn again(suspect: bool) -> RowContext {
     RowContext {
         suspect,
-        reached: Some(Reached {
+        reached: Some(Box::new(Reached {
             org_id: Some("org_1".to_owned()),
             membership: Some(MembershipOutcome {
                 id: Some("om_1".to_owned()),
@@ -45,7 +45,7 @@ fn again(suspect: bool) -> RowContext {
             }),
             locale_set: true,
             leads: true,
-        }),
+        })),
         ..with_user(MADE)
     }
 }
