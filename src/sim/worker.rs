@@ -589,7 +589,8 @@ impl SimWorker {
     }
 
     fn settle(&mut self, lease: LeaseId, outcome: RowOutcome) {
-        self.outbox.settle(lease, outcome);
+        let left = self.queue.len() + self.active_rows();
+        self.outbox.settle(lease, outcome, left);
         self.dirty = true;
     }
 

@@ -1,6 +1,7 @@
 //! What this worker has to say, gathered until it is worth a frame.
 //!
-//! Outcomes go out 64 at a time or after 5 ms; questions, wants and alarms go out at once.
+//! Outcomes go out 96 at a time, or when they are as many as the rows that are left, or after 5 ms;
+//! questions, wants and alarms go out at once and take along what is there.
 
 use crate::model::event::{CallRecord, WorkerGauge};
 use crate::model::{LeaseId, Mono, RowNumber, RowOutcome};
@@ -11,8 +12,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Outcomes worth a frame of their own.
-const OUTCOMES_PER_FRAME: usize = 64;
+/// Outcomes worth a frame of their own: every frame wakes the coordinator, and what it does then
+/// takes processor time and caches from whoever sends requests.
+const OUTCOMES_PER_FRAME: usize = 96;
 
 /// Most outcomes in one frame: keeps the longest messages under the frame's limit.
 const OUTCOMES_PER_FRAME_MAX: usize = 256;
@@ -71,12 +73,13 @@ impl Outbox {
         self.wake_now();
     }
 
-    /// Reports what became of a row.
-    pub(crate) fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
+    /// Reports what became of a row. `left` is how many rows this worker still has: when it has said
+    /// nothing of half of what it was given, it may be about to run dry.
+    pub(crate) fn settle(&self, lease: LeaseId, outcome: RowOutcome, left: usize) {
         let mut letters = self.letters.borrow_mut();
         letters.outcomes.push((lease, outcome));
         // Whoever sends them is told once.
-        let enough = !letters.urgent && letters.outcomes.len() >= OUTCOMES_PER_FRAME;
+        let enough = !letters.urgent && letters.outcomes.len() >= left.min(OUTCOMES_PER_FRAME);
         letters.urgent |= enough;
         let rings = letters.ring();
         drop(letters);
@@ -188,14 +191,14 @@ mod tests {
     #[test]
     fn outcomes_gather_until_there_are_enough() {
         let outbox = Outbox::default();
-        for row in 1..64 {
-            outbox.settle(LeaseId(1), outcome(row));
+        for row in 1..96 {
+            outbox.settle(LeaseId(1), outcome(row), 1000);
             assert!(!outbox.is_urgent());
         }
-        outbox.settle(LeaseId(1), outcome(64));
+        outbox.settle(LeaseId(1), outcome(96), 1000);
         assert!(outbox.is_urgent());
         let out = outbox.take(Mono(0), WorkerGauge::default(), false);
-        assert!(matches!(&out[..], [FromWorker::Outcomes(outcomes)] if outcomes.len() == 64));
+        assert!(matches!(&out[..], [FromWorker::Outcomes(outcomes)] if outcomes.len() == 96));
         assert!(
             outbox
                 .take(Mono(0), WorkerGauge::default(), false)
@@ -204,10 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn outcomes_do_not_gather_while_the_worker_runs_dry() {
+        let outbox = Outbox::default();
+        for (row, left) in [(1, 4), (2, 3)] {
+            outbox.settle(LeaseId(1), outcome(row), left);
+            assert!(!outbox.is_urgent());
+        }
+        outbox.settle(LeaseId(1), outcome(3), 2);
+        assert!(outbox.is_urgent());
+    }
+
+    #[test]
     fn many_outcomes_go_in_frames_that_fit_and_none_is_lost() {
         let outbox = Outbox::default();
         for row in 1..=600 {
-            outbox.settle(LeaseId(1), outcome(row));
+            outbox.settle(LeaseId(1), outcome(row), 1000);
         }
         let mut rows = Vec::new();
         for message in outbox.take(Mono(0), WorkerGauge::default(), false) {
@@ -223,7 +237,7 @@ mod tests {
     #[test]
     fn what_is_noticed_of_rows_comes_before_what_became_of_them() {
         let outbox = Outbox::default();
-        outbox.settle(LeaseId(1), outcome(1));
+        outbox.settle(LeaseId(1), outcome(1), 1000);
         for row in 1..=5000 {
             outbox.notice(RowNumber(row));
         }
@@ -262,7 +276,7 @@ mod tests {
     #[test]
     fn outcomes_come_before_whatever_was_said_after_them() {
         let outbox = Outbox::default();
-        outbox.settle(LeaseId(1), outcome(1));
+        outbox.settle(LeaseId(1), outcome(1), 1000);
         outbox.say(FromWorker::Drained);
         let out = outbox.take(Mono(0), WorkerGauge::default(), true);
         assert!(matches!(out.first(), Some(FromWorker::Outcomes(_))));

@@ -407,7 +407,8 @@ impl Server {
 
     fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
         self.done.set(self.done.get() + 1);
-        self.shell.outbox.settle(lease, outcome);
+        let left = self.active.get() as usize + self.queue.borrow().len();
+        self.shell.outbox.settle(lease, outcome, left);
     }
 
     fn ask_for_work(&self) {
