@@ -83,8 +83,11 @@ class Recorder:
 
     def on_pwrite64(self, call):
         if name := self.ours(call.file):
+            if call.result is None:
+                # What strace wrote down of it may be cut short, too.
+                raise Interrupted(call.name)
             data, (_, offset) = call.texts[-1], call.numbers
-            require(call.result in (None, len(data)), f"a short write to {name}")
+            require(call.result == len(data), f"a short write to {name}")
             self.add(call, "write", file=self.names[name], offset=offset, data=data)
 
     def on_ftruncate(self, call):

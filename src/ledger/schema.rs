@@ -195,15 +195,15 @@ pub(super) fn create(path: &Path) -> Result<Connection, LedgerError> {
     create_with(path, prepare_new)
 }
 
+/// The same for a ledger that is thrown away.
+pub(super) fn create_rehearsal(path: &Path) -> Result<Connection, LedgerError> {
+    create_with(path, prepare_rehearsal)
+}
+
 /// Puts a file that was made and closed on the disk.
 pub(super) fn sync(path: &Path) -> Result<(), LedgerError> {
     let file = File::open(path).and_then(|file| file.sync_all());
     file.map_err(|error| io_error(path, &error))
-}
-
-/// The same for a ledger that is thrown away.
-pub(super) fn create_rehearsal(path: &Path) -> Result<Connection, LedgerError> {
-    create_with(path, prepare_rehearsal)
 }
 
 fn create_with(
@@ -433,7 +433,8 @@ pub(super) fn format_known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Sets what every writer needs, and reads each back: a pragma that is not understood is silent.
+/// Sets what the writer of a job needs, and reads each back: a pragma that is not understood is
+/// silent.
 fn prepare(conn: &Connection) -> Result<(), Fault> {
     prepare_log(conn)?;
     // `FULL`.
@@ -450,6 +451,7 @@ fn prepare_new(conn: &Connection) -> Result<(), Fault> {
 }
 
 fn prepare_log(conn: &Connection) -> Result<(), Fault> {
+    // The switch itself may have to wait.
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // Stepped to its end: a fresh file answers `wal` first and commits the change afterwards, and
     // a disk that fails then must be heard.

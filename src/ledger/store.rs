@@ -39,7 +39,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Makes the ledger of a new job at `path`, everything the index found in it, in one
-    /// transaction, and closes it: its folder is about to be renamed.
+    /// transaction, closes it and puts it on the disk: it, or its folder, is about to be renamed.
     pub fn create(path: &Path, job: &NewJob) -> Result<(), LedgerError> {
         let mut conn = schema::create(path)?;
         fill(&mut conn, job).map_err(|fault| fault.at(path))?;

@@ -36,7 +36,7 @@ pub struct Request {
     pub ticket: u64,
     /// Committed in one transaction, in order.
     pub changes: Vec<Change>,
-    /// Nothing is under way that could share its commit: it does not wait for company.
+    /// Nothing will come that could share its commit: it does not wait for company.
     pub alone: bool,
 }
 

@@ -234,7 +234,7 @@ mod tests {
             "[".repeat(200),
             "]".repeat(200)
         );
-        let user: [&[u8]; 13] = [
+        let user: [&[u8]; 16] = [
             b"",
             b"7",
             br#"["user_1","ann@x.org"]"#,
@@ -246,6 +246,9 @@ mod tests {
             br#"{"id":"user_1","email":"ann@x.org"} x"#,
             br#"{"id":"user_1","email":"ann@x.org","x":1e999}"#,
             br#"{"id":"user_1","email":"ann@x.org","x":"\ud800"}"#,
+            br#"{"id":"user_1","email":"ann@x.org","x":[1,1e999]}"#,
+            br#"{"id":"user_1","email":"ann@x.org","x":{"\ud800":1}}"#,
+            br#"{"id":"user_1","email":"ann@x.org","x":{"a":"\ud800"}}"#,
             b"{\"id\":\"user_1\",\"email\":\"ann@x.org\",\"x\":\"\xff\"}",
             deep.as_bytes(),
         ];

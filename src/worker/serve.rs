@@ -34,6 +34,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Notify;
 
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -407,7 +408,9 @@ impl Server {
 
     fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
         self.done.set(self.done.get() + 1);
-        let left = self.active.get() as usize + self.queue.borrow().len();
+        // The lane of this one is still open. A dry run's rows have none: what became of a chunk
+        // goes out when it is through.
+        let left = (self.active.get() as usize + self.queue.borrow().len()).saturating_sub(1);
         self.shell.outbox.settle(lease, outcome, left);
     }
 
@@ -678,7 +681,9 @@ impl Server {
         bytes.clear();
         loop {
             outbox.any.notified().await;
-            if !outbox.is_urgent() && !self.ending.get() {
+            if outbox.is_urgent() || self.ending.get() {
+                forget(&outbox.now).await;
+            } else {
                 tokio::select! {
                     () = tokio::time::sleep(OUTCOMES_WAIT) => {}
                     () = outbox.now.notified() => {}
@@ -705,6 +710,15 @@ impl Server {
             done: self.done.get(),
             ..self.shell.gauge()
         }
+    }
+}
+
+/// Forgets that somebody was called, so that the call hurries nothing that is said after it.
+async fn forget(call: &Notify) {
+    tokio::select! {
+        biased;
+        () = call.notified() => {}
+        () = std::future::ready(()) => {}
     }
 }
 
@@ -745,4 +759,20 @@ fn in_full(error: &dyn std::error::Error) -> String {
 /// Returns whether a request after this answer is one more try.
 const fn settles_nothing(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::NotApplied(_) | Verdict::Ambiguous(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_urgent_and_is_sent_hurries_nothing_else() {
+        let call = Notify::new();
+        call.notify_one();
+        forget(&call).await;
+        let soon = tokio::time::timeout(Duration::ZERO, call.notified());
+        assert!(soon.await.is_err(), "a frame would go out for one outcome");
+        // And where nobody called, nobody waits.
+        forget(&call).await;
+    }
 }

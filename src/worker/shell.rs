@@ -391,6 +391,7 @@ impl Shell {
         }
         self.in_flight.set(self.in_flight.get() + 1);
         let exchange = tokio::select! {
+            // An answer that is there counts, whatever else happened.
             biased;
             exchange = client.send(op) => exchange,
             () = self.woke.notified() => lost_in_sleep(now),

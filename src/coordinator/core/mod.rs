@@ -149,7 +149,8 @@ pub enum Effect {
         ticket: u64,
         /// What.
         changes: Vec<Change>,
-        /// No row is under way whose outcome could share the transaction.
+        /// Outcomes, and neither is a row under way whose outcome could share the transaction, nor
+        /// can one be leased before they are committed.
         alone: bool,
     },
     /// Tell people.
@@ -842,8 +843,9 @@ impl Core {
     fn commit(&mut self, changes: Vec<Change>, pending: Pending) {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
+        // Leases and organizations are waited for in any case.
+        let alone = matches!(pending, Pending::Settle(_)) && self.work.is_idle();
         self.tickets.insert(ticket, pending);
-        let alone = self.work.under_way() == 0;
         self.effects.push(Effect::Commit {
             ticket,
             changes,

@@ -71,6 +71,8 @@ struct Play {
     /// Rows whose user the ledger knows.
     users: BTreeSet<RowNumber>,
     settled: BTreeMap<RowNumber, RowState>,
+    /// Of every commit of outcomes: whether it was said to be alone.
+    alone: Vec<bool>,
     leased: BTreeSet<RowNumber>,
     grants: BTreeMap<LeaseId, WorkerId>,
     fate: fn(RowNumber) -> RowState,
@@ -105,6 +107,7 @@ impl Play {
             alive: BTreeSet::new(),
             users: BTreeSet::new(),
             settled: BTreeMap::new(),
+            alone: Vec::new(),
             leased: BTreeSet::new(),
             grants: BTreeMap::new(),
             fate: |_| RowState::Created,
@@ -202,8 +205,15 @@ impl Play {
                 self.die(worker);
             }
             Effect::Commit {
-                ticket, changes, ..
-            } => self.commit(ticket, changes),
+                ticket,
+                changes,
+                alone,
+            } => {
+                if matches!(changes[..], [Change::Settle(_)]) {
+                    self.alone.push(alone);
+                }
+                self.commit(ticket, changes);
+            }
             Effect::Emit(RunEvent::NotConnected { .. }) => self.unconnected += 1,
             Effect::Emit(_) => {}
             Effect::Finish(reason) => self.finished = Some(reason),
@@ -396,6 +406,20 @@ fn every_row_is_settled_once_whatever_overtakes_whatever() {
         let mut play = Play::new(image(31, 5, &followers()), workers, seed);
         assert!(matches!(play.run(), EndReason::Completed), "seed {seed}");
         assert_eq!(play.settled.len(), 31, "seed {seed}");
+    }
+}
+
+#[test]
+fn outcomes_wait_for_company_while_there_are_rows_to_come_and_the_last_ones_do_not() {
+    for seed in 0..50 {
+        let mut play = Play::new(image(31, 5, &[]), 3, seed);
+        assert!(matches!(play.run(), EndReason::Completed), "seed {seed}");
+        let (last, others) = play.alone.split_last().unwrap();
+        assert!(
+            *last && !others.contains(&true),
+            "seed {seed}: {:?}",
+            play.alone
+        );
     }
 }
 

@@ -101,7 +101,7 @@ impl Window {
                 let max = in_flight.max(1).div_ceil(chunk_rows) * chunk_rows;
                 Self {
                     max,
-                    low: (in_flight * 3).min(max / 4 * 3),
+                    low: (in_flight * 3).min(max * 3 / 4),
                 }
             },
         )
