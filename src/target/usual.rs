@@ -3,7 +3,7 @@
 
 use super::classify::{names_no_other, same_email};
 use super::{Entity, Op, body};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json_borrow::Value;
 use std::fmt;
 
@@ -104,68 +104,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "created_at" => fields.created_at = map.next_value()?,
                 "roles" => fields.roles = map.next_value()?,
                 "role" => fields.role = map.next_value()?,
-                _ => {
-                    map.next_value::<Skipped>()?;
-                }
+                _ => drop(map.next_value::<Value<'de>>()?),
             }
         }
         Ok(fields)
-    }
-}
-
-/// A value that is read as far as it takes to know that it is one, and not kept.
-struct Skipped;
-
-impl<'de> Deserialize<'de> for Skipped {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SkippedVisitor)
-    }
-}
-
-/// As the tree is read, and unlike serde's `IgnoredAny`, which takes numbers and texts that are none.
-struct SkippedVisitor;
-
-impl<'de> Visitor<'de> for SkippedVisitor {
-    type Value = Skipped;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_unit<E>(self) -> Result<Skipped, E> {
-        Ok(Skipped)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Skipped, A::Error> {
-        while seq.next_element::<Skipped>()?.is_some() {}
-        Ok(Skipped)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
-        while map.next_key::<Skipped>()?.is_some() {
-            map.next_value::<Skipped>()?;
-        }
-        Ok(Skipped)
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Outbox {
     letters: RefCell<Letters>,
     /// Something is there to be sent, now or soon.
     pub(crate) any: Notify,
-    /// Something is there that should not wait.
+    /// Something is there that should not wait; heard only by who waits for it at that moment.
     pub(crate) now: Notify,
 }
 
@@ -175,7 +175,9 @@ impl Outbox {
     /// Has what is there sent now.
     pub(crate) fn wake_now(&self) {
         self.any.notify_one();
-        self.now.notify_one();
+        // Who is not waiting finds it urgent when it looks. Heard later, the call would hurry what is
+        // said after it.
+        self.now.notify_waiters();
     }
 }
 
@@ -215,6 +217,19 @@ mod tests {
         }
         outbox.settle(LeaseId(1), outcome(3), 2);
         assert!(outbox.is_urgent());
+    }
+
+    #[tokio::test]
+    async fn what_was_urgent_and_is_sent_hurries_nothing_else() {
+        let outbox = Outbox::default();
+        outbox.say(FromWorker::Credit);
+        let soon = tokio::time::timeout(Duration::ZERO, outbox.now.notified());
+        assert!(soon.await.is_err(), "a frame would go out for one outcome");
+        // Whoever waits already is not left waiting.
+        let waiting = outbox.now.notified();
+        outbox.say(FromWorker::Credit);
+        let heard = tokio::time::timeout(Duration::ZERO, waiting);
+        assert!(heard.await.is_ok());
     }
 
     #[test]

@@ -34,7 +34,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Notify;
 
 /// Bytes read from the coordinator at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -681,9 +680,7 @@ impl Server {
         bytes.clear();
         loop {
             outbox.any.notified().await;
-            if outbox.is_urgent() || self.ending.get() {
-                forget(&outbox.now).await;
-            } else {
+            if !outbox.is_urgent() && !self.ending.get() {
                 tokio::select! {
                     () = tokio::time::sleep(OUTCOMES_WAIT) => {}
                     () = outbox.now.notified() => {}
@@ -710,15 +707,6 @@ impl Server {
             done: self.done.get(),
             ..self.shell.gauge()
         }
-    }
-}
-
-/// Forgets that somebody was called, so that the call hurries nothing that is said after it.
-async fn forget(call: &Notify) {
-    tokio::select! {
-        biased;
-        () = call.notified() => {}
-        () = std::future::ready(()) => {}
     }
 }
 
@@ -759,20 +747,4 @@ fn in_full(error: &dyn std::error::Error) -> String {
 /// Returns whether a request after this answer is one more try.
 const fn settles_nothing(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::NotApplied(_) | Verdict::Ambiguous(_))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_was_urgent_and_is_sent_hurries_nothing_else() {
-        let call = Notify::new();
-        call.notify_one();
-        forget(&call).await;
-        let soon = tokio::time::timeout(Duration::ZERO, call.notified());
-        assert!(soon.await.is_err(), "a frame would go out for one outcome");
-        // And where nobody called, nobody waits.
-        forget(&call).await;
-    }
 }
