@@ -240,6 +240,16 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Returns how many rows it gives.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a grant of nothing is never sent"
+    )]
+    pub fn len(&self) -> usize {
+        let some = self.rows.as_ref().map(Vec::len);
+        some.unwrap_or(self.chunk.rows as usize)
+    }
+
     /// Returns what is known of a row of the chunk before its first step; none when the row is not
     /// granted.
     pub fn context(&self, row: RowNumber) -> Option<RowContext> {

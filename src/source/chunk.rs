@@ -2,7 +2,7 @@
 
 use super::cells::Cells;
 use super::error::{Place, SourceError};
-use super::records::{RECORD_BYTES_MAX, records};
+use super::records::{Bookmark, Fields, RECORD_BYTES_MAX, RawRecord, Records, records};
 use super::rules::harmless::looks_like_hash;
 use super::{Columns, window};
 use crate::model::{ChunkSpec, RowNumber};
@@ -15,6 +15,9 @@ pub(super) const CHUNK_BYTES_MAX: usize = 8 << 20;
 
 /// The most bytes the index puts in one chunk: its records, and the blank lines after them.
 const READ_BYTES_MAX: usize = CHUNK_BYTES_MAX + RECORD_BYTES_MAX;
+
+/// What most records fit in, in bytes.
+const RECORD_BYTES_USUAL: usize = 256;
 
 /// Longest reason for leaving a row out that is repeated, in bytes.
 const REASON_BYTES_MAX: usize = 200;
@@ -33,6 +36,33 @@ pub struct CsvRecord {
 }
 
 impl CsvRecord {
+    /// Makes one to be filled.
+    pub fn blank(columns: &Columns) -> Self {
+        Self {
+            number: RowNumber(0),
+            line: 0,
+            fields: csv::StringRecord::with_capacity(RECORD_BYTES_USUAL, columns.count),
+            stray: None,
+        }
+    }
+
+    /// Puts a record of a chunk, whose bytes are `text`, in place of what it holds; `None` where it
+    /// lies in the middle of a character.
+    #[inline]
+    fn fill(
+        &mut self,
+        raw: &RawRecord<'_>,
+        fields: &Fields,
+        text: &str,
+        columns: &Columns,
+    ) -> Option<()> {
+        let text = text.get(raw.offset..raw.offset + raw.bytes.len())?;
+        (self.number, self.line) = (raw.number, raw.line);
+        self.stray = fields.stray();
+        Cells::new(text, fields, columns).fill(&mut self.fields);
+        Some(())
+    }
+
     /// Returns why its profile leaves it out, if it does.
     pub fn left_out(&self, columns: &Columns) -> Option<&str> {
         reason_of(self.fields.get(columns.skip?)?)
@@ -56,38 +86,82 @@ pub fn read_chunk(
     spec: &ChunkSpec,
     columns: &Columns,
 ) -> Result<Vec<CsvRecord>, SourceError> {
-    let bytes = read_bytes(file, spec)?;
+    let mut chunk = OpenChunk::read(file, spec, columns)?;
     let mut out = Vec::with_capacity(spec.rows as usize);
-    each_record(&bytes, spec, columns, &mut |record| {
-        out.push(record.clone());
-        Ok::<(), SourceError>(())
-    })?;
+    let mut open = CsvRecord::blank(columns);
+    while chunk.next(columns, &mut open)? {
+        out.push(open.clone());
+    }
     Ok(out)
 }
 
-/// Reads a chunk like [`read_chunk`] and calls `visit` with every record in order; one record's
-/// memory serves them all.
-pub fn visit_chunk<E: From<SourceError>>(
+/// Reads a chunk like [`read_chunk`] and returns the record of one row of it.
+pub fn find_record(
     file: &File,
     spec: &ChunkSpec,
     columns: &Columns,
-    visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
-) -> Result<(), E> {
-    each_record(&read_bytes(file, spec)?, spec, columns, visit)
+    row: RowNumber,
+) -> Result<Option<CsvRecord>, SourceError> {
+    let mut found = None;
+    let wanted = |number| number == row;
+    each_wanted(
+        &read_bytes(file, spec)?,
+        spec,
+        columns,
+        wanted,
+        &mut |record| {
+            found = Some(record.clone());
+            Ok::<(), SourceError>(())
+        },
+    )?;
+    Ok(found)
 }
 
-/// Calls `visit` with every record of a chunk in order; one record's memory serves them all.
-/// `bytes` is what [`read_bytes`] returned for `spec`.
-pub(super) fn each_record<E: From<SourceError>>(
-    bytes: &[u8],
-    spec: &ChunkSpec,
-    columns: &Columns,
-    visit: &mut dyn FnMut(&CsvRecord) -> Result<(), E>,
-) -> Result<(), E> {
-    each_wanted(bytes, spec, columns, |_| true, visit)
+/// A chunk whose records are read one by one, when somebody asks for them: until then they take no
+/// more memory than in the file.
+#[derive(Debug)]
+pub struct OpenChunk {
+    spec: ChunkSpec,
+    text: String,
+    next: Bookmark,
+    /// Records read so far.
+    rows: u32,
 }
 
-/// Does what [`each_record`] does, for the records that are wanted.
+impl OpenChunk {
+    /// Reads a chunk with `pread` and checks its hash.
+    pub fn read(file: &File, spec: &ChunkSpec, columns: &Columns) -> Result<Self, SourceError> {
+        let text = String::from_utf8(read_bytes(file, spec)?).map_err(|_| changed(spec))?;
+        Ok(Self {
+            text,
+            next: Bookmark::new(spec, columns.delimiter),
+            spec: spec.clone(),
+            rows: 0,
+        })
+    }
+
+    /// Puts the next record in place of what `record` holds; returns whether there is one.
+    pub fn next(&mut self, columns: &Columns, record: &mut CsvRecord) -> Result<bool, SourceError> {
+        let bookmark = std::mem::take(&mut self.next);
+        let mut records = Records::resume(self.text.as_bytes(), bookmark);
+        let found = records.next_with_fields();
+        self.rows += u32::from(found.is_some());
+        let is_right = match found {
+            Some((raw, fields)) => record.fill(&raw, fields, &self.text, columns).is_some(),
+            None => self.rows == self.spec.rows,
+        };
+        let there = found.is_some();
+        self.next = records.bookmark();
+        if is_right && self.rows <= self.spec.rows {
+            Ok(there)
+        } else {
+            Err(changed(&self.spec))
+        }
+    }
+}
+
+/// Calls `visit` with the records of a chunk that are wanted, in order; one record's memory serves
+/// them all. `bytes` is what [`read_bytes`] returned for `spec`.
 pub(super) fn each_wanted<E: From<SourceError>>(
     bytes: &[u8],
     spec: &ChunkSpec,
@@ -97,24 +171,16 @@ pub(super) fn each_wanted<E: From<SourceError>>(
 ) -> Result<(), E> {
     // Once for all of them: the records are slices of it.
     let text = simdutf8::basic::from_utf8(bytes).map_err(|_| changed(spec))?;
-    let mut raw = records(bytes, spec, columns.delimiter);
-    let mut open = CsvRecord {
-        number: spec.first_row,
-        line: spec.first_line,
-        fields: csv::StringRecord::with_capacity(256, columns.count),
-        stray: None,
-    };
+    let mut all = records(bytes, spec, columns.delimiter);
+    let mut open = CsvRecord::blank(columns);
     let mut rows = 0;
-    while let Some((record, fields)) = raw.next_with_fields() {
+    while let Some((raw, fields)) = all.next_with_fields() {
         rows += 1;
-        if !wanted(record.number) {
+        if !wanted(raw.number) {
             continue;
         }
-        let range = record.offset..record.offset + record.bytes.len();
-        let text = text.get(range).ok_or_else(|| changed(spec))?;
-        (open.number, open.line) = (record.number, record.line);
-        open.stray = fields.stray();
-        Cells::new(text, fields, columns).fill(&mut open.fields);
+        let filled = open.fill(&raw, fields, text, columns);
+        filled.ok_or_else(|| changed(spec))?;
         visit(&open)?;
     }
     if rows == spec.rows {

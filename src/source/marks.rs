@@ -77,19 +77,40 @@ fn equal<const N: usize>(block: &[u8; BLOCK], marks: &[u8; N]) -> u64 {
 #[derive(Clone, Debug)]
 pub(super) struct Blocks<'a> {
     bytes: &'a [u8],
-    /// The number of the block that `masks` is of.
+    seen: SeenBlock,
+}
+
+/// The block that was looked at last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SeenBlock {
+    /// Its number.
     block: usize,
     masks: Masks,
+}
+
+impl Default for SeenBlock {
+    fn default() -> Self {
+        Self {
+            block: usize::MAX,
+            masks: Masks::default(),
+        }
+    }
 }
 
 impl<'a> Blocks<'a> {
     /// Starts.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            block: usize::MAX,
-            masks: Masks::default(),
-        }
+        Self::resume(bytes, SeenBlock::default())
+    }
+
+    /// Goes on in the same bytes.
+    pub(super) const fn resume(bytes: &'a [u8], seen: SeenBlock) -> Self {
+        Self { bytes, seen }
+    }
+
+    /// Returns what [`Blocks::resume`] goes on with.
+    pub(super) const fn seen(&self) -> SeenBlock {
+        self.seen
     }
 
     /// Returns the bytes.
@@ -100,12 +121,12 @@ impl<'a> Blocks<'a> {
     /// Returns the marks of a whole block.
     #[inline]
     fn masks<const DELIMITER: u8>(&mut self, block: usize) -> Option<Masks> {
-        if block != self.block {
+        if block != self.seen.block {
             let whole = self.bytes.get(block * BLOCK..)?.first_chunk::<BLOCK>()?;
-            self.masks = Masks::of::<DELIMITER>(whole);
-            self.block = block;
+            let masks = Masks::of::<DELIMITER>(whole);
+            self.seen = SeenBlock { block, masks };
         }
-        Some(self.masks)
+        Some(self.seen.masks)
     }
 
     /// Returns the length of the record at `start`, its line end included, and calls `visit` with

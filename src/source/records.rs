@@ -7,7 +7,7 @@
 //! that is ours: in the crate's eyes each is a record of one cell, and would refuse most files. Unlike the crate it keeps the exact byte range of every record
 //! and tells when the last quote is never closed.
 
-use super::marks::{BLOCK, Blocks, Masks};
+use super::marks::{BLOCK, Blocks, Masks, SeenBlock};
 use crate::model::{ChunkSpec, Delimiter, RowNumber};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -416,10 +416,7 @@ pub struct RawRecord<'a> {
 /// Returns the records of a chunk in order, byte for byte; blank lines between them belong to
 /// none. `chunk` is what [`super::chunk::read_bytes`] returned for `spec`.
 pub fn records<'a>(chunk: &'a [u8], spec: &ChunkSpec, delimiter: Delimiter) -> Records<'a> {
-    Records {
-        seek: Seek::new(chunk, spec, delimiter),
-        line: spec.first_line,
-    }
+    Records::resume(chunk, Bookmark::new(spec, delimiter))
 }
 
 /// The iterator of [`records`].
@@ -429,7 +426,60 @@ pub struct Records<'a> {
     line: u64,
 }
 
+/// Where in a chunk its next record stands, for who reads on later.
+#[derive(Debug, Default)]
+pub(super) struct Bookmark {
+    seen: SeenBlock,
+    at: usize,
+    number: RowNumber,
+    line: u64,
+    fields: Fields,
+}
+
+impl Bookmark {
+    /// Starts at the first record: see [`records`].
+    pub(super) fn new(spec: &ChunkSpec, delimiter: Delimiter) -> Self {
+        Self {
+            seen: SeenBlock::default(),
+            at: 0,
+            number: spec.first_row,
+            line: spec.first_line,
+            fields: Fields::new(delimiter),
+        }
+    }
+}
+
 impl<'a> Records<'a> {
+    /// Goes on at a bookmark in the same bytes.
+    pub(super) fn resume(chunk: &'a [u8], bookmark: Bookmark) -> Self {
+        Records {
+            seek: Seek {
+                blocks: Blocks::resume(chunk, bookmark.seen),
+                at: bookmark.at,
+                number: bookmark.number,
+                fields: bookmark.fields,
+            },
+            line: bookmark.line,
+        }
+    }
+
+    /// Says where the next record stands.
+    pub(super) fn bookmark(self) -> Bookmark {
+        let Seek {
+            blocks,
+            at,
+            number,
+            fields,
+        } = self.seek;
+        Bookmark {
+            seen: blocks.seen(),
+            at,
+            number,
+            line: self.line,
+            fields,
+        }
+    }
+
     /// Returns the next record and where its fields lie in it.
     pub(super) fn next_with_fields(&mut self) -> Option<(RawRecord<'a>, &Fields)> {
         let chunk = self.seek.blocks.bytes();

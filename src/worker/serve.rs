@@ -1,9 +1,11 @@
 //! The life of a worker: take grants, run rows, answer questions, end with its input.
 
 mod asking;
+mod granted;
 mod rehearse;
 mod scanning;
 
+use self::granted::GrantedRows;
 use super::gate::Turn;
 use super::org_steps::{OrgAction, OrgMachine};
 use super::outbox::OUTCOMES_WAIT;
@@ -19,15 +21,13 @@ use crate::protocol::{
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
 use crate::source::{
-    Columns, CsvRecord, NewNames, Problems, RowRules, SourceError, parse_row_telling, read_chunk,
-    visit_chunk,
+    Columns, CsvRecord, NewNames, Problems, RowRules, SourceError, find_record, parse_row_telling,
 };
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
 use crate::target::{DryClient, Op, StopReason, Verdict};
 use secrecy::SecretString;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
@@ -67,11 +67,11 @@ pub enum ServeError {
     Client(#[from] ClientError),
 }
 
-/// A row that was granted and not started.
+/// A row that starts.
 struct Job {
     lease: LeaseId,
-    record: CsvRecord,
-    context: RowContext,
+    /// Its way, or what became of it before any step.
+    begun: Result<RowMachine, Box<RowOutcome>>,
 }
 
 /// One worker at work.
@@ -82,7 +82,9 @@ struct Server {
     policy: RowPolicy,
     /// Names of organizations that rows of a dry run gave so far.
     names: RefCell<NewNames>,
-    queue: RefCell<VecDeque<Job>>,
+    queue: RefCell<GrantedRows>,
+    /// The record of the row that starts.
+    record: RefCell<CsvRecord>,
     /// Chunks that the next listing is about.
     scan_chunks: RefCell<Vec<ChunkSpec>>,
     /// Lanes: tasks that run rows one after the other.
@@ -232,6 +234,7 @@ impl Server {
             (true, true) => Client::Check(client()?),
             (false, _) => Client::Http(client()?),
         };
+        let record = RefCell::new(CsvRecord::blank(&config.columns));
         Ok(Self {
             file: File::open(&config.source).map_err(ServeError::Source)?,
             rules: RowRules {
@@ -245,6 +248,7 @@ impl Server {
             shell: Shell::new(config, client),
             names: RefCell::default(),
             queue: RefCell::default(),
+            record,
             scan_chunks: RefCell::default(),
             active: Cell::new(0),
             flights: Cell::new(0),
@@ -273,11 +277,10 @@ impl Server {
                 self.fly_scan(scan, pages_max, chunks);
             }
             ToWorker::Known { scan } => shell.open_known(scan),
-            ToWorker::Grant(grant) if shell.rehearses() => {
-                self.rehearse_grant(&grant);
-                return true;
+            ToWorker::Grant(grant) => {
+                self.on_grant(*grant);
+                return self.shell.rehearses();
             }
-            ToWorker::Grant(grant) => self.on_grant(&grant),
             ToWorker::Slots(lease) => shell.with_gate(|gate| gate.on_slots(&lease)),
             ToWorker::Pause { generation, until } => {
                 shell.with_gate(|gate| gate.on_pause(generation, until));
@@ -313,28 +316,17 @@ impl Server {
         false
     }
 
-    fn on_grant(self: &Rc<Self>, grant: &Grant) {
+    fn on_grant(self: &Rc<Self>, grant: Grant) {
         self.credits.set(self.credits.get().saturating_sub(1));
-        let records = match read_chunk(&self.file, &grant.chunk, &self.shell.config.columns) {
-            Ok(records) => records,
-            Err(error) => return self.shell.outbox.say(no_chunk(&error)),
-        };
-        let mut queue = self.queue.borrow_mut();
-        let before = queue.len();
-        let lease = grant.lease;
-        for record in records {
-            if let Some(context) = grant.context(record.number) {
-                queue.push_back(Job {
-                    lease,
-                    record,
-                    context,
-                });
+        let columns = &self.shell.config.columns;
+        let added = self.queue.borrow_mut().add(&self.file, columns, grant);
+        match added {
+            Ok(rows) => {
+                self.note_grant(rows);
+                self.start_rows();
             }
+            Err(error) => self.shell.outbox.say(no_chunk(&error)),
         }
-        let rows = queue.len() - before;
-        drop(queue);
-        self.note_grant(rows);
-        self.start_rows();
     }
 
     /// Remembers how many rows a credit may bring.
@@ -345,21 +337,49 @@ impl Server {
 
     /// Starts rows up to the concurrency, and asks for more before it runs dry.
     fn start_rows(self: &Rc<Self>) {
-        while self.active.get() < self.shell.config.concurrency
-            && let Some(job) = self.next_job()
-        {
-            if self.shell.rehearses() {
-                self.rehearse_row(job.lease, &job.record, job.context);
+        let rehearses = self.shell.rehearses();
+        while self.active.get() < self.shell.config.concurrency {
+            let started = if rehearses {
+                self.with_next_row(|lease, record, context| {
+                    self.rehearse_row(lease, record, context);
+                })
             } else {
-                self.open_lane(job);
+                self.next_job().map(|job| self.open_lane(job))
+            };
+            if started.is_none() {
+                break;
             }
         }
         self.ask_for_work();
     }
 
     fn next_job(&self) -> Option<Job> {
-        let goes_on = !self.draining.get();
-        goes_on.then(|| self.queue.borrow_mut().pop_front())?
+        self.with_next_row(|lease, record, context| Job {
+            lease,
+            begun: self.begin(record, context),
+        })
+    }
+
+    /// Reads the next row that was granted, if there is one.
+    fn with_next_row<T>(
+        &self,
+        work: impl FnOnce(LeaseId, &CsvRecord, RowContext) -> T,
+    ) -> Option<T> {
+        if self.draining.get() {
+            return None;
+        }
+        let mut record = self.record.borrow_mut();
+        let columns = &self.shell.config.columns;
+        let next = self.queue.borrow_mut().next(columns, &mut record);
+        match next {
+            Ok(next) => next.map(|(lease, context)| work(lease, &record, context)),
+            Err(error) => {
+                // The coordinator ends the run.
+                self.queue.borrow_mut().clear();
+                self.shell.outbox.say(no_chunk(&error));
+                None
+            }
+        }
     }
 
     /// Runs a row, then one waiting row after the other in the same task: a task is some kilobytes
@@ -369,13 +389,8 @@ impl Server {
         let server = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut next = Some(first);
-            while let Some(Job {
-                lease,
-                record,
-                context,
-            }) = next
-            {
-                if let Ok(outcome) = server.run_row(&record, context).await {
+            while let Some(Job { lease, begun }) = next {
+                if let Ok(outcome) = server.run_row(begun).await {
                     server.settle(lease, outcome);
                 }
                 // Rows that break a rule wait for nothing, and others want their turn too.
@@ -478,10 +493,9 @@ impl Server {
 
     async fn run_row(
         &self,
-        record: &CsvRecord,
-        context: RowContext,
+        begun: Result<RowMachine, Box<RowOutcome>>,
     ) -> Result<RowOutcome, TurnedAway> {
-        let mut machine = match self.begin(record, context) {
+        let mut machine = match begun {
             Ok(machine) => machine,
             Err(outcome) => return Ok(*outcome),
         };
@@ -569,19 +583,14 @@ impl Server {
             return Ok(default);
         };
         let columns = &self.shell.config.columns;
-        let mut name = None;
-        visit_chunk(&self.file, chunk, columns, &mut |record| {
-            if record.number == *row {
-                let cell = |column: Option<usize>| {
-                    let cell = record.fields.get(column?).map(str::trim);
-                    cell.filter(|cell| !cell.is_empty())
-                };
-                // Two keys with one hash are not worth a wrong name.
-                let is_it = cell(columns.org_external_id) == Some(key.as_str());
-                name = cell(columns.org_name).filter(|_| is_it).map(str::to_owned);
-            }
-            Ok::<(), SourceError>(())
-        })?;
+        let record = find_record(&self.file, chunk, columns, *row)?;
+        let cell = |column: Option<usize>| {
+            let cell = record.as_ref()?.fields.get(column?).map(str::trim);
+            cell.filter(|cell| !cell.is_empty())
+        };
+        // Two keys with one hash are not worth a wrong name.
+        let is_it = cell(columns.org_external_id) == Some(key.as_str());
+        let name = cell(columns.org_name).filter(|_| is_it).map(str::to_owned);
         Ok(name.unwrap_or(default))
     }
 

@@ -7,50 +7,14 @@
 //!
 //! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
 
-use super::{Action, Job, RowMachine, Server, Turn, no_chunk};
+use super::{Action, RowMachine, Server, Turn};
 use crate::model::LeaseId;
-use crate::protocol::{Grant, RowContext};
-use crate::source::{CsvRecord, SourceError, visit_chunk};
+use crate::protocol::RowContext;
+use crate::source::CsvRecord;
 use std::rc::Rc;
 use std::sync::Arc;
 
 impl Server {
-    /// Takes a granted chunk of a dry run.
-    pub(super) fn rehearse_grant(self: &Rc<Self>, grant: &Grant) {
-        self.credits.set(self.credits.get().saturating_sub(1));
-        let mut rows = 0;
-        let visited = visit_chunk(
-            &self.file,
-            &grant.chunk,
-            &self.shell.config.columns,
-            &mut |record| {
-                if let Some(context) = grant.context(record.number) {
-                    rows += 1;
-                    self.rehearse_or_queue(grant.lease, record, context);
-                }
-                Ok::<_, SourceError>(())
-            },
-        );
-        if let Err(error) = visited {
-            return self.shell.outbox.say(no_chunk(&error));
-        }
-        self.note_grant(rows);
-        self.ask_for_work();
-    }
-
-    /// Rows that wait for organizations are bounded like those of any other run.
-    fn rehearse_or_queue(self: &Rc<Self>, lease: LeaseId, record: &CsvRecord, context: RowContext) {
-        if self.active.get() < self.shell.config.concurrency {
-            self.rehearse_row(lease, record, context);
-        } else {
-            self.queue.borrow_mut().push_back(Job {
-                lease,
-                record: record.clone(),
-                context,
-            });
-        }
-    }
-
     /// Takes a row as far as it goes without waiting: nearly always to its end.
     pub(super) fn rehearse_row(
         self: &Rc<Self>,
