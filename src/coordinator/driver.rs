@@ -355,10 +355,11 @@ impl<'a> Driver<'a> {
             assume_orgs: self.config.assumes_orgs(),
             record_calls: self.config.record_calls,
             concurrency: tuning.concurrency,
-            prefetch_rows: if dry_run {
-                DRY_PREFETCH_ROWS
-            } else {
-                tuning.concurrency
+            prefetch_rows: match (dry_run, self.paced.0) {
+                (true, _) => DRY_PREFETCH_ROWS,
+                (false, true) => tuning.concurrency,
+                // It is done with what it has before it gets more, if it asks as late as that.
+                (false, false) => tuning.concurrency.saturating_mul(2),
             },
             org_cache: tuning.org_cache,
             paced_writes: self.paced.0,

@@ -229,6 +229,7 @@ pub struct SimWorker {
     rng: Rng,
     time_scale: f64,
     concurrency: usize,
+    prefetch: usize,
     alive: BTreeMap<RequestClass, u64>,
     queue: VecDeque<Job>,
     tasks: BTreeMap<u32, Task>,
@@ -261,6 +262,7 @@ impl SimWorker {
             rng: Rng::new(seed),
             time_scale: plan.time_scale,
             concurrency: plan.concurrency as usize,
+            prefetch: plan.concurrency as usize * if paced.0 { 1 } else { 2 },
             alive: BTreeMap::new(),
             queue: VecDeque::new(),
             tasks: BTreeMap::new(),
@@ -452,7 +454,7 @@ impl SimWorker {
             let coming = self.credits.saturating_mul(self.grant_rows);
             if self.draining
                 || self.credits >= CREDITS_MAX
-                || self.queue.len().saturating_add(coming) >= self.concurrency
+                || self.queue.len().saturating_add(coming) >= self.prefetch
             {
                 return;
             }

@@ -44,7 +44,7 @@ pub use stop::state_of;
 use valve::Valve;
 #[cfg(test)]
 pub use work::LAST_PASS_MAX;
-use work::{Draft, Work};
+use work::{Draft, Leasing, Work};
 
 use super::config::{EndReason, FailureLimit, StopSignal};
 use crate::ledger::LedgerError;
@@ -248,19 +248,25 @@ pub struct Core {
 impl Core {
     /// Takes a job as the ledger knows it. The first effects come with the first event.
     pub fn new(config: CoreConfig, mut image: JobImage, now: Mono) -> Self {
-        let in_flight = (!config.dry_run).then_some(config.concurrency as usize);
-        let (mut work, doomed) = Work::load(&mut image, in_flight, config.limit);
+        let pacer = if config.auto_rate {
+            Pacer::adaptive(config.limits, now)
+        } else {
+            Pacer::new(config.limits, now)
+        };
+        let in_flight = config.concurrency as usize;
+        let leasing = match (config.dry_run, pacer.paces(RequestClass::Write)) {
+            (true, _) => Leasing::Rehearsed,
+            (false, true) => Leasing::Limited(in_flight),
+            (false, false) => Leasing::Unlimited(in_flight),
+        };
+        let (mut work, doomed) = Work::load(&mut image, leasing, config.limit);
         work.doubt_from(now);
         let mut core = Self {
             stage: Stage::Connecting { since: now },
             crew: Crew::new(config.workers, now, config.time_scale),
             work,
             orgs: Orgs::load(image.orgs, config.create_orgs).all_intended(image.every_org_intent),
-            pacer: if config.auto_rate {
-                Pacer::adaptive(config.limits, now)
-            } else {
-                Pacer::new(config.limits, now)
-            },
+            pacer,
             throttle: Throttle::default(),
             breaker: Breaker::new(config.time_scale),
             probes: Probes::new(if config.any_environment {

@@ -76,10 +76,23 @@ impl Draft {
     }
 }
 
+/// How freely rows are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leasing {
+    /// As many as a worker asks for: nothing is ever sent, and so nothing is ever in doubt.
+    Rehearsed,
+    /// To workers that have this many rows in flight at most, under a limit. What is in doubt after
+    /// a crash is looked up under that limit too, so it is to be little.
+    Limited(usize),
+    /// The same without a limit. A lease is a commit, and its rows are done within milliseconds: it
+    /// is to be worth it.
+    Unlimited(usize),
+}
+
 /// How many rows may be leased to one worker without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// At most this many, ever: a chunk, or as many whole chunks as it can have in flight.
+    /// At most this many, ever.
     max: usize,
     /// With more than this many it waits for a unit that fits; with fewer it gets a part of one, so
     /// that it never runs dry at the end of a chunk: more than it has in flight, because rows are
@@ -88,23 +101,28 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// `in_flight` is how many rows a worker handles at once; none where nothing is ever sent, and
-    /// so nothing is ever in doubt.
-    fn new(chunk_rows: usize, in_flight: Option<usize>) -> Self {
+    fn new(chunk_rows: usize, leasing: Leasing) -> Self {
         let chunk_rows = chunk_rows.max(1);
-        in_flight.map_or(
-            Self {
+        let whole_chunks = |rows: usize| rows.max(1).div_ceil(chunk_rows);
+        match leasing {
+            Leasing::Rehearsed => Self {
                 max: usize::MAX,
                 low: usize::MAX,
             },
-            |in_flight| {
-                let max = in_flight.max(1).div_ceil(chunk_rows) * chunk_rows;
+            // A chunk, or as many whole ones as it can have in flight.
+            Leasing::Limited(in_flight) => {
+                let max = whole_chunks(in_flight) * chunk_rows;
                 Self {
                     max,
                     low: (in_flight * 3).min(max * 3 / 4),
                 }
+            }
+            // Room for a whole one beside all that is in flight, so that none is ever parted.
+            Leasing::Unlimited(in_flight) => Self {
+                max: whole_chunks(in_flight * 4).max(2) * chunk_rows,
+                low: 0,
             },
-        )
+        }
     }
 }
 
@@ -159,10 +177,10 @@ pub(super) struct Work {
 
 impl Work {
     /// Takes a job as the ledger knows it; returns followers that are doomed already.
-    /// `in_flight`: see [`Window::new`]; rows after `limit` are left for another run.
+    /// Rows after `limit` are left for another run.
     pub(super) fn load(
         image: &mut JobImage,
-        in_flight: Option<usize>,
+        leasing: Leasing,
         limit: Option<RowNumber>,
     ) -> (Self, Vec<(RowNumber, Fate)>) {
         let (followers, released) = Followers::load(&image.followers, &image.fates);
@@ -176,7 +194,7 @@ impl Work {
             chunks: std::mem::take(&mut image.chunks),
             chunk_rows_max: chunk_rows_max as usize,
             limit,
-            window: Window::new(chunk_rows_max as usize, in_flight),
+            window: Window::new(chunk_rows_max as usize, leasing),
             fresh: 0,
             complete: image.complete.iter().copied().collect(),
             remaining: std::mem::take(&mut image.remaining),

@@ -3,12 +3,13 @@
 use super::{Coordinator, Ev, MS, SECOND, TO_WORKER_MAX, US, World};
 use crate::coordinator::EndReason;
 use crate::coordinator::core::{Core, CoreConfig, Effect, Event, LAST_PASS_MAX};
-use crate::ledger::Holder;
+use crate::ledger::{Holder, JobImage};
 use crate::model::plant;
 use crate::model::{Mono, RowNumber, ServerMs, WorkerId};
+use crate::pace::Pacer;
 use crate::protocol::{FromWorker, Grant, ToWorker};
 use crate::sim::server::EPOCH_MS;
-use crate::target::StopReason;
+use crate::target::{RequestClass, StopReason};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -29,22 +30,7 @@ impl World {
         }
         let balances = image.rows.balances();
         self.check(balances, "I14", || "the image does not add up".into());
-        let doubtful: usize = image
-            .leases
-            .values()
-            .map(|lease| lease.suspects.len())
-            .sum();
-        let chunk = image
-            .chunks
-            .iter()
-            .map(|chunk| chunk.rows)
-            .max()
-            .unwrap_or(1);
-        let held = self.plan.workers * chunk * self.plan.concurrency.div_ceil(chunk);
-        let most = held as usize + LAST_PASS_MAX;
-        self.check(doubtful <= most, "suspects", || {
-            format!("{doubtful} rows are in doubt, at most {most} may be")
-        });
+        self.check_doubt(&image);
         self.log(|| format!("--- coordinator {} starts", self.epoch));
         let config = CoreConfig {
             started: self.now,
@@ -84,6 +70,27 @@ impl World {
         });
         let epoch = self.epoch;
         self.tell_core(epoch, Event::Tick);
+    }
+
+    /// No more rows are in doubt than may have been leased.
+    fn check_doubt(&mut self, image: &JobImage) {
+        let doubtful: usize = image
+            .leases
+            .values()
+            .map(|lease| lease.suspects.len())
+            .sum();
+        let chunk = image.chunks.iter().map(|chunk| chunk.rows).max();
+        let (chunk, in_flight) = (chunk.unwrap_or(1), self.plan.concurrency);
+        let limited = Pacer::new(self.plan.limits, self.now).paces(RequestClass::Write);
+        let chunks = if limited {
+            in_flight.div_ceil(chunk)
+        } else {
+            (4 * in_flight).div_ceil(chunk).max(2)
+        };
+        let most = (self.plan.workers * chunk * chunks) as usize + LAST_PASS_MAX;
+        self.check(doubtful <= most, "suspects", || {
+            format!("{doubtful} rows are in doubt, at most {most} may be")
+        });
     }
 
     /// The local wall clock: in some plays it is years off, otherwise with every run.

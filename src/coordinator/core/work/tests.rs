@@ -52,15 +52,15 @@ fn a_window_is_a_chunk_or_as_many_as_are_in_flight() {
         (3, 3, 3, 2),
         (2, 2, 2, 1),
     ] {
-        let window = Window::new(chunk, Some(in_flight));
+        let window = Window::new(chunk, Leasing::Limited(in_flight));
         assert_eq!((window.max, window.low), (max, low), "{chunk} {in_flight}");
     }
-    assert_eq!(Window::new(250, None).max, usize::MAX);
+    assert_eq!(Window::new(250, Leasing::Rehearsed).max, usize::MAX);
 }
 
 #[test]
 fn a_worker_gets_more_before_it_runs_dry_and_never_more_than_a_chunk_in_all() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64), None);
+    let (mut work, _) = Work::load(&mut image(1000, 250), Leasing::Limited(64), None);
     let (first, rows) = lease(&mut work, 1).unwrap();
     assert_eq!(rows, numbers(1..=250));
     assert!(lease(&mut work, 1).is_none());
@@ -78,8 +78,25 @@ fn a_worker_gets_more_before_it_runs_dry_and_never_more_than_a_chunk_in_all() {
 }
 
 #[test]
+fn without_a_limit_a_worker_gets_whole_chunks_beside_what_it_has() {
+    for (chunk, in_flight, max) in [(1000, 64, 2000), (250, 64, 500), (100, 64, 300), (1, 1, 4)] {
+        let window = Window::new(chunk, Leasing::Unlimited(in_flight));
+        assert_eq!((window.max, window.low), (max, 0), "{chunk} {in_flight}");
+    }
+    let (mut work, _) = Work::load(&mut image(1000, 250), Leasing::Unlimited(64), None);
+    let (first, rows) = lease(&mut work, 1).unwrap();
+    assert_eq!(rows, numbers(1..=250));
+    assert_eq!(lease(&mut work, 1).unwrap().1, numbers(251..=500));
+    assert!(lease(&mut work, 1).is_none());
+    settle(&mut work, 1, first, &numbers(1..=249));
+    assert!(lease(&mut work, 1).is_none(), "251 are unfinished");
+    settle(&mut work, 1, first, &numbers([250]));
+    assert_eq!(lease(&mut work, 1).unwrap().1, numbers(501..=750));
+}
+
+#[test]
 fn small_chunks_are_leased_whole_until_the_window_is_full() {
-    let (mut work, _) = Work::load(&mut image(1000, 10), Some(64), None);
+    let (mut work, _) = Work::load(&mut image(1000, 10), Leasing::Limited(64), None);
     let mut leases = Vec::new();
     while let Some((id, rows)) = lease(&mut work, 1) {
         assert_eq!(rows.len(), 10);
@@ -93,7 +110,7 @@ fn small_chunks_are_leased_whole_until_the_window_is_full() {
 
 #[test]
 fn one_row_that_takes_for_ever_does_not_hold_up_its_worker() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64), None);
+    let (mut work, _) = Work::load(&mut image(1000, 250), Leasing::Limited(64), None);
     let (first, rows) = lease(&mut work, 1).unwrap();
     settle(&mut work, 1, first, &rows[1..]);
     assert_eq!(lease(&mut work, 1).unwrap().1, numbers(251..=499));
@@ -101,7 +118,7 @@ fn one_row_that_takes_for_ever_does_not_hold_up_its_worker() {
 
 #[test]
 fn a_dry_run_leases_as_much_as_it_is_asked_for() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), None, None);
+    let (mut work, _) = Work::load(&mut image(1000, 250), Leasing::Rehearsed, None);
     for _ in 0..4 {
         assert_eq!(lease(&mut work, 1).unwrap().1.len(), 250);
     }
@@ -120,7 +137,7 @@ fn after_a_crash_only_rows_in_doubt_are_given_out_first() {
         crashed.leases.insert(ChunkId(chunk), lease);
         crashed.remaining.insert(ChunkId(chunk), numbers(remaining));
     }
-    let (mut work, _) = Work::load(&mut crashed, Some(10), None);
+    let (mut work, _) = Work::load(&mut crashed, Leasing::Limited(10), None);
     let mut order = Vec::new();
     for worker in 1.. {
         let Some((_, rows)) = lease(&mut work, worker) else {
@@ -134,7 +151,7 @@ fn after_a_crash_only_rows_in_doubt_are_given_out_first() {
 
 #[test]
 fn what_a_dead_worker_held_comes_before_the_rest_of_a_chunk() {
-    let (mut work, _) = Work::load(&mut image(1000, 250), Some(64), None);
+    let (mut work, _) = Work::load(&mut image(1000, 250), Leasing::Limited(64), None);
     let (first, rows) = lease(&mut work, 1).unwrap();
     let (_, held) = lease(&mut work, 2).unwrap();
     settle(&mut work, 1, first, &rows[..190]);
@@ -152,7 +169,7 @@ fn unclear(row: RowNumber) -> RowOutcome {
 
 #[test]
 fn a_row_that_met_only_errors_is_tried_once_more_when_all_else_is_done() {
-    let (mut work, _) = Work::load(&mut image(4, 2), Some(2), None);
+    let (mut work, _) = Work::load(&mut image(4, 2), Leasing::Limited(2), None);
     let (first, _) = lease(&mut work, 1).unwrap();
     settle(&mut work, 1, first, &numbers([1, 2]));
     assert_eq!(work.unless_set_aside(unclear(RowNumber(1))), None);
@@ -174,7 +191,7 @@ fn a_row_that_met_only_errors_is_tried_once_more_when_all_else_is_done() {
 
 #[test]
 fn only_a_few_rows_are_set_aside() {
-    let (mut work, _) = Work::load(&mut image(100, 100), Some(100), None);
+    let (mut work, _) = Work::load(&mut image(100, 100), Leasing::Limited(100), None);
     let (id, rows) = lease(&mut work, 1).unwrap();
     settle(&mut work, 1, id, &rows);
     let kept = rows
@@ -202,7 +219,7 @@ fn reopened(leads: bool) -> (Change, Grant) {
         ..Carry::default()
     };
     image.carry = BTreeMap::from([(RowNumber(1), carry)]);
-    let (mut work, _) = Work::load(&mut image, Some(1), None);
+    let (mut work, _) = Work::load(&mut image, Leasing::Limited(1), None);
     let unit = work.next_unit(WorkerId(1)).unwrap();
     let (change, draft) = work.lease(unit, WorkerId(1), ServerMs(1)).unwrap();
     (change, draft.grant)
