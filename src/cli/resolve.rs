@@ -372,8 +372,8 @@ fn own_profile(path: &Path) -> CliResult<Profile> {
 /// Returns the single organization the arguments name, if any.
 pub fn org_mode(args: &IdentityArgs) -> CliResult<Option<OrgMode>> {
     let (option, key) = match (&args.org_id, &args.org_external_id) {
-        (Some(id), _) => ("--org-id", OrgKey::Id(id.trim().to_owned())),
-        (None, Some(id)) => ("--org-external-id", OrgKey::External(id.trim().to_owned())),
+        (Some(id), _) => ("--org-id", OrgKey::Id(id.trim().into())),
+        (None, Some(id)) => ("--org-external-id", OrgKey::External(id.trim().into())),
         (None, None) => return Ok(None),
     };
     if key.as_str().is_empty() {

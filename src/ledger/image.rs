@@ -407,7 +407,7 @@ fn orgs(conn: &Connection) -> Result<BTreeMap<OrgKey, OrgImage>, Fault> {
     let mut orgs = BTreeMap::new();
     let mut found = read.query([])?;
     while let Some(row) = found.next()? {
-        let text = row.get(1)?;
+        let text = row.get::<_, String>(1)?.into();
         let key = match row.get::<_, i64>(0)? {
             0 => OrgKey::Id(text),
             1 => OrgKey::External(text),

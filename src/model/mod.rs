@@ -41,6 +41,7 @@ pub use rate::{AutoRate, RateLimit, RateLimits, RateShift};
 pub use reading::{Delimiter, Encoding, Packing, Reading, Rename, Spool};
 pub use tally::{FinishTally, MembershipTally, OrgTally, RequestTally, RowTally};
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -87,12 +88,12 @@ number!(
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OrgKey {
     /// The target's own id (`org_…`): looked up, never created.
-    Id(String),
+    Id(CompactString),
     /// The id the organization has in the source system; may be created when missing.
-    External(String),
+    External(CompactString),
     /// Its name, where the file knows nothing else of it (`--orgs-by-name`); may be created when
     /// missing, under [`OrgKey::external_id`].
-    Name(String),
+    Name(CompactString),
 }
 
 impl OrgKey {
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn a_name_always_gives_the_same_external_id_and_no_two_names_the_same() {
         let id = |name: &str| {
-            OrgKey::Name(name.to_owned())
+            OrgKey::Name(name.into())
                 .external_id()
                 .unwrap()
                 .into_owned()

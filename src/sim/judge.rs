@@ -555,9 +555,8 @@ fn organizations(world: &World) -> Judged {
                 .and_then(|org| org.state.as_ref());
             let same = match (image, key) {
                 // The lower row of a pair knows it: nobody had to ask.
-                (Some(OrgState::Ready { id: known, .. }), _) | (None, OrgKey::Id(known)) => {
-                    known == id
-                }
+                (Some(OrgState::Ready { id: known, .. }), _) => known == id,
+                (None, OrgKey::Id(known)) => known == id,
                 _ => false,
             };
             ensure(same, "I9", || {
@@ -637,7 +636,7 @@ fn nothing_is_forgotten(world: &World) -> Judged {
     }
     for org in &world.server.orgs {
         let By::Job(_) = org.by else { continue };
-        let key = OrgKey::External(org.external_id.clone());
+        let key = OrgKey::External(org.external_id.as_str().into());
         let image = world.ledger.orgs().get(&key);
         let known = image.is_some_and(|image| image.state.is_some() || is_left_open(world, &key));
         ensure(known, "I3", || format!("{org:?} was made and forgotten"))?;

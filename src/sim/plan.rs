@@ -216,13 +216,13 @@ impl Maker {
 
     fn organizations(&mut self) -> Vec<OrgKey> {
         let mut orgs: Vec<OrgKey> = (1..=self.between(1, 3))
-            .map(|n| OrgKey::External(format!("new{n}")))
+            .map(|n| OrgKey::External(format!("new{n}").into()))
             .collect();
         orgs.push(OrgKey::External("old1".into()));
-        orgs.push(OrgKey::Id(old_org_id("old2")));
+        orgs.push(OrgKey::Id(old_org_id("old2").into()));
         if self.chance(0.2) {
             orgs.push(OrgKey::Id("org_missing".into()));
-            orgs.push(OrgKey::External(format!("{REFUSED_ORG}1")));
+            orgs.push(OrgKey::External(format!("{REFUSED_ORG}1").into()));
         }
         let keep = self.between(1, u32::try_from(orgs.len()).unwrap()) as usize;
         orgs.truncate(keep);
@@ -458,7 +458,7 @@ impl Plan {
                     })
                 }),
                 metadata: Vec::new(),
-                org: Some(OrgKey::External(org.to_owned())),
+                org: Some(OrgKey::External(org.into())),
                 org_name: None,
                 role_slugs: Vec::new(),
             }),

@@ -87,7 +87,7 @@ fn plain_people_have_no_organization() {
 #[test]
 fn one_organization_takes_everybody() {
     let mode = OrgMode::Single {
-        key: OrgKey::External("acme".to_owned()),
+        key: OrgKey::External("acme".into()),
         name: None,
     };
     let (_, rows) = clean("single-organization.csv", &mode);

@@ -414,7 +414,7 @@ impl<'a> Noted<'a> {
         let external = trimmed(external);
         let key = self.options.hash_key;
         self.org_names.note(row, external, &self.quick, || {
-            org_key_hash(key, &OrgKey::External(external.to_owned()))
+            org_key_hash(key, &OrgKey::External(external.into()))
         });
     }
 
@@ -428,7 +428,7 @@ impl<'a> Noted<'a> {
         let name = trimmed(name);
         let key = self.options.hash_key;
         names.note(row, name, &self.quick, || {
-            org_key_hash(key, &OrgKey::Name(name.to_owned()))
+            org_key_hash(key, &OrgKey::Name(name.into()))
         });
     }
 }

@@ -88,9 +88,9 @@ impl<'a> OrgRef<'a> {
 
     fn into_key(self) -> OrgKey {
         match self {
-            Self::Id(id) => OrgKey::Id(id.to_owned()),
-            Self::External(external_id) => OrgKey::External(external_id.to_owned()),
-            Self::Name(name) => OrgKey::Name(name.to_owned()),
+            Self::Id(id) => OrgKey::Id(id.into()),
+            Self::External(external_id) => OrgKey::External(external_id.into()),
+            Self::Name(name) => OrgKey::Name(name.into()),
         }
     }
 }

@@ -41,21 +41,11 @@ impl DryClient {
     pub fn answer(self, op: &Op) -> (u16, Verdict) {
         // Built and thrown away: a dry run goes through everything but the socket.
         drop(workos::request(op));
-        let made = |id: String| {
-            let entity = Entity {
-                id,
-                ..Entity::default()
-            };
-            (201, Verdict::Ok(entity))
-        };
+        let made = |id| (201, Verdict::Ok(Entity::of(id)));
+        let there = |id| (200, Verdict::Ok(Entity::of(id)));
         match op {
             Op::FindOrgByExternalId(key) | Op::FindOrgByName(key) if self.orgs_are_there => {
-                let id = id("dry_org_", &[key]);
-                let entity = Entity {
-                    id,
-                    ..Entity::default()
-                };
-                (200, Verdict::Ok(entity))
+                there(id("dry_org_", &[key]))
             }
             Op::Probe
             | Op::ListUsers { .. }
@@ -66,14 +56,7 @@ impl DryClient {
             | Op::FindFactor(_)
             | Op::FindMembership { .. }
             | Op::FindOrgByName(_) => (200, Verdict::Absent),
-            Op::GetOrg(asked) if body::is_id(asked) => {
-                let id = asked.clone();
-                let entity = Entity {
-                    id,
-                    ..Entity::default()
-                };
-                (200, Verdict::Ok(entity))
-            }
+            Op::GetOrg(asked) if body::is_id(asked) => there(asked.clone()),
             Op::FindUserByExternalId(_)
             | Op::GetUser(_)
             | Op::GetOrg(_)
@@ -82,14 +65,7 @@ impl DryClient {
             Op::CreateMembership {
                 user_id, org_id, ..
             } => made(id("dry_om_", &[user_id, org_id])),
-            Op::SetLocale { user_id, .. } => {
-                let id = user_id.clone();
-                let entity = Entity {
-                    id,
-                    ..Entity::default()
-                };
-                (200, Verdict::Ok(entity))
-            }
+            Op::SetLocale { user_id, .. } => there(user_id.clone()),
             Op::CreateFactor(factor) => made(id("dry_auth_factor_", &[&factor.user_id])),
             Op::CreateOrg { external_id, .. } => made(id("dry_org_", &[external_id])),
         }

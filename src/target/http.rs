@@ -10,7 +10,7 @@
 use super::dry;
 use super::workos::{self, HttpRequest, Method};
 use super::{
-    Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify, usual,
+    Answer, DryClient, Entity, ListPage, Op, RequestClass, TransportError, Verdict, classify, usual,
 };
 use crate::model::{Mono, ServerMs, clock};
 use bytes::{Bytes, BytesMut};
@@ -245,8 +245,8 @@ impl Reply {
             } => {
                 let (status, body) = (*status, body.as_deref());
                 // Nobody asks for the headers of an answer that is as it should be.
-                if let Some(entity) = usual::made(op, status, body) {
-                    return Verdict::Ok(entity);
+                if let Some(id) = usual::made(op, status, body) {
+                    return Verdict::Ok(Entity::of(id));
                 }
                 Answer::Http {
                     status,

@@ -214,3 +214,13 @@ pub struct Entity {
     /// When it was made, by the target's clock.
     pub created_at: Option<ServerMs>,
 }
+
+impl Entity {
+    /// Makes one of which nothing is known, or matters, but its id.
+    pub fn of(id: String) -> Self {
+        Self {
+            id,
+            ..Self::default()
+        }
+    }
+}

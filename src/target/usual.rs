@@ -1,72 +1,56 @@
 //! The answers nearly every row gets: its user was made, its membership was made. They are read
-//! field by field where they stand, without the tree that any other answer becomes first. Pure.
+//! field by field where they stand, without the tree that any other answer becomes first, and
+//! nothing is kept of them but an id. Pure.
 
 use super::classify::{names_no_other, same_email};
-use super::{Entity, Op, body};
+use super::{Op, body};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json_borrow::Value;
 use std::fmt;
 
-/// Returns what an answer says was made for `op`, when there is nothing more to say about it: what
-/// [`classify`](super::classify()) would find, too. None decides nothing: then the whole answer is
-/// looked at.
-pub(super) fn made(op: &Op, status: u16, body: Option<&[u8]>) -> Option<Entity> {
+/// Returns the id of what an answer says was made for `op`, when there is nothing more to say about
+/// it: what [`classify`](super::classify()) would find, too. None decides nothing: then the whole
+/// answer is looked at.
+pub(super) fn made(op: &Op, status: u16, body: Option<&[u8]>) -> Option<String> {
     let body = body.filter(|_| (200..300).contains(&status))?;
-    let read = || Fields::read(body);
-    match op {
+    let (fields, is_plain) = match op {
         Op::CreateUser(user) => {
-            let fields = read()?;
-            same_email(fields.email?, &user.email).then(|| fields.entity())?
+            let fields = Fields::read(body)?;
+            let is_plain = same_email(fields.email?, &user.email);
+            (fields, is_plain)
         }
         Op::CreateMembership {
             user_id, org_id, ..
         } => {
-            let fields = read()?;
+            let fields = Fields::read(body)?;
             let named = [fields.user_id, fields.organization_id];
-            names_no_other(named, [user_id, org_id]).then(|| fields.entity())?
+            let is_active = matches!(fields.status, None | Some("active"));
+            (
+                fields,
+                is_active && names_no_other(named, [user_id, org_id]),
+            )
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let id = fields.id.filter(|id| is_plain && body::is_id(id))?;
+    Some(id.to_owned())
 }
 
-/// The fields of an entity as they stand in an answer.
+/// Some fields of an entity as they stand in an answer.
 #[derive(Debug, Default)]
 struct Fields<'a> {
     id: Option<&'a str>,
     email: Option<&'a str>,
-    external_id: Option<&'a str>,
-    first_name: Option<&'a str>,
-    last_name: Option<&'a str>,
-    email_verified: Option<bool>,
     status: Option<&'a str>,
     user_id: Option<&'a str>,
     organization_id: Option<&'a str>,
-    created_at: Option<&'a str>,
-    roles: Option<Value<'a>>,
-    role: Option<Value<'a>>,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads an object. None if it is none, or if a text has an escape or is something else.
+    /// Reads an object. None if it is none, or if one of these has an escape or is no text.
     fn read(body: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
         serde_json::from_str(text).ok()
-    }
-
-    /// Makes an entity of them; None without an id of the right shape.
-    fn entity(&self) -> Option<Entity> {
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        Some(Entity {
-            id: owned(self.id.filter(|id| body::is_id(id)))?,
-            email: owned(self.email),
-            external_id: owned(self.external_id),
-            first_name: owned(self.first_name),
-            last_name: owned(self.last_name),
-            email_verified: self.email_verified,
-            status: owned(self.status),
-            role_slugs: body::role_slugs(self.roles.as_ref(), self.role.as_ref()),
-            created_at: self.created_at.and_then(body::created_at),
-        })
     }
 }
 
@@ -94,16 +78,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             match name {
                 "id" => fields.id = map.next_value()?,
                 "email" => fields.email = map.next_value()?,
-                "external_id" => fields.external_id = map.next_value()?,
-                "first_name" => fields.first_name = map.next_value()?,
-                "last_name" => fields.last_name = map.next_value()?,
-                "email_verified" => fields.email_verified = map.next_value()?,
                 "status" => fields.status = map.next_value()?,
                 "user_id" => fields.user_id = map.next_value()?,
                 "organization_id" => fields.organization_id = map.next_value()?,
-                "created_at" => fields.created_at = map.next_value()?,
-                "roles" => fields.roles = map.next_value()?,
-                "role" => fields.role = map.next_value()?,
                 _ => drop(map.next_value::<Value<'de>>()?),
             }
         }
@@ -114,7 +91,6 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ServerMs;
     use crate::source::SourceRow;
     use std::sync::Arc;
 
@@ -130,7 +106,7 @@ mod tests {
         }
     }
 
-    fn made_by(op: &Op, body: &[u8]) -> Option<Entity> {
+    fn made_by(op: &Op, body: &[u8]) -> Option<String> {
         made(op, 201, Some(body))
     }
 
@@ -139,18 +115,8 @@ mod tests {
         let body = r#"{"object":"user","id":"user_1","email":"ann@x.org","email_verified":true,
             "first_name":"Ann","last_name":"Lée","profile_picture_url":null,"metadata":{"a":"\n"},
             "last_sign_in_at":null,"external_id":"7","created_at":"2026-10-21T07:28:00.250Z"}"#;
-        let owned = |text: &str| Some(text.to_owned());
-        let entity = Entity {
-            id: "user_1".to_owned(),
-            email: owned("ann@x.org"),
-            external_id: owned("7"),
-            first_name: owned("Ann"),
-            last_name: owned("Lée"),
-            email_verified: Some(true),
-            created_at: Some(ServerMs(1_792_567_680_250)),
-            ..Entity::default()
-        };
-        assert_eq!(made_by(&create_user(), body.as_bytes()), Some(entity));
+        let made = made_by(&create_user(), body.as_bytes());
+        assert_eq!(made.as_deref(), Some("user_1"));
     }
 
     #[test]
@@ -158,15 +124,11 @@ mod tests {
         let body = r#"{"object":"organization_membership","id":"om_1","user_id":"user_1",
             "organization_id":"org_1","status":"active","role":{"slug":"member"},
             "roles":[{"slug":"member"},{"slug":"admin"}]}"#;
-        let entity = made_by(&create_membership(), body.as_bytes()).unwrap();
-        assert_eq!(
-            (entity.id.as_str(), entity.status.as_deref()),
-            ("om_1", Some("active"))
-        );
-        assert_eq!(entity.role_slugs, ["member", "admin"]);
+        let made = made_by(&create_membership(), body.as_bytes());
+        assert_eq!(made.as_deref(), Some("om_1"));
         let one = br#"{"id":"om_1","roles":null,"role":{"slug":"member"}}"#;
-        let entity = made_by(&create_membership(), one).unwrap();
-        assert_eq!(entity.role_slugs, ["member"]);
+        let made = made_by(&create_membership(), one);
+        assert_eq!(made.as_deref(), Some("om_1"));
     }
 
     #[test]
@@ -198,8 +160,10 @@ mod tests {
             let words = String::from_utf8_lossy(body);
             assert_eq!(made_by(&create_user(), body), None, "{words}");
         }
-        let membership: [&[u8]; 3] = [
+        let membership: [&[u8]; 5] = [
             br#"{"user_id":"user_1"}"#,
+            br#"{"id":"om_1","status":"inactive"}"#,
+            br#"{"id":"om_1","status":"pending"}"#,
             br#"{"id":"om_1","user_id":"user_2"}"#,
             br#"{"id":"om_1","organization_id":"org_2"}"#,
         ];

@@ -294,7 +294,7 @@ impl NamedOrgs {
         for (key, rows) in self.rows {
             match key {
                 _ if rows < ROWS_PER_ORG_MIN => {}
-                OrgKey::Id(id) => ids.push(id),
+                OrgKey::Id(id) => ids.push(id.into()),
                 OrgKey::External(_) | OrgKey::Name(_) => sought.keys.push(key),
             }
         }
@@ -324,8 +324,12 @@ impl SoughtOrgs {
     pub fn found_in(&mut self, page: &ListPage) -> Vec<String> {
         let mut ids = Vec::new();
         for item in &page.items {
-            let external = item.entity.external_id.clone().map(OrgKey::External);
-            let name = item.name.clone().map(OrgKey::Name);
+            let external = item
+                .entity
+                .external_id
+                .as_deref()
+                .map(|id| OrgKey::External(id.into()));
+            let name = item.name.as_deref().map(|name| OrgKey::Name(name.into()));
             for key in external.into_iter().chain(name) {
                 if let Ok(at) = self.keys.binary_search(&key) {
                     // Another organization may have the same name: it is listed too.

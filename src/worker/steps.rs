@@ -242,7 +242,7 @@ impl RowMachine {
         match &self.row.org {
             None => self.user_step(),
             Some(OrgKey::Id(id)) if self.pair_membership().is_some() => {
-                self.org_id = Some(id.clone());
+                self.org_id = Some(id.to_string());
                 self.user_step()
             }
             Some(key) => Action::AskOrg(key.clone()),

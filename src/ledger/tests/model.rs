@@ -483,7 +483,7 @@ fn org_key(key: u8) -> OrgKey {
     if key == 0 {
         OrgKey::Id("org_0".into())
     } else {
-        OrgKey::External(format!("ext-{key}"))
+        OrgKey::External(format!("ext-{key}").into())
     }
 }
 

@@ -90,7 +90,7 @@ impl World {
             });
         }
         if let Op::CreateOrg { external_id, .. } = op {
-            let key = OrgKey::External(external_id.clone());
+            let key = OrgKey::External(external_id.as_str().into());
             let intended = self.ledger.intends(&key);
             self.check(intended, "I1", || {
                 format!("{key} is created without an intent")

@@ -292,7 +292,7 @@ fn with_one_organization_every_repeat_is_the_same_pair() {
     let file = file_of(b"email\na@b.c\nA@B.C\n a@b.c\n");
     let options = IndexOptions {
         org_mode: OrgMode::Single {
-            key: OrgKey::Id("org_1".to_owned()),
+            key: OrgKey::Id("org_1".into()),
             name: None,
         },
         ..options(2)
@@ -318,7 +318,7 @@ fn the_lowest_row_with_a_name_names_an_organization() {
         f@b.c,,,Alone\n";
     let index = index(text.as_bytes()).unwrap();
     let names: BTreeMap<_, _> = index.org_names.iter().copied().collect();
-    let row_of = |id: &str| names.get(&org_key_hash(42, &OrgKey::External(id.to_owned())));
+    let row_of = |id: &str| names.get(&org_key_hash(42, &OrgKey::External(id.into())));
     assert_eq!(row_of("acme"), Some(&RowNumber(2)));
     assert_eq!(row_of("zeta"), Some(&RowNumber(5)));
     assert_eq!(names.len(), 2);

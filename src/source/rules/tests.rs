@@ -78,7 +78,7 @@ fn a_full_row_is_read_typed_and_trimmed() {
     assert_eq!(row.external_id.as_deref(), Some("u-1"));
     assert!(matches!(&row.credential, Some(Credential::Plain(p)) if p.expose_secret() == "p w"));
     assert_eq!(row.metadata, [("n".into(), "1".into())]);
-    assert_eq!(row.org, Some(OrgKey::External("acme".to_owned())));
+    assert_eq!(row.org, Some(OrgKey::External("acme".into())));
     assert_eq!(row.org_name.as_deref(), Some("Acme, Inc."));
     assert_eq!(row.role_slugs, ["admin", "member"]);
 }
@@ -170,7 +170,7 @@ fn an_organization_is_named_one_way() {
         "roles_without_organization"
     );
     let row = read(&[("org_id", "org_1"), ("org_name", "Acme")]).unwrap();
-    assert_eq!(row.org, Some(OrgKey::Id("org_1".to_owned())));
+    assert_eq!(row.org, Some(OrgKey::Id("org_1".into())));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_membership_may_be_required() {
 
 #[test]
 fn one_organization_for_every_row_comes_from_the_options() {
-    let key = OrgKey::External("acme".to_owned());
+    let key = OrgKey::External("acme".into());
     let rules = RowRules {
         org_mode: OrgMode::Single {
             key: key.clone(),

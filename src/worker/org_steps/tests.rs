@@ -7,7 +7,7 @@ use proptest::prelude::*;
 const INTENT: ServerMs = ServerMs(1_000 + CLOCK_MARGIN_MS);
 
 fn external() -> OrgKey {
-    OrgKey::External("acme".to_owned())
+    OrgKey::External("acme".into())
 }
 
 fn create(suspect: bool) -> OrgMachine {
@@ -90,7 +90,7 @@ const FIND: &str = "find_org_by_external_id";
 
 #[test]
 fn a_look_up_finds_or_does_not() {
-    let by_id = || OrgMachine::lookup(OrgKey::Id("org_1".to_owned()));
+    let by_id = || OrgMachine::lookup(OrgKey::Id("org_1".into()));
     let by_external_id = || OrgMachine::lookup(external());
     check(by_id(), vec![org(None)], "get_org", "org_1 before");
     check(
@@ -112,7 +112,7 @@ fn a_look_up_finds_or_does_not() {
 fn an_unclear_look_up_is_repeated_eight_times() {
     let script = vec![unclear(), org(None)];
     let trace = "get_org 500ms get_org";
-    let machine = OrgMachine::lookup(OrgKey::Id("org_1".to_owned()));
+    let machine = OrgMachine::lookup(OrgKey::Id("org_1".into()));
     check(machine, script, trace, "org_1 before");
     let (trace, told) = play(OrgMachine::lookup(external()), times(8, &[unclear()]));
     assert_eq!(trace.matches(FIND).count(), 8);
@@ -224,14 +224,7 @@ fn a_refusal_fails_in_clean_words_and_is_checked_when_ours_may_be_there() {
 
 #[test]
 fn an_organization_named_by_its_own_id_is_never_made() {
-    let machine = || {
-        OrgMachine::create(
-            OrgKey::Id("org_1".to_owned()),
-            "A".to_owned(),
-            INTENT,
-            false,
-        )
-    };
+    let machine = || OrgMachine::create(OrgKey::Id("org_1".into()), "A".to_owned(), INTENT, false);
     check(
         machine(),
         vec![Verdict::Absent],
@@ -380,7 +373,7 @@ proptest! {
 }
 
 fn named() -> OrgKey {
-    OrgKey::Name("Acme".to_owned())
+    OrgKey::Name("Acme".into())
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn a_page_that_never_comes_ends_its_walk_and_nothing_else() {
 #[test]
 fn organizations_that_one_row_names_are_not_listed() {
     let mut named = NamedOrgs::default();
-    let key = |id: &str| OrgKey::External(id.to_owned());
+    let key = |id: &str| OrgKey::External(id.into());
     for org in [
         key("a"),
         key("b"),

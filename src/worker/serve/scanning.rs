@@ -243,8 +243,8 @@ impl Listing {
     async fn ask_for_orgs(&self, sought: &SoughtOrgs) -> Result<(), Failed> {
         for key in sought.keys() {
             let op = match key {
-                OrgKey::External(id) => Op::FindOrgByExternalId(id.clone()),
-                OrgKey::Name(name) => Op::FindOrgByName(name.clone()),
+                OrgKey::External(id) => Op::FindOrgByExternalId(id.to_string()),
+                OrgKey::Name(name) => Op::FindOrgByName(name.to_string()),
                 OrgKey::Id(_) => continue,
             };
             match self.server.shell.call(&op, None, Turn::Fresh).await? {

@@ -359,7 +359,7 @@ impl Setting {
                     issuer: None,
                 })
             }),
-            org: self.org.then(|| OrgKey::Id("org_1".to_owned())),
+            org: self.org.then(|| OrgKey::Id("org_1".into())),
             ..row
         }
     }

@@ -15,7 +15,7 @@ const LINK: RowPolicy = RowPolicy {
 fn row() -> SourceRow {
     SourceRow {
         external_id: Some("7".into()),
-        org: Some(OrgKey::External("acme".to_owned())),
+        org: Some(OrgKey::External("acme".into())),
         ..source_row()
     }
 }

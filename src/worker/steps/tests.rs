@@ -23,7 +23,7 @@ fn row(external_id: Option<&str>, org: bool) -> SourceRow {
     SourceRow {
         external_id: external_id.map(CompactString::from),
         email: "ann.lee@x.org".into(),
-        org: org.then(|| OrgKey::External("acme".to_owned())),
+        org: org.then(|| OrgKey::External("acme".into())),
         ..source_row()
     }
 }
@@ -639,7 +639,7 @@ fn a_follower_of_the_same_pair_sends_nothing() {
     let expected = "merged user_1:before om_1:existing:repeat";
     check((row(None, true), pair(), LINK), vec![], "ask_org", expected);
     let by_id = SourceRow {
-        org: Some(OrgKey::Id("org_7".to_owned())),
+        org: Some(OrgKey::Id("org_7".into())),
         ..row(None, false)
     };
     let mut machine = RowMachine::new(by_id, pair(), LINK);
