@@ -89,9 +89,10 @@ pub fn read_chunk(
     let mut chunk = OpenChunk::read(file, spec, columns)?;
     let mut out = Vec::with_capacity(spec.rows as usize);
     let mut open = CsvRecord::blank(columns);
-    while chunk.next(columns, &mut open)? {
-        out.push(open.clone());
-    }
+    chunk.read_on(columns, &mut open, |record| {
+        out.push(record.clone());
+        true
+    })?;
     Ok(out)
 }
 
@@ -140,20 +141,30 @@ impl OpenChunk {
         })
     }
 
-    /// Puts the next record in place of what `record` holds; returns whether there is one.
-    pub fn next(&mut self, columns: &Columns, record: &mut CsvRecord) -> Result<bool, SourceError> {
+    /// Calls `visit` with one record after another, in place of what `record` holds, as long as it
+    /// says to go on; returns whether there are no more.
+    #[inline]
+    pub fn read_on(
+        &mut self,
+        columns: &Columns,
+        record: &mut CsvRecord,
+        mut visit: impl FnMut(&CsvRecord) -> bool,
+    ) -> Result<bool, SourceError> {
         let bookmark = std::mem::take(&mut self.next);
         let mut records = Records::resume(self.text.as_bytes(), bookmark);
-        let found = records.next_with_fields();
-        self.rows += u32::from(found.is_some());
-        let is_right = match found {
-            Some((raw, fields)) => record.fill(&raw, fields, &self.text, columns).is_some(),
-            None => self.rows == self.spec.rows,
-        };
-        let there = found.is_some();
-        self.next = records.bookmark();
-        if is_right && self.rows <= self.spec.rows {
-            Ok(there)
+        while let Some((raw, fields)) = records.next_with_fields() {
+            self.rows += 1;
+            let filled = record.fill(&raw, fields, &self.text, columns);
+            if filled.is_none() || self.rows > self.spec.rows {
+                return Err(changed(&self.spec));
+            }
+            if !visit(record) {
+                self.next = records.bookmark();
+                return Ok(false);
+            }
+        }
+        if self.rows == self.spec.rows {
+            Ok(true)
         } else {
             Err(changed(&self.spec))
         }

@@ -83,6 +83,8 @@ struct Server {
     /// Names of organizations that rows of a dry run gave so far.
     names: RefCell<NewNames>,
     queue: RefCell<GrantedRows>,
+    /// Rows in the queue.
+    queued: Cell<usize>,
     /// The record of the row that starts.
     record: RefCell<CsvRecord>,
     /// Chunks that the next listing is about.
@@ -248,6 +250,7 @@ impl Server {
             shell: Shell::new(config, client),
             names: RefCell::default(),
             queue: RefCell::default(),
+            queued: Cell::new(0),
             record,
             scan_chunks: RefCell::default(),
             active: Cell::new(0),
@@ -319,9 +322,11 @@ impl Server {
     fn on_grant(self: &Rc<Self>, grant: Grant) {
         self.credits.set(self.credits.get().saturating_sub(1));
         let columns = &self.shell.config.columns;
+        let rows = grant.len();
         let added = self.queue.borrow_mut().add(&self.file, columns, grant);
         match added {
-            Ok(rows) => {
+            Ok(()) => {
+                self.queued.set(self.queued.get() + rows);
                 self.note_grant(rows);
                 self.start_rows();
             }
@@ -337,49 +342,54 @@ impl Server {
 
     /// Starts rows up to the concurrency, and asks for more before it runs dry.
     fn start_rows(self: &Rc<Self>) {
-        let rehearses = self.shell.rehearses();
-        while self.active.get() < self.shell.config.concurrency {
-            let started = if rehearses {
-                self.with_next_row(|lease, record, context| {
-                    self.rehearse_row(lease, record, context);
-                })
-            } else {
-                self.next_job().map(|job| self.open_lane(job))
-            };
-            if started.is_none() {
-                break;
+        if self.shell.rehearses() {
+            self.rehearse_rows();
+        } else {
+            while self.may_start()
+                && let Some(job) = self.next_job()
+            {
+                self.open_lane(job);
             }
         }
         self.ask_for_work();
     }
 
-    fn next_job(&self) -> Option<Job> {
-        self.with_next_row(|lease, record, context| Job {
-            lease,
-            begun: self.begin(record, context),
-        })
+    fn may_start(&self) -> bool {
+        self.active.get() < self.shell.config.concurrency
     }
 
-    /// Reads the next row that was granted, if there is one.
-    fn with_next_row<T>(
-        &self,
-        work: impl FnOnce(LeaseId, &CsvRecord, RowContext) -> T,
-    ) -> Option<T> {
+    fn next_job(&self) -> Option<Job> {
+        let mut job = None;
+        self.read_on(|lease, record, context| {
+            let begun = self.begin(record, context);
+            job = Some(Job { lease, begun });
+            false
+        });
+        job
+    }
+
+    /// Reads one row after another that was granted, as long as `visit` says to go on.
+    fn read_on(&self, mut visit: impl FnMut(LeaseId, &CsvRecord, RowContext) -> bool) {
         if self.draining.get() {
-            return None;
+            return;
         }
         let mut record = self.record.borrow_mut();
         let columns = &self.shell.config.columns;
-        let next = self.queue.borrow_mut().next(columns, &mut record);
-        match next {
-            Ok(next) => next.map(|(lease, context)| work(lease, &record, context)),
-            Err(error) => {
-                // The coordinator ends the run.
-                self.queue.borrow_mut().clear();
-                self.shell.outbox.say(no_chunk(&error));
-                None
-            }
+        let visit = |lease, record: &CsvRecord, context| {
+            self.queued.set(self.queued.get().saturating_sub(1));
+            visit(lease, record, context)
+        };
+        let read = self.queue.borrow_mut().read_on(columns, &mut record, visit);
+        if let Err(error) = read {
+            // The coordinator ends the run.
+            self.forget_queue();
+            self.shell.outbox.say(no_chunk(&error));
         }
+    }
+
+    fn forget_queue(&self) {
+        self.queue.borrow_mut().clear();
+        self.queued.set(0);
     }
 
     /// Runs a row, then one waiting row after the other in the same task: a task is some kilobytes
@@ -424,7 +434,7 @@ impl Server {
         self.done.set(self.done.get() + 1);
         // The lane of this one is still open. A dry run's rows have none: what became of a chunk
         // goes out when it is through.
-        let left = (self.active.get() as usize + self.queue.borrow().len()).saturating_sub(1);
+        let left = (self.active.get() as usize + self.queued.get()).saturating_sub(1);
         self.shell.outbox.settle(lease, outcome, left);
     }
 
@@ -438,7 +448,7 @@ impl Server {
         loop {
             let credits = self.credits.get();
             let coming = credits.saturating_mul(self.grant_rows.get());
-            let queued = self.queue.borrow().len();
+            let queued = self.queued.get();
             if self.draining.get()
                 || credits >= credits_max
                 || queued.saturating_add(coming) >= prefetch
@@ -664,7 +674,7 @@ impl Server {
 
     fn drain(&self) {
         self.draining.set(true);
-        self.queue.borrow_mut().clear();
+        self.forget_queue();
         self.shell.drain();
         self.say_drained();
     }
@@ -712,7 +722,7 @@ impl Server {
     fn gauge(&self) -> WorkerGauge {
         WorkerGauge {
             active: self.active.get(),
-            queued: u32::try_from(self.queue.borrow().len()).unwrap_or(u32::MAX),
+            queued: u32::try_from(self.queued.get()).unwrap_or(u32::MAX),
             done: self.done.get(),
             ..self.shell.gauge()
         }

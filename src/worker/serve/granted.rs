@@ -13,51 +13,45 @@ use std::fs::File;
 #[derive(Debug, Default)]
 pub(super) struct GrantedRows {
     grants: VecDeque<(Grant, OpenChunk)>,
-    /// Rows of all of them that are not started.
-    left: usize,
 }
 
 impl GrantedRows {
-    /// Reads the chunk of a grant; returns how many rows it brings.
+    /// Reads the chunk of a grant.
     pub(super) fn add(
         &mut self,
         file: &File,
         columns: &Columns,
         grant: Grant,
-    ) -> Result<usize, SourceError> {
+    ) -> Result<(), SourceError> {
         let chunk = OpenChunk::read(file, &grant.chunk, columns)?;
-        let rows = grant.len();
-        self.left += rows;
         self.grants.push_back((grant, chunk));
-        Ok(rows)
+        Ok(())
     }
 
-    /// Puts the next row's record in place of what `record` holds; returns its lease and what is
-    /// known of it.
-    pub(super) fn next(
+    /// Calls `visit` with the record of one row after another, in place of what `record` holds, its
+    /// lease and what is known of it, as long as it says to go on.
+    pub(super) fn read_on(
         &mut self,
         columns: &Columns,
         record: &mut CsvRecord,
-    ) -> Result<Option<(LeaseId, RowContext)>, SourceError> {
+        mut visit: impl FnMut(LeaseId, &CsvRecord, RowContext) -> bool,
+    ) -> Result<(), SourceError> {
         while let Some((grant, chunk)) = self.grants.front_mut() {
-            if !chunk.next(columns, record)? {
-                self.grants.pop_front();
-            } else if let Some(context) = grant.context(record.number) {
-                self.left = self.left.saturating_sub(1);
-                return Ok(Some((grant.lease, context)));
+            let ended = chunk.read_on(columns, record, |record| {
+                let granted = grant.context(record.number);
+                granted.is_none_or(|context| visit(grant.lease, record, context))
+            })?;
+            if !ended {
+                return Ok(());
             }
+            self.grants.pop_front();
         }
-        Ok(None)
-    }
-
-    /// Returns how many rows there are.
-    pub(super) const fn len(&self) -> usize {
-        self.left
+        Ok(())
     }
 
     /// Forgets them: whoever granted them gives them to another worker.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.grants.clear();
     }
 }
 
@@ -104,28 +98,36 @@ mod tests {
         let (file, index) = people();
         let columns = &index.columns;
         let mut queue = GrantedRows::default();
-        let mut add = |grant| queue.add(file.as_file(), columns, grant).unwrap();
-        assert_eq!(add(grant(1, &index.chunks[1], None)), 4);
-        assert_eq!(add(grant(2, &index.chunks[0], Some(&[2, 4]))), 2);
-        assert_eq!(add(grant(3, &index.chunks[2], Some(&[9]))), 1);
-        let mut record = CsvRecord::blank(columns);
+        for grant in [
+            grant(1, &index.chunks[1], None),
+            grant(2, &index.chunks[0], Some(&[2, 4])),
+            grant(3, &index.chunks[2], Some(&[9])),
+        ] {
+            queue.add(file.as_file(), columns, grant).unwrap();
+        }
         let mut seen = Vec::new();
-        while let Some((lease, context)) = queue.next(columns, &mut record).unwrap() {
-            assert_eq!(context.t_lo, ServerMs(7));
-            let email = format!("person.{}@example.com", record.number.0);
-            assert_eq!(record.fields.get(0), Some(email.as_str()));
-            seen.push((lease.0, record.number.0, record.line, queue.len()));
+        // Three at a time, as if others had to be waited for in between.
+        for turn in 1..=3 {
+            let mut record = CsvRecord::blank(columns);
+            let visit = |lease: LeaseId, record: &CsvRecord, context: RowContext| {
+                assert_eq!(context.t_lo, ServerMs(7));
+                let email = format!("person.{}@example.com", record.number.0);
+                assert_eq!(record.fields.get(0), Some(email.as_str()));
+                seen.push((lease.0, record.number.0, record.line));
+                seen.len() < 3 * turn
+            };
+            queue.read_on(columns, &mut record, visit).unwrap();
         }
         assert_eq!(
             seen,
             [
-                (1, 5, 6, 6),
-                (1, 6, 7, 5),
-                (1, 7, 8, 4),
-                (1, 8, 9, 3),
-                (2, 2, 3, 2),
-                (2, 4, 5, 1),
-                (3, 9, 10, 0)
+                (1, 5, 6),
+                (1, 6, 7),
+                (1, 7, 8),
+                (1, 8, 9),
+                (2, 2, 3),
+                (2, 4, 5),
+                (3, 9, 10)
             ]
         );
     }
@@ -141,10 +143,15 @@ mod tests {
         file.as_file_mut().set_len(20).unwrap();
         let error = queue.add(file.as_file(), columns, grant(2, &index.chunks[1], None));
         assert_eq!(error.unwrap_err().code(), "file_changed");
-        assert_eq!(queue.len(), 4);
+        let mut rows = 0;
+        let mut count = |_: LeaseId, _: &CsvRecord, _: RowContext| {
+            rows += 1;
+            rows < 2
+        };
+        let mut record = CsvRecord::blank(columns);
+        queue.read_on(columns, &mut record, &mut count).unwrap();
         queue.clear();
-        assert_eq!(queue.len(), 0);
-        let next = queue.next(columns, &mut CsvRecord::blank(columns)).unwrap();
-        assert!(next.is_none());
+        queue.read_on(columns, &mut record, &mut count).unwrap();
+        assert_eq!(rows, 2);
     }
 }

@@ -15,13 +15,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl Server {
+    /// Takes what was granted row by row. Rows that wait for organizations are bounded like those of
+    /// any other run.
+    pub(super) fn rehearse_rows(self: &Rc<Self>) {
+        if self.may_start() {
+            self.read_on(|lease, record, context| {
+                self.rehearse_row(lease, record, context);
+                self.may_start()
+            });
+        }
+    }
+
     /// Takes a row as far as it goes without waiting: nearly always to its end.
-    pub(super) fn rehearse_row(
-        self: &Rc<Self>,
-        lease: LeaseId,
-        record: &CsvRecord,
-        context: RowContext,
-    ) {
+    #[inline]
+    fn rehearse_row(self: &Rc<Self>, lease: LeaseId, record: &CsvRecord, context: RowContext) {
         let mut machine = match self.begin(record, context) {
             Ok(machine) => machine,
             Err(outcome) => return self.settle(lease, *outcome),
