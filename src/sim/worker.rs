@@ -798,6 +798,7 @@ impl SimWorker {
     fn react(&mut self, now: Mono, class: RequestClass, verdict: &Verdict) -> Mono {
         match verdict {
             Verdict::Ok(_)
+            | Verdict::Made(_)
             | Verdict::Absent
             | Verdict::Rejected(_)
             | Verdict::Exists(_)
@@ -964,7 +965,7 @@ const fn is_good(verdict: &Verdict) -> bool {
 
 fn probe_result(verdict: Verdict, reply: &Reply) -> ProbeResult {
     match verdict {
-        Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => {
+        Verdict::Ok(_) | Verdict::Made(_) | Verdict::Absent | Verdict::OddEcho(_) => {
             let empty = reply.page().is_some_and(|page| page.items.is_empty());
             let Reply::Http { headers, .. } = reply else {
                 return ProbeResult::Ok { date: None, empty };

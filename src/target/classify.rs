@@ -46,7 +46,10 @@ pub enum TransportError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Done or found; the entity has an id, and a user's email is the one asked for.
-    Ok(Entity),
+    Ok(Box<Entity>),
+    /// A create's plain answer: a user or an active membership was made as asked for. This is its
+    /// id; nothing else of it matters.
+    Made(String),
     /// A look-up that found nothing.
     Absent,
     /// Definitely not applied: nobody is to blame, nothing is counted.
@@ -60,7 +63,7 @@ pub enum Verdict {
     /// May or may not have been applied: look it up, then send again.
     Ambiguous(Rejection),
     /// A 2xx for somebody else's email.
-    OddEcho(Entity),
+    OddEcho(Box<Entity>),
 }
 
 /// Why a request was definitely not applied.
@@ -297,12 +300,12 @@ impl Page<'_> {
             Op::FindUserByEmail(email) => user_with(items, email),
             Op::FindMembership { user_id, org_id } => membership_of(items, user_id, org_id),
             Op::FindFactor(user_id) => factor_of(items, user_id),
-            _ => return Verdict::Ok(Entity::default()),
+            _ => return Verdict::Ok(Box::default()),
         };
         let Some(chosen) = chosen else {
             return Verdict::Absent;
         };
-        body::entity(chosen).map_or_else(|| self.malformed(), Verdict::Ok)
+        body::entity(chosen).map_or_else(|| self.malformed(), found)
     }
 
     /// An enrolment answers with the factor and a first challenge.
@@ -312,7 +315,7 @@ impl Page<'_> {
             .find_map(|field| body::field(json, field));
         let factor = inner.unwrap_or(json);
         match body::entity(factor) {
-            Some(entity) if is_factor_of(factor, user_id) => Verdict::Ok(entity),
+            Some(entity) if is_factor_of(factor, user_id) => found(entity),
             Some(_) | None => self.malformed(),
         }
     }
@@ -342,7 +345,7 @@ impl Page<'_> {
         }
         match equal.as_slice() {
             [] => Verdict::Absent,
-            [one] => body::entity(one).map_or_else(|| self.malformed(), Verdict::Ok),
+            [one] => body::entity(one).map_or_else(|| self.malformed(), found),
             several => {
                 let ids = several.iter().filter_map(|item| body::text(item, "id"));
                 let ids: Vec<&str> = ids.collect();
@@ -361,8 +364,8 @@ impl Page<'_> {
         match self.op {
             Op::CreateUser(user) => match &entity.email {
                 None => self.malformed(),
-                Some(email) if same_email(email, &user.email) => Verdict::Ok(entity),
-                Some(_) => Verdict::OddEcho(entity),
+                Some(email) if same_email(email, &user.email) => found(entity),
+                Some(_) => Verdict::OddEcho(Box::new(entity)),
             },
             Op::FindUserByExternalId(asked) if entity.email.is_some() => {
                 self.with_external_id(entity, asked)
@@ -374,18 +377,18 @@ impl Page<'_> {
             Op::GetUser(id) | Op::SetLocale { user_id: id, .. } | Op::GetOrg(id)
                 if entity.id == *id =>
             {
-                Verdict::Ok(entity)
+                found(entity)
             }
             Op::CreateMembership {
                 user_id, org_id, ..
-            } if is_of(json, user_id, org_id) => Verdict::Ok(entity),
+            } if is_of(json, user_id, org_id) => found(entity),
             _ => self.malformed(),
         }
     }
 
     fn with_external_id(&self, mut entity: Entity, asked: &str) -> Verdict {
         if *entity.external_id.get_or_insert_with(|| asked.to_owned()) == asked {
-            Verdict::Ok(entity)
+            found(entity)
         } else {
             self.malformed()
         }
@@ -485,6 +488,10 @@ fn is_of(item: &Value<'_>, user_id: &str, org_id: &str) -> bool {
 pub(super) fn names_no_other(named: [Option<&str>; 2], meant: [&str; 2]) -> bool {
     let mut pairs = named.into_iter().zip(meant);
     pairs.all(|(named, meant)| named.is_none_or(|named| named == meant))
+}
+
+fn found(entity: Entity) -> Verdict {
+    Verdict::Ok(Box::new(entity))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 use super::dry;
 use super::workos::{self, HttpRequest, Method};
 use super::{
-    Answer, DryClient, Entity, ListPage, Op, RequestClass, TransportError, Verdict, classify, usual,
+    Answer, DryClient, ListPage, Op, RequestClass, TransportError, Verdict, classify, usual,
 };
 use crate::model::{Mono, ServerMs, clock};
 use bytes::{Bytes, BytesMut};
@@ -246,7 +246,7 @@ impl Reply {
                 let (status, body) = (*status, body.as_deref());
                 // Nobody asks for the headers of an answer that is as it should be.
                 if let Some(id) = usual::made(op, status, body) {
-                    return Verdict::Ok(Entity::of(id));
+                    return Verdict::Made(id);
                 }
                 Answer::Http {
                     status,

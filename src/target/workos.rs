@@ -57,9 +57,14 @@ impl fmt::Debug for HttpRequest {
 
 /// Builds the request for `op`.
 pub fn request(op: &Op) -> HttpRequest {
+    request_in(op, Vec::with_capacity(BODY_BYTES_USUAL))
+}
+
+/// Builds the request for `op`; its body, if it has one, stands in place of what `room` holds.
+pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
     match op {
         Op::Probe => get("/user_management/users?limit=1".to_owned()),
-        Op::CreateUser(user) => post(USERS, &user_body(user)),
+        Op::CreateUser(user) => post(room, USERS, &user_body(user)),
         Op::FindUserByExternalId(external_id) => get(format!(
             "/user_management/users/external_id/{}",
             encoded(external_id)
@@ -71,11 +76,12 @@ pub fn request(op: &Op) -> HttpRequest {
         Op::SetLocale { user_id, locale } => HttpRequest {
             method: Method::Put,
             ..post(
+                room,
                 format!("/user_management/users/{}", encoded(user_id)),
                 &LocaleBody { locale },
             )
         },
-        Op::CreateFactor(factor) => post(factors(&factor.user_id), &factor_body(factor)),
+        Op::CreateFactor(factor) => post(room, factors(&factor.user_id), &factor_body(factor)),
         Op::FindFactor(user_id) => get(format!("{}?limit={LIST_MAX}", factors(user_id))),
         Op::FindMembership { user_id, org_id } => get(format!(
             // Without `statuses` only active memberships are listed.
@@ -88,7 +94,11 @@ pub fn request(op: &Op) -> HttpRequest {
             user_id,
             org_id,
             role_slugs,
-        } => post(MEMBERSHIPS, &membership_body(user_id, org_id, role_slugs)),
+        } => post(
+            room,
+            MEMBERSHIPS,
+            &membership_body(user_id, org_id, role_slugs),
+        ),
         Op::GetOrg(id) => get(format!("/organizations/{}", encoded(id))),
         Op::FindOrgByExternalId(external_id) => get(format!(
             "/organizations/external_id/{}",
@@ -98,7 +108,9 @@ pub fn request(op: &Op) -> HttpRequest {
             "/organizations?search={}&limit={LIST_MAX}",
             encoded(name)
         )),
-        Op::CreateOrg { external_id, name } => post(ORGANIZATIONS, &OrgBody { name, external_id }),
+        Op::CreateOrg { external_id, name } => {
+            post(room, ORGANIZATIONS, &OrgBody { name, external_id })
+        }
         Op::ListUsers { oldest_first, page } => {
             let order = if *oldest_first { "asc" } else { "desc" };
             listing("/user_management/users?", order, page)
@@ -170,14 +182,18 @@ const fn get(path_and_query: String) -> HttpRequest {
 /// Bytes that nearly every body fits into.
 const BODY_BYTES_USUAL: usize = 512;
 
-fn post(path: impl Into<Cow<'static, str>>, body: &impl Serialize) -> HttpRequest {
-    let mut bytes = Vec::with_capacity(BODY_BYTES_USUAL);
-    serde_json::to_writer(&mut bytes, body)
+fn post(
+    mut room: Vec<u8>,
+    path: impl Into<Cow<'static, str>>,
+    body: &impl Serialize,
+) -> HttpRequest {
+    room.clear();
+    serde_json::to_writer(&mut room, body)
         .unwrap_or_else(|_| unreachable!("texts and flags are always JSON, and memory takes them"));
     HttpRequest {
         method: Method::Post,
         path_and_query: path.into(),
-        body: Some(bytes),
+        body: Some(room),
     }
 }
 

@@ -172,9 +172,11 @@ impl OrgMachine {
             }
             Verdict::Rejected(rejection) => self.fail(&rejection),
             Verdict::Ambiguous(rejection) => self.create_unclear(rejection, alive),
-            Verdict::Absent | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
-                self.create_unclear(Rejection::default(), alive)
-            }
+            Verdict::Made(_)
+            | Verdict::Absent
+            | Verdict::OddEcho(_)
+            | Verdict::NotApplied(_)
+            | Verdict::Stop(_) => self.create_unclear(Rejection::default(), alive),
         }
     }
 
@@ -190,12 +192,14 @@ impl OrgMachine {
 
     fn on_find(&mut self, why: Why, answer: Verdict, alive: u64) -> OrgAction {
         let unclear = match answer {
-            Verdict::Ok(entity) => return self.on_found(entity),
+            Verdict::Ok(entity) => return self.on_found(*entity),
             Verdict::Absent => return self.on_nothing(why),
             Verdict::Ambiguous(rejection)
             | Verdict::Rejected(rejection)
             | Verdict::Exists(rejection) => rejection,
-            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => Rejection::default(),
+            Verdict::Made(_) | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+                Rejection::default()
+            }
         };
         self.last = unclear;
         let wait = self.attempts.note_unclear(alive);
@@ -225,7 +229,7 @@ impl OrgMachine {
             Verdict::Ambiguous(rejection)
             | Verdict::Rejected(rejection)
             | Verdict::Exists(rejection) => self.named_unclear(rejection, alive),
-            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+            Verdict::Made(_) | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 self.named_unclear(Rejection::default(), alive)
             }
         }

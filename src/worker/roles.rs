@@ -153,7 +153,7 @@ pub(crate) fn on_answer(
         (Verdict::Ambiguous(why) | Verdict::Rejected(why) | Verdict::Exists(why), _) => {
             unclear(tries, &why, alive)
         }
-        (Verdict::OddEcho(_), _) => unclear(tries, &Rejection::default(), alive),
+        (Verdict::Made(_) | Verdict::OddEcho(_), _) => unclear(tries, &Rejection::default(), alive),
     }
 }
 
@@ -172,7 +172,6 @@ fn unclear(tries: &mut Tries, why: &Rejection, alive: u64) -> Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Entity;
 
     fn list(slugs: &[&str]) -> Vec<String> {
         slugs.iter().map(|&slug| slug.to_owned()).collect()
@@ -220,7 +219,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said_and_what_is_unclear_is_asked_again() {
         let mut tries = Tries::default();
-        let entity = || Verdict::Ok(Entity::default());
+        let entity = || Verdict::Ok(Box::default());
         let mut on = |verdict, roles| on_answer(&mut tries, verdict, roles, 0);
         let slugs = list(&["member"]);
         assert_eq!(on(entity(), Some(slugs.clone())), Reading::Done(Ok(slugs)));

@@ -731,10 +731,12 @@ impl Server {
 
 fn probe_result(exchange: &Exchange, verdict: Verdict) -> ProbeResult {
     match verdict {
-        Verdict::Ok(_) | Verdict::Absent | Verdict::OddEcho(_) => ProbeResult::Ok {
-            date: exchange.server_time(),
-            empty: exchange.page().is_some_and(|page| page.items.is_empty()),
-        },
+        Verdict::Ok(_) | Verdict::Made(_) | Verdict::Absent | Verdict::OddEcho(_) => {
+            ProbeResult::Ok {
+                date: exchange.server_time(),
+                empty: exchange.page().is_some_and(|page| page.items.is_empty()),
+            }
+        }
         Verdict::NotApplied(NotApplied::Unauthorized) => ProbeResult::Unauthorized,
         Verdict::NotApplied(NotApplied::Throttled(wait)) => ProbeResult::Throttled(wait),
         Verdict::NotApplied(NotApplied::Connect(words)) => ProbeResult::Connect(words),

@@ -56,6 +56,8 @@ pub(super) struct Shell {
     alive_writes: Cell<u64>,
     alive_reads: Cell<u64>,
     in_flight: Cell<u32>,
+    /// The body of the latest request of a dry run: memory for the next one's.
+    body: RefCell<Vec<u8>>,
 }
 
 impl Shell {
@@ -73,6 +75,7 @@ impl Shell {
             alive_writes: Cell::new(0),
             alive_reads: Cell::new(0),
             in_flight: Cell::new(0),
+            body: RefCell::default(),
             config,
         }
     }
@@ -199,7 +202,7 @@ impl Shell {
     /// Builds one request of a dry run and says what the answer of an empty target means. There is
     /// no limit to keep and no connection to wait for.
     pub(super) fn rehearse(&self, op: &Op, row: RowNumber) -> Verdict {
-        let (status, verdict) = DryClient::default().answer(op);
+        let (status, verdict) = DryClient::default().answer(op, &mut self.body.borrow_mut());
         self.note_unsent(op, row, Some(status), &verdict);
         verdict
     }
@@ -425,6 +428,7 @@ impl Shell {
     fn react(&self, class: RequestClass, verdict: &Verdict) {
         match verdict {
             Verdict::Ok(_)
+            | Verdict::Made(_)
             | Verdict::Absent
             | Verdict::Rejected(_)
             | Verdict::Exists(_)
@@ -506,7 +510,7 @@ fn count_finish(delta: &mut StatsDelta, op: &Op, verdict: &Verdict) {
 /// Returns the stable word of a verdict.
 pub(super) const fn name_of(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict::Ok(_) => "ok",
+        Verdict::Ok(_) | Verdict::Made(_) => "ok",
         Verdict::Absent => "absent",
         Verdict::NotApplied(NotApplied::Throttled(_)) => "throttled",
         Verdict::NotApplied(NotApplied::Unauthorized) => "unauthorized",

@@ -91,6 +91,7 @@ fn told(op: &Op, status: u16, body: &str) -> String {
 fn in_short(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Ok(entity) => format!("ok {}", entity.id),
+        Verdict::Made(id) => format!("made {id}"),
         Verdict::Absent => "absent".to_owned(),
         Verdict::NotApplied(NotApplied::Throttled(wait)) => format!("throttled {wait:?}"),
         Verdict::NotApplied(NotApplied::Unauthorized) => "unauthorized".to_owned(),
@@ -808,6 +809,7 @@ proptest! {
                     prop_assert!((200..300).contains(&status));
                     prop_assert!(body::is_id(&entity.id) || matches!(op, Op::Probe));
                 }
+                Verdict::Made(id) => prop_assert!(false, "said of {} without a short look", id),
                 Verdict::Absent => prop_assert_eq!(op.class(), RequestClass::Read),
                 // Only these fail a row: a write that was refused for a reason that is known.
                 Verdict::Rejected(rejection) => {

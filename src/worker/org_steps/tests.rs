@@ -15,11 +15,11 @@ fn create(suspect: bool) -> OrgMachine {
 }
 
 fn org(created_at: Option<i64>) -> Verdict {
-    Verdict::Ok(Entity {
+    Verdict::Ok(Box::new(Entity {
         id: "org_1".to_owned(),
         created_at: created_at.map(ServerMs),
         ..Entity::default()
-    })
+    }))
 }
 
 fn rejection(code: &str) -> Rejection {

@@ -48,7 +48,7 @@ fn serve(dates: &[Option<i64>], op: &Op, most: usize) -> ListPage {
 }
 
 fn good() -> Verdict {
-    Verdict::Ok(Entity::default())
+    Verdict::Ok(Box::default())
 }
 
 /// Lets both walks go on in the order of `turns`; returns who was seen.

@@ -63,9 +63,11 @@ impl RowMachine {
                 self.fail(Step::Factor, error)
             }
             Verdict::Ambiguous(rejection) => self.enrolment_unclear(rejection, alive),
-            Verdict::Absent | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
-                self.enrolment_unclear(unexpected(), alive)
-            }
+            Verdict::Made(_)
+            | Verdict::Absent
+            | Verdict::OddEcho(_)
+            | Verdict::NotApplied(_)
+            | Verdict::Stop(_) => self.enrolment_unclear(unexpected(), alive),
         }
     }
 
@@ -86,7 +88,7 @@ impl RowMachine {
             | Verdict::Exists(rejection) => {
                 self.read_again(Step::Factor, Ask::FindFactor { why }, rejection, alive)
             }
-            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+            Verdict::Made(_) | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 self.read_again(Step::Factor, Ask::FindFactor { why }, unexpected(), alive)
             }
         }

@@ -59,7 +59,11 @@ impl RowMachine {
             Verdict::Ambiguous(rejection) => {
                 self.read_again(Step::Locale, Ask::SetLocale, rejection, alive)
             }
-            Verdict::Absent | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+            Verdict::Made(_)
+            | Verdict::Absent
+            | Verdict::OddEcho(_)
+            | Verdict::NotApplied(_)
+            | Verdict::Stop(_) => {
                 self.read_again(Step::Locale, Ask::SetLocale, unexpected(), alive)
             }
         }

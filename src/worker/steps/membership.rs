@@ -77,8 +77,9 @@ impl RowMachine {
 
     pub(super) fn on_create_membership(&mut self, answer: Verdict, alive: u64) -> Action {
         match answer {
+            Verdict::Made(id) => self.joined_by_answer(id),
             Verdict::Ok(entity) => match Status::of(&entity) {
-                Status::Active => self.joined_by_answer(entity),
+                Status::Active => self.joined_by_answer(entity.id),
                 Status::Pending => self.fail_pending(Some(entity.id)),
                 Status::Inactive | Status::Unknown => self.join_unclear(unexpected(), alive),
             },
@@ -101,7 +102,7 @@ impl RowMachine {
 
     pub(super) fn on_find_membership(&mut self, why: Why, answer: Verdict, alive: u64) -> Action {
         match answer {
-            Verdict::Ok(entity) => self.on_membership(why, entity),
+            Verdict::Ok(entity) => self.on_membership(why, *entity),
             Verdict::Absent => self.on_no_membership(why),
             Verdict::Ambiguous(rejection)
             | Verdict::Rejected(rejection)
@@ -111,7 +112,7 @@ impl RowMachine {
                 rejection,
                 alive,
             ),
-            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+            Verdict::Made(_) | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 let ask = Ask::FindMembership { why };
                 self.read_again(Step::Membership, ask, unexpected(), alive)
             }
@@ -135,7 +136,7 @@ impl RowMachine {
             | Verdict::Exists(rejection) => {
                 self.read_again(Step::Membership, Ask::GetUser, rejection, alive)
             }
-            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+            Verdict::Made(_) | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 self.read_again(Step::Membership, Ask::GetUser, unexpected(), alive)
             }
         }
@@ -150,13 +151,13 @@ impl RowMachine {
         self.send_after(wait, Ask::FindMembership { why })
     }
 
-    fn joined_by_answer(&mut self, entity: Entity) -> Action {
+    fn joined_by_answer(&mut self, id: String) -> Action {
         let state = if self.reactivating {
             MembershipState::Reactivated
         } else {
             MembershipState::Created
         };
-        self.joined(entity.id, state)
+        self.joined(id, state)
     }
 
     fn joined(&mut self, id: String, state: MembershipState) -> Action {

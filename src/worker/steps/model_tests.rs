@@ -108,7 +108,9 @@ impl Target {
 
     fn apply(&mut self, op: &Op) -> Verdict {
         let found = |entity: Option<&Entity>| {
-            entity.map_or(Verdict::Absent, |entity| Verdict::Ok(entity.clone()))
+            entity.map_or(Verdict::Absent, |entity| {
+                Verdict::Ok(Box::new(entity.clone()))
+            })
         };
         match op {
             Op::CreateUser(user) => self.create_user(user),
@@ -126,11 +128,11 @@ impl Target {
                 let mine = mine.map(|membership| &membership.entity);
                 found(mine.filter(|entity| self.is_visible(entity)))
             }
-            Op::SetLocale { .. } => Verdict::Ok(Entity::default()),
+            Op::SetLocale { .. } => Verdict::Ok(Box::default()),
             Op::CreateFactor(factor) => {
                 let entity = self.entity("auth_factor");
                 self.factors.push((factor.user_id.clone(), entity.clone()));
-                Verdict::Ok(entity)
+                Verdict::Ok(Box::new(entity))
             }
             Op::FindFactor(user_id) => {
                 let mut all = self.factors.iter().map(|(user, entity)| (user, entity));
@@ -188,11 +190,9 @@ impl Target {
             email_verified: user.email_verified,
             ..self.entity("user")
         };
-        self.users.push(User {
-            entity: entity.clone(),
-            ours: true,
-        });
-        Verdict::Ok(entity)
+        let id = entity.id.clone();
+        self.users.push(User { entity, ours: true });
+        Verdict::Made(id)
     }
 
     fn create_membership(&mut self, user_id: &str) -> Verdict {
@@ -205,7 +205,7 @@ impl Target {
                 return Verdict::Exists(Rejection::default());
             }
             membership.entity.status = Some("active".to_owned());
-            return Verdict::Ok(membership.entity.clone());
+            return Verdict::Ok(Box::new(membership.entity.clone()));
         }
         self.add_membership(user_id, "active", true)
     }
@@ -215,12 +215,13 @@ impl Target {
             status: Some(status.to_owned()),
             ..self.entity("om")
         };
+        let id = entity.id.clone();
         self.memberships.push(Membership {
-            entity: entity.clone(),
+            entity,
             user_id: user_id.to_owned(),
             ours,
         });
-        Verdict::Ok(entity)
+        Verdict::Made(id)
     }
 
     /// Somebody else, at this moment.

@@ -104,8 +104,8 @@ fn a_policy_needs_no_request_either() {
 
 #[test]
 fn nothing_listed_means_nothing() {
-    let made = Verdict::Ok(listed("user_2", Some("7")));
-    let answers = vec![made, Verdict::Ok(member("active"))];
+    let made = Verdict::Ok(Box::new(listed("user_2", Some("7"))));
+    let answers = vec![made, Verdict::Ok(Box::new(member("active")))];
     let (trace, outcome) = play(RowContext::default(), LINK, (None, None), answers);
     assert_eq!(trace, "create_user create_membership");
     assert_eq!(outcome.state, RowState::Created);
@@ -114,20 +114,20 @@ fn nothing_listed_means_nothing() {
 #[test]
 fn a_row_fails_only_by_what_is_read_for_it() {
     let conflict = listed("user_1", Some("8"));
-    let answers = vec![Verdict::Absent, Verdict::Ok(conflict.clone())];
+    let answers = vec![Verdict::Absent, Verdict::Ok(Box::new(conflict.clone()))];
     let (trace, outcome) = play(RowContext::default(), LINK, (Some(conflict), None), answers);
     assert_eq!(trace, "find_user_by_external_id find_user_by_email");
     assert_eq!(outcome.error.unwrap().code, "external_id_conflict");
 
     let memory = (Some(listed("user_1", None)), Some(member("inactive")));
-    let answers = vec![Verdict::Ok(member("inactive"))];
+    let answers = vec![Verdict::Ok(Box::new(member("inactive")))];
     let (trace, outcome) = play(RowContext::default(), LINK, memory, answers);
     assert_eq!(trace, "find_membership");
     assert_eq!(outcome.error.unwrap().code, "membership_inactive");
 
     // Somebody has activated it meanwhile.
     let memory = (Some(listed("user_1", None)), Some(member("inactive")));
-    let answers = vec![Verdict::Ok(member("active"))];
+    let answers = vec![Verdict::Ok(Box::new(member("active")))];
     let (_, outcome) = play(RowContext::default(), LINK, memory, answers);
     assert_eq!(outcome.state, RowState::Linked);
 }
@@ -140,8 +140,8 @@ fn a_row_in_doubt_does_not_recall() {
     };
     let memory = (Some(listed("user_1", Some("7"))), Some(member("active")));
     let answers = vec![
-        Verdict::Ok(listed("user_1", Some("7"))),
-        Verdict::Ok(member("active")),
+        Verdict::Ok(Box::new(listed("user_1", Some("7")))),
+        Verdict::Ok(Box::new(member("active"))),
     ];
     let (trace, outcome) = play(context, LINK, memory, answers);
     assert_eq!(trace, "find_user_by_external_id find_membership");
@@ -151,8 +151,8 @@ fn a_row_in_doubt_does_not_recall() {
 #[test]
 fn a_listed_user_who_is_gone_is_found_out_anew_once() {
     let memory = || (Some(listed("user_1", Some("7"))), None);
-    let made = Verdict::Ok(listed("user_2", Some("7")));
-    let joined = Verdict::Ok(member("active"));
+    let made = Verdict::Ok(Box::new(listed("user_2", Some("7"))));
+    let joined = Verdict::Ok(Box::new(member("active")));
     let answers = vec![Verdict::Absent, missing(), made, joined];
     let (trace, outcome) = play(RowContext::default(), LINK, memory(), answers);
     assert_eq!(
@@ -163,7 +163,7 @@ fn a_listed_user_who_is_gone_is_found_out_anew_once() {
     assert_eq!(outcome.user.unwrap().id, "user_2");
 
     // It is the organization that is gone: the row ends as it would without a listing.
-    let there = || Verdict::Ok(listed("user_1", Some("7")));
+    let there = || Verdict::Ok(Box::new(listed("user_1", Some("7"))));
     let exists = Verdict::Exists(Rejection::default());
     let mut answers = vec![Verdict::Absent, missing(), exists, there(), Verdict::Absent];
     answers.extend(std::iter::repeat_n(missing(), 4));
@@ -179,12 +179,12 @@ fn the_membership_of_a_listed_user_who_is_gone_says_nothing_of_the_next_one() {
         ..LINK
     };
     let memory = (Some(listed("user_1", Some("7"))), Some(member("inactive")));
-    let made = Verdict::Ok(listed("user_2", Some("7")));
+    let made = Verdict::Ok(Box::new(listed("user_2", Some("7"))));
     let answers = vec![
-        Verdict::Ok(member("inactive")),
+        Verdict::Ok(Box::new(member("inactive"))),
         missing(),
         made,
-        Verdict::Ok(member("active")),
+        Verdict::Ok(Box::new(member("active"))),
     ];
     let (trace, outcome) = play(RowContext::default(), policy, memory, answers);
     assert_eq!(
@@ -213,8 +213,8 @@ fn a_listed_user_who_was_not_gone_keeps_what_is_known_of_its_membership() {
         Verdict::Absent,
         missing(),
         Verdict::Exists(Rejection::default()),
-        Verdict::Ok(listed("user_1", Some("7"))),
-        Verdict::Ok(ours),
+        Verdict::Ok(Box::new(listed("user_1", Some("7")))),
+        Verdict::Ok(Box::new(ours)),
     ];
     let (trace, outcome) = play(context, LINK, memory, answers);
     assert_eq!(

@@ -60,16 +60,16 @@ fn follower(origin: Origin) -> RowContext {
 }
 
 fn ok(id: &str) -> Verdict {
-    Verdict::Ok(Entity {
+    Verdict::Ok(Box::new(Entity {
         id: id.to_owned(),
         ..Entity::default()
-    })
+    }))
 }
 
 /// The row's user as a look-up shows it.
 fn user(id: &str, external_id: Option<&str>, created_at: i64) -> Verdict {
     let row = source_row();
-    Verdict::Ok(Entity {
+    Verdict::Ok(Box::new(Entity {
         id: id.to_owned(),
         email: Some(row.email.into()),
         external_id: external_id.map(str::to_owned),
@@ -78,16 +78,16 @@ fn user(id: &str, external_id: Option<&str>, created_at: i64) -> Verdict {
         email_verified: row.email_verified,
         created_at: Some(ServerMs(created_at)),
         ..Entity::default()
-    })
+    }))
 }
 
 fn membership(status: &str, created_at: i64) -> Verdict {
-    Verdict::Ok(Entity {
+    Verdict::Ok(Box::new(Entity {
         id: "om_1".to_owned(),
         status: Some(status.to_owned()),
         created_at: Some(ServerMs(created_at)),
         ..Entity::default()
-    })
+    }))
 }
 
 fn rejection(code: &str) -> Rejection {
@@ -428,12 +428,12 @@ fn what_exists_is_looked_up_by_external_id_then_email_then_email_as_written() {
 
 #[test]
 fn an_external_id_of_somebody_else_names_them() {
-    let other = Verdict::Ok(Entity {
+    let other = Verdict::Ok(Box::new(Entity {
         id: "user_9".to_owned(),
         email: Some("bob@x.org".to_owned()),
         external_id: Some("7".to_owned()),
         ..Entity::default()
-    });
+    }));
     for (script, trace) in [
         (
             vec![exists(), other],
@@ -578,11 +578,11 @@ fn a_rejection_after_an_unclear_create_is_checked_before_it_counts() {
 
 #[test]
 fn an_odd_echo_keeps_the_id_and_is_parked() {
-    let odd = Verdict::OddEcho(Entity {
+    let odd = Verdict::OddEcho(Box::new(Entity {
         id: "user_1".to_owned(),
         email: Some("bob@x.org".to_owned()),
         ..Entity::default()
-    });
+    }));
     let case = (row(None, true), context(), LINK);
     let expected = "parked user wrong_echo user_1:answered";
     check(case, vec![odd], "ask_org create_user", expected);

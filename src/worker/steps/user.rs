@@ -72,8 +72,9 @@ impl RowMachine {
 
     pub(super) fn on_create_user(&mut self, answer: Verdict, alive: u64) -> Action {
         match answer {
+            Verdict::Made(id) => self.user_known(id, Origin::Made(Evidence::Answered)),
             Verdict::Ok(entity) => self.user_known(entity.id, Origin::Made(Evidence::Answered)),
-            Verdict::OddEcho(entity) => self.park_odd_echo(entity),
+            Verdict::OddEcho(entity) => self.park_odd_echo(*entity),
             Verdict::Exists(rejection) if plant::is(3) => {
                 let error = self.refusal(&rejection);
                 self.fail(Step::User, error)
@@ -110,7 +111,7 @@ impl RowMachine {
             Verdict::Ambiguous(rejection)
             | Verdict::Rejected(rejection)
             | Verdict::Exists(rejection) => self.read_again(Step::User, ask(why), rejection, alive),
-            Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
+            Verdict::Made(_) | Verdict::OddEcho(_) | Verdict::NotApplied(_) | Verdict::Stop(_) => {
                 self.read_again(Step::User, ask(why), unexpected(), alive)
             }
         }

@@ -25,11 +25,11 @@ fn with_locale() -> SourceRow {
 }
 
 fn factor(created_at: i64) -> Verdict {
-    Verdict::Ok(Entity {
+    Verdict::Ok(Box::new(Entity {
         id: "auth_factor_1".to_owned(),
         created_at: Some(ServerMs(created_at)),
         ..Entity::default()
-    })
+    }))
 }
 
 /// A later generation of a row that ended at one of its last steps.
