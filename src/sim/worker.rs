@@ -157,7 +157,7 @@ enum Todo {
     Send(Op),
     Backoff(Duration),
     WaitOut(Duration, Option<Mono>),
-    Settle(Box<RowOutcome>),
+    Settle,
     Done(OrgVerdict),
     Halt(StopReason),
 }
@@ -170,7 +170,7 @@ impl From<Action> for Todo {
             Action::Recall(what) => Self::Recall(what),
             Action::Backoff(wait) => Self::Backoff(wait),
             Action::WaitOut { wait, since } => Self::WaitOut(wait, since),
-            Action::Settle(outcome) => Self::Settle(Box::new(RowOutcome::clone(&outcome))),
+            Action::Settle => Self::Settle,
             Action::Halt(reason) => Self::Halt(reason),
         }
     }
@@ -678,13 +678,13 @@ impl SimWorker {
             }
             Todo::Backoff(wait) => State::Asleep(self.back_off(now, wait)),
             Todo::WaitOut(wait, since) => State::Asleep(self.waited_out(now, wait, since)),
-            Todo::Settle(outcome) => {
+            Todo::Settle => {
                 if let Some(Task {
-                    machine: Machine::Row { lease, .. },
+                    machine: Machine::Row { lease, machine, .. },
                     ..
                 }) = self.tasks.remove(&id)
                 {
-                    self.settle(lease, *outcome);
+                    self.settle(lease, machine.into_outcome().expect("a settled row"));
                 }
                 return;
             }

@@ -132,6 +132,7 @@ mod tests {
 
     fn made(op: &Op) -> String {
         match DryClient::default().send(op).verdict(op) {
+            Verdict::Made(id) => id,
             Verdict::Ok(entity) => entity.id,
             other => panic!("{other:?}"),
         }

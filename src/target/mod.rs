@@ -12,6 +12,7 @@ pub mod body;
 pub mod classify;
 pub mod dry;
 pub mod http;
+mod json;
 pub mod op;
 pub mod proxy;
 pub mod retry_after;

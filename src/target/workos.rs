@@ -5,13 +5,12 @@
 //! # Never
 //! Opens a socket, reads an answer.
 
+use super::json::Object;
 use super::{NewFactor, Op, PageOf};
 use crate::model::scan::RoleScope;
 use crate::source::{Credential, SourceRow, Totp};
-use compact_str::CompactString;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
-use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -64,7 +63,7 @@ pub fn request(op: &Op) -> HttpRequest {
 pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
     match op {
         Op::Probe => get("/user_management/users?limit=1".to_owned()),
-        Op::CreateUser(user) => post(room, USERS, &user_body(user)),
+        Op::CreateUser(user) => post(room, USERS, |body| put_user(user, body)),
         Op::FindUserByExternalId(external_id) => get(format!(
             "/user_management/users/external_id/{}",
             encoded(external_id)
@@ -78,10 +77,12 @@ pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
             ..post(
                 room,
                 format!("/user_management/users/{}", encoded(user_id)),
-                &LocaleBody { locale },
+                |body| body.text("locale", locale),
             )
         },
-        Op::CreateFactor(factor) => post(room, factors(&factor.user_id), &factor_body(factor)),
+        Op::CreateFactor(factor) => post(room, factors(&factor.user_id), |body| {
+            put_factor(factor, body);
+        }),
         Op::FindFactor(user_id) => get(format!("{}?limit={LIST_MAX}", factors(user_id))),
         Op::FindMembership { user_id, org_id } => get(format!(
             // Without `statuses` only active memberships are listed.
@@ -94,11 +95,9 @@ pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
             user_id,
             org_id,
             role_slugs,
-        } => post(
-            room,
-            MEMBERSHIPS,
-            &membership_body(user_id, org_id, role_slugs),
-        ),
+        } => post(room, MEMBERSHIPS, |body| {
+            put_membership(user_id, org_id, role_slugs, body);
+        }),
         Op::GetOrg(id) => get(format!("/organizations/{}", encoded(id))),
         Op::FindOrgByExternalId(external_id) => get(format!(
             "/organizations/external_id/{}",
@@ -108,9 +107,10 @@ pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
             "/organizations?search={}&limit={LIST_MAX}",
             encoded(name)
         )),
-        Op::CreateOrg { external_id, name } => {
-            post(room, ORGANIZATIONS, &OrgBody { name, external_id })
-        }
+        Op::CreateOrg { external_id, name } => post(room, ORGANIZATIONS, |body| {
+            body.text("name", name);
+            body.text("external_id", external_id);
+        }),
         Op::ListUsers { oldest_first, page } => {
             let order = if *oldest_first { "asc" } else { "desc" };
             listing("/user_management/users?", order, page)
@@ -185,11 +185,10 @@ const BODY_BYTES_USUAL: usize = 512;
 fn post(
     mut room: Vec<u8>,
     path: impl Into<Cow<'static, str>>,
-    body: &impl Serialize,
+    fields: impl FnOnce(&mut Object<'_>),
 ) -> HttpRequest {
     room.clear();
-    serde_json::to_writer(&mut room, body)
-        .unwrap_or_else(|_| unreachable!("texts and flags are always JSON, and memory takes them"));
+    Object::write(&mut room, fields);
     HttpRequest {
         method: Method::Post,
         path_and_query: path.into(),
@@ -197,60 +196,29 @@ fn post(
     }
 }
 
-/// A user to make. Borrowed, and written in one go: a body costs one piece of memory.
-#[derive(Serialize)]
-struct UserBody<'a> {
-    email: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    external_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email_verified: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password_hash: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password_hash_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "Pairs::is_empty")]
-    metadata: Pairs<'a>,
-}
-
-/// An object of texts.
-struct Pairs<'a>(&'a [(CompactString, CompactString)]);
-
-impl Pairs<'_> {
-    const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Pairs<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, value)| (&**key, &**value)))
-    }
-}
-
 /// What is empty is not sent: an empty object of metadata would delete everything.
-fn user_body(user: &SourceRow) -> UserBody<'_> {
-    let (password, hash, kind) = match &user.credential {
-        Some(Credential::Plain(password)) => (Some(password.expose_secret()), None, None),
-        Some(Credential::Hash { hash, kind }) => (None, Some(hash.expose_secret()), Some(*kind)),
-        None => (None, None, None),
-    };
-    UserBody {
-        email: &user.email,
-        first_name: user.first_name.as_deref(),
-        last_name: user.last_name.as_deref(),
-        external_id: user.external_id.as_deref(),
-        email_verified: user.email_verified,
-        password,
-        password_hash: hash,
-        password_hash_type: kind,
-        metadata: Pairs(&user.metadata),
+fn put_user(user: &SourceRow, body: &mut Object<'_>) {
+    body.text("email", &user.email);
+    body.some("first_name", user.first_name.as_deref());
+    body.some("last_name", user.last_name.as_deref());
+    body.some("external_id", user.external_id.as_deref());
+    if let Some(verified) = user.email_verified {
+        body.flag("email_verified", verified);
+    }
+    match &user.credential {
+        None => {}
+        Some(Credential::Plain(password)) => body.text("password", password.expose_secret()),
+        Some(Credential::Hash { hash, kind }) => {
+            body.text("password_hash", hash.expose_secret());
+            body.text("password_hash_type", kind);
+        }
+    }
+    if !user.metadata.is_empty() {
+        body.object("metadata", |pairs| {
+            for (key, value) in &user.metadata {
+                pairs.text(key, value);
+            }
+        });
     }
 }
 
@@ -258,62 +226,22 @@ fn factors(user_id: &str) -> String {
     format!("/user_management/users/{}/auth_factors", encoded(user_id))
 }
 
-#[derive(Serialize)]
-struct FactorBody<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    totp_secret: &'a str,
-    totp_user: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    totp_issuer: Option<&'a str>,
+fn put_factor(factor: &NewFactor, body: &mut Object<'_>) {
+    body.text("type", "totp");
+    body.text("totp_secret", factor.secret.expose_secret());
+    body.text("totp_user", &factor.label);
+    body.some("totp_issuer", factor.issuer.as_deref());
 }
 
-fn factor_body(factor: &NewFactor) -> FactorBody<'_> {
-    FactorBody {
-        kind: "totp",
-        totp_secret: factor.secret.expose_secret(),
-        totp_user: factor.label.as_str(),
-        totp_issuer: factor.issuer.as_deref(),
-    }
-}
-
-#[derive(Serialize)]
-struct LocaleBody<'a> {
-    locale: &'a str,
-}
-
-#[derive(Serialize)]
-struct MembershipBody<'a> {
-    user_id: &'a str,
-    organization_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role_slug: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    role_slugs: &'a [String],
-}
-
-fn membership_body<'a>(
-    user_id: &'a str,
-    organization_id: &'a str,
-    roles: &'a [String],
-) -> MembershipBody<'a> {
+fn put_membership(user_id: &str, org_id: &str, roles: &[String], body: &mut Object<'_>) {
+    body.text("user_id", user_id);
+    body.text("organization_id", org_id);
     // One role and several have a field each.
-    let (role_slug, role_slugs) = match roles {
-        [role] => (Some(role.as_str()), &[][..]),
-        roles => (None, roles),
-    };
-    MembershipBody {
-        user_id,
-        organization_id,
-        role_slug,
-        role_slugs,
+    match roles {
+        [] => {}
+        [role] => body.text("role_slug", role),
+        roles => body.texts("role_slugs", roles),
     }
-}
-
-#[derive(Serialize)]
-struct OrgBody<'a> {
-    name: &'a str,
-    external_id: &'a str,
 }
 
 #[cfg(test)]

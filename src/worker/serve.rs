@@ -31,7 +31,6 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -550,13 +549,11 @@ impl Server {
                     self.shell.wait_out(wait, since).await;
                     machine.on_timer()
                 }
-                Action::Settle(outcome) => {
-                    drop(machine);
+                Action::Settle => {
+                    let mut outcome = settled(machine);
                     let failed = outcome.state == RowState::Failed;
-                    return Ok(RowOutcome {
-                        unknown_role: unknown_role.filter(|_| failed),
-                        ..Arc::unwrap_or_clone(outcome)
-                    });
+                    outcome.unknown_role = unknown_role.filter(|_| failed);
+                    return Ok(outcome);
                 }
                 Action::Halt(reason) => {
                     self.shell.halt(reason);
@@ -763,6 +760,12 @@ fn in_full(error: &dyn std::error::Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
+}
+
+/// Returns what became of a row whose machine says that it is settled.
+fn settled(machine: RowMachine) -> RowOutcome {
+    let outcome = machine.into_outcome();
+    outcome.unwrap_or_else(|| unreachable!("a row that is settled has an outcome"))
 }
 
 /// Returns whether a request after this answer is one more try.

@@ -18,6 +18,7 @@ use crate::target::{
     DryClient, Entity, ListPage, Op, Rejection, RequestClass, StopReason, TransportError, Verdict,
 };
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -57,7 +58,17 @@ pub(super) struct Shell {
     alive_reads: Cell<u64>,
     in_flight: Cell<u32>,
     /// The body of the latest request of a dry run: memory for the next one's.
-    body: RefCell<Vec<u8>>,
+    body: Room,
+}
+
+/// Memory for bodies that are thrown away. They may hold passwords: nothing prints it.
+#[derive(Default)]
+struct Room(RefCell<Vec<u8>>);
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room")
+    }
 }
 
 impl Shell {
@@ -75,7 +86,7 @@ impl Shell {
             alive_writes: Cell::new(0),
             alive_reads: Cell::new(0),
             in_flight: Cell::new(0),
-            body: RefCell::default(),
+            body: Room::default(),
             config,
         }
     }
@@ -202,7 +213,7 @@ impl Shell {
     /// Builds one request of a dry run and says what the answer of an empty target means. There is
     /// no limit to keep and no connection to wait for.
     pub(super) fn rehearse(&self, op: &Op, row: RowNumber) -> Verdict {
-        let (status, verdict) = DryClient::default().answer(op, &mut self.body.borrow_mut());
+        let (status, verdict) = DryClient::default().answer(op, &mut self.body.0.borrow_mut());
         self.note_unsent(op, row, Some(status), &verdict);
         verdict
     }

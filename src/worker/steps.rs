@@ -59,8 +59,8 @@ pub enum Action {
         /// After what.
         since: Option<Mono>,
     },
-    /// The row has an outcome. The machine remembers it; whoever drops it first owns it alone.
-    Settle(Arc<RowOutcome>),
+    /// The row has an outcome: see [`RowMachine::into_outcome`].
+    Settle,
     /// The run stops; the row is as it was. [`RowMachine::on_timer`] would send again.
     Halt(StopReason),
 }
@@ -148,7 +148,7 @@ enum WaitingFor {
     Answer(Ask),
     Memory(Box<Recall>),
     Timer(Ask),
-    Nothing(Arc<RowOutcome>),
+    Nothing(RowOutcome),
 }
 
 /// The request in flight, or to be sent next.
@@ -228,6 +228,23 @@ impl RowMachine {
     /// Returns which row it is.
     pub fn row(&self) -> RowNumber {
         self.row.number
+    }
+
+    /// Returns what became of the row, once it was said to be settled.
+    pub fn outcome(&self) -> Option<&RowOutcome> {
+        match &self.waiting_for {
+            WaitingFor::Nothing(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Does what [`RowMachine::outcome`] does, at the end of the machine.
+    #[inline]
+    pub fn into_outcome(self) -> Option<RowOutcome> {
+        match self.waiting_for {
+            WaitingFor::Nothing(outcome) => Some(outcome),
+            _ => None,
+        }
     }
 
     /// Returns the first thing to do. The organization comes first: a row that cannot join it makes
@@ -365,11 +382,11 @@ impl RowMachine {
 
     /// Repeats the current action: nothing is lost by an event that comes out of turn.
     fn again(&mut self) -> Action {
-        match self.waiting_for.clone() {
+        match &self.waiting_for {
             WaitingFor::Org => self.start(),
-            WaitingFor::Answer(ask) | WaitingFor::Timer(ask) => self.send(ask),
-            WaitingFor::Memory(what) => self.recall(*what),
-            WaitingFor::Nothing(outcome) => Action::Settle(outcome),
+            WaitingFor::Answer(ask) | WaitingFor::Timer(ask) => self.send(ask.clone()),
+            WaitingFor::Memory(what) => self.recall(Recall::clone(what)),
+            WaitingFor::Nothing(_) => Action::Settle,
         }
     }
 
@@ -487,7 +504,7 @@ impl RowMachine {
         error: Option<RowError>,
     ) -> Action {
         // Nothing is asked of this machine any more but this outcome.
-        let outcome = Arc::new(RowOutcome {
+        self.waiting_for = WaitingFor::Nothing(RowOutcome {
             row: self.row.number,
             state,
             step,
@@ -498,8 +515,7 @@ impl RowMachine {
             error: error.map(Box::new),
             unknown_role: None,
         });
-        self.waiting_for = WaitingFor::Nothing(Arc::clone(&outcome));
-        Action::Settle(outcome)
+        Action::Settle
     }
 
     fn last(&self) -> Rejection {

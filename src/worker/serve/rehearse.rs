@@ -7,12 +7,11 @@
 //!
 //! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
 
-use super::{Action, RowMachine, Server, Turn};
+use super::{Action, RowMachine, Server, Turn, settled};
 use crate::model::LeaseId;
 use crate::protocol::RowContext;
 use crate::source::CsvRecord;
 use std::rc::Rc;
-use std::sync::Arc;
 
 impl Server {
     /// Takes what was granted row by row. Rows that wait for organizations are bounded like those of
@@ -44,10 +43,7 @@ impl Server {
                     let verdict = self.shell.rehearse(&op, record.number);
                     machine.on_verdict(verdict, self.shell.alive(op.class()))
                 }
-                Action::Settle(outcome) => {
-                    drop(machine);
-                    return self.settle(lease, Arc::unwrap_or_clone(outcome));
-                }
+                Action::Settle => return self.settle(lease, settled(machine)),
                 other @ (Action::Recall(_)
                 | Action::Backoff(_)
                 | Action::WaitOut { .. }

@@ -432,9 +432,9 @@ impl Setting {
                     target.pass(i64::try_from(wait.as_millis()).unwrap());
                     machine.on_timer()
                 }
-                Action::Settle(outcome) => {
+                Action::Settle => {
                     target.pass(60_000);
-                    return (target, RowOutcome::clone(&outcome));
+                    return (target, machine.into_outcome().unwrap());
                 }
                 Action::Halt(reason) => panic!("halted: {reason:?}"),
             };

@@ -157,13 +157,13 @@ fn play(machine: &mut RowMachine, script: Vec<Verdict>) -> (String, RowOutcome) 
                 trace.push(format!("wait_{}s{since}", wait.as_secs()));
                 machine.on_timer()
             }
-            Action::Settle(outcome) => {
+            Action::Settle => {
                 assert_eq!(
                     verdicts.next(),
                     None,
                     "the row ends before its script: {trace:?}"
                 );
-                return (trace.join(" "), RowOutcome::clone(&outcome));
+                return (trace.join(" "), machine.outcome().cloned().unwrap());
             }
             Action::Halt(reason) => panic!("halted: {reason:?}"),
         };
@@ -239,9 +239,8 @@ fn a_row_whose_organization_failed_sends_nothing() {
             http_status: Some(404),
             parked,
         };
-        let Action::Settle(outcome) = machine.on_org(answer) else {
-            panic!("not settled");
-        };
+        assert!(matches!(machine.on_org(answer), Action::Settle));
+        let outcome = machine.into_outcome().unwrap();
         let expected = format!("{expected} organization organization_not_found");
         assert_eq!(in_short(&outcome), expected);
         assert_eq!((outcome.attempts, outcome.org_id.clone()), (0, None));
@@ -274,16 +273,16 @@ fn a_row_that_is_left_alone_asks_for_no_organization() {
             panic!("the user is not looked up: {first:?}");
         };
         assert!(matches!(op, Op::FindUserByEmail(_)), "{op:?}");
-        let Action::Settle(outcome) = machine.on_verdict(user("user_1", None, 5_000), 1) else {
-            panic!("not settled");
-        };
+        let action = machine.on_verdict(user("user_1", None, 5_000), 1);
+        assert!(matches!(action, Action::Settle), "{action:?}");
+        let outcome = machine.into_outcome().unwrap();
         assert_eq!(
             (in_short(&outcome).as_str(), outcome.attempts),
             (expected, 1)
         );
         // What is known of another generation needs no look.
         let (_, first) = careful(with_user(Origin::Before), policy);
-        assert!(matches!(first, Some(Action::Settle(_))), "{first:?}");
+        assert!(matches!(first, Some(Action::Settle)), "{first:?}");
     }
 }
 
@@ -345,9 +344,9 @@ fn a_stop_leaves_the_row_as_it_was() {
         machine.on_timer(),
         Action::Send(Op::CreateUser(_))
     ));
-    let Action::Settle(outcome) = machine.on_verdict(ok("user_1"), 1) else {
-        panic!("not settled");
-    };
+    let action = machine.on_verdict(ok("user_1"), 1);
+    assert!(matches!(action, Action::Settle), "{action:?}");
+    let outcome = machine.into_outcome().unwrap();
     assert_eq!((outcome.state, outcome.attempts), (RowState::Created, 1));
 }
 
@@ -560,7 +559,9 @@ fn an_outage_parks_nothing_however_long_it_lasts() {
         action = machine.on_timer();
     }
     let action = machine.on_verdict(user("user_1", None, T_LO), 6);
-    assert!(matches!(action, Action::Settle(outcome) if outcome.state == RowState::Recovered));
+    assert!(matches!(action, Action::Settle), "{action:?}");
+    let state = machine.outcome().map(|outcome| outcome.state);
+    assert_eq!(state, Some(RowState::Recovered));
 }
 
 #[test]
@@ -948,16 +949,17 @@ fn an_event_out_of_turn_changes_nothing() {
         Action::Send(Op::CreateUser(_))
     ));
     machine.on_verdict(ok("user_1"), 1);
-    let Action::Settle(outcome) = machine.on_verdict(ok("om_1"), 1) else {
-        panic!("not settled");
-    };
+    let action = machine.on_verdict(ok("om_1"), 1);
+    assert!(matches!(action, Action::Settle), "{action:?}");
+    let outcome = machine.outcome().cloned().unwrap();
     for action in [
         machine.on_verdict(ok("user_9"), 9),
         machine.on_timer(),
         machine.on_org(ready()),
     ] {
-        assert!(matches!(action, Action::Settle(again) if again == outcome));
+        assert!(matches!(action, Action::Settle), "{action:?}");
     }
+    assert_eq!(machine.outcome(), Some(&outcome));
     let joined = outcome
         .membership
         .as_ref()

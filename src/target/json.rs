@@ -1,0 +1,144 @@
+//! JSON objects of texts, written straight into a body.
+//!
+//! Two of them are written for every row. What is unusual in a text is left to `serde_json`; a text
+//! without quotes, backslashes and control characters, which is nearly every one, is copied as it is
+//! (RFC 8259, section 7, wants nothing else escaped).
+
+/// An object that is being written: names in the order of the calls.
+#[derive(Debug)]
+pub(super) struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    next: u8,
+}
+
+impl<'a> Object<'a> {
+    /// Writes an object at the end of `out`.
+    pub(super) fn write(out: &'a mut Vec<u8>, fields: impl FnOnce(&mut Object<'_>)) {
+        let mut object = Object { out, next: b'{' };
+        fields(&mut object);
+        if object.next == b'{' {
+            object.out.push(b'{');
+        }
+        object.out.push(b'}');
+    }
+
+    /// Adds a text.
+    #[inline]
+    pub(super) fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        put_text(self.out, value);
+    }
+
+    /// Adds a text if there is one.
+    #[inline]
+    pub(super) fn some(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    /// Adds a yes or no.
+    pub(super) fn flag(&mut self, name: &str, value: bool) {
+        self.name(name);
+        let word: &[u8] = if value { b"true" } else { b"false" };
+        self.out.extend_from_slice(word);
+    }
+
+    /// Adds a list of texts.
+    pub(super) fn texts(&mut self, name: &str, values: &[String]) {
+        self.name(name);
+        let mut next = b'[';
+        for value in values {
+            self.out.push(next);
+            put_text(self.out, value);
+            next = b',';
+        }
+        if next == b'[' {
+            self.out.push(b'[');
+        }
+        self.out.push(b']');
+    }
+
+    /// Adds an object.
+    pub(super) fn object(&mut self, name: &str, fields: impl FnOnce(&mut Object<'_>)) {
+        self.name(name);
+        Object::write(self.out, fields);
+    }
+
+    #[inline]
+    fn name(&mut self, name: &str) {
+        self.out.push(self.next);
+        self.next = b',';
+        put_text(self.out, name);
+        self.out.push(b':');
+    }
+}
+
+#[inline]
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let is_odd = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    // Without a way out of the loop several bytes are looked at together.
+    if text.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
+        return put_odd_text(out, text);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+#[cold]
+fn put_odd_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text)
+        .unwrap_or_else(|_| unreachable!("texts are always JSON, and memory takes them"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn written(fields: impl FnOnce(&mut Object<'_>)) -> String {
+        let mut out = b"before".to_vec();
+        Object::write(&mut out, fields);
+        String::from_utf8(out.split_off(6)).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_an_empty_object_and_an_empty_list() {
+        assert_eq!(written(|_| {}), "{}");
+        assert_eq!(written(|object| object.texts("a", &[])), r#"{"a":[]}"#);
+        assert_eq!(written(|object| object.object("a", |_| {})), r#"{"a":{}}"#);
+        assert_eq!(written(|object| object.some("a", None)), "{}");
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_serde_json_writes(
+            texts in prop::collection::vec(any::<String>(), 0..4),
+            name in "[a-z_]{1,8}",
+            text in any::<String>(),
+            flag in any::<bool>(),
+            control in prop::char::range('\0', '\u{7f}'),
+        ) {
+            let control = format!("a{control}b");
+            let object = written(|object| {
+                object.text(&name, &text);
+                object.some("Control", Some(&control));
+                object.flag("Flag", flag);
+                object.texts("Texts", &texts);
+                object.object("Inner", |inner| {
+                    for (at, value) in texts.iter().enumerate() {
+                        inner.text(&format!("{at}{value}"), value);
+                    }
+                });
+            });
+            let inner = texts.iter().enumerate();
+            let inner = inner.map(|(at, value)| (format!("{at}{value}"), Value::from(value.as_str())));
+            let inner = Value::Object(inner.collect());
+            let expected = json!({name: text, "Control": control, "Flag": flag, "Texts": texts,
+                "Inner": inner});
+            prop_assert_eq!(object, expected.to_string());
+        }
+    }
+}
