@@ -170,6 +170,8 @@ impl<'a> Driver<'a> {
                 program: config.program.clone(),
                 lock,
                 inbox: mouth,
+                // A dry run is soon over.
+                large_pages: !config.dry_run,
                 threads: config.threads,
             },
             inbox,

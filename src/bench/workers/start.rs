@@ -48,6 +48,7 @@ async fn handshakes(budget: &Budget, source: &Path, starts: u32) -> io::Result<V
         program: budget.program.clone(),
         lock: None,
         inbox: mouth,
+        large_pages: true,
         threads: None,
     };
     let mut times = Vec::new();
