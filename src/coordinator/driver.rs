@@ -34,7 +34,7 @@ const BATCH_MAX: usize = 512;
 /// A real run asks for the next chunk when fewer rows than a worker can have in flight are left;
 /// a dry run finishes a row in a microsecond and needs more of them at hand: as many as pass while
 /// a lease is committed.
-const DRY_PREFETCH_ROWS: u32 = 4000;
+const DRY_PREFETCH_ROWS: u32 = 12_000;
 
 /// Shorter sleeps do no harm, and two clocks are never read at the very same time.
 const SLEEP_MIN: Duration = Duration::from_millis(500);

@@ -2,7 +2,7 @@
 //!
 //! Requests queue up while a commit waits for the disk and share the next one: a sync costs the
 //! same for one change and for thousands. Leases and organizations are waited for by workers and
-//! commit at once; outcomes may gather for a moment.
+//! commit at once; outcomes may gather for a moment, and in a rehearsal leases with them.
 
 use super::error::LedgerError;
 use super::store::Ledger;
@@ -23,11 +23,26 @@ const QUEUE_REQUESTS: usize = 1024;
 /// Outcomes in one transaction: more would make a lease behind it wait.
 const GROUP_OUTCOMES: usize = 4096;
 
-/// How long outcomes may wait for company where a commit waits for the disk.
-const GROUP_WAIT: Duration = Duration::from_millis(10);
+/// What may wait for company, and how long.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    wait: Duration,
+    /// Leases may, too: their workers have more at hand than passes meanwhile.
+    for_leases: bool,
+}
 
-/// The same where it does not.
-const GROUP_WAIT_REHEARSAL: Duration = Duration::from_millis(1);
+impl Patience {
+    /// A commit waits for the disk.
+    const DISK: Self = Self {
+        wait: Duration::from_millis(10),
+        for_leases: false,
+    };
+    /// It does not. But every one wakes two threads, where one processor is a worker's.
+    const REHEARSAL: Self = Self {
+        wait: Duration::from_millis(2),
+        for_leases: true,
+    };
+}
 
 /// Changes that belong together, and the sender's name for them.
 #[derive(Debug)]
@@ -61,18 +76,17 @@ pub enum WriterError {
 trait Store: Send + 'static {
     fn commit(&mut self, group: &[&[Change]]) -> Result<Vec<CommitReply>, LedgerError>;
 
-    /// How long outcomes may wait for company.
-    fn group_wait(&self) -> Duration {
-        GROUP_WAIT
+    fn patience(&self) -> Patience {
+        Patience::DISK
     }
 }
 
 impl Store for Ledger {
-    fn group_wait(&self) -> Duration {
+    fn patience(&self) -> Patience {
         if self.is_rehearsal() {
-            GROUP_WAIT_REHEARSAL
+            Patience::REHEARSAL
         } else {
-            GROUP_WAIT
+            Patience::DISK
         }
     }
 
@@ -132,9 +146,9 @@ impl fmt::Debug for Writer {
 /// Commits group after group until every sender is gone; returns the store.
 fn serve<S: Store>(mut store: S, queue: &Receiver<Request>, mut on_replies: OnReplies) -> S {
     let mut failed: Option<Arc<LedgerError>> = None;
-    let wait = store.group_wait();
+    let patience = store.patience();
     while let Ok(first) = queue.recv() {
-        let group = gather(queue, first, wait);
+        let group = gather(queue, first, patience);
         let done = match &failed {
             Some(error) => Err(Arc::clone(error)),
             None => commit(&mut store, &group).map_err(Arc::new),
@@ -175,11 +189,11 @@ fn commit<S: Store>(store: &mut S, group: &[Request]) -> Result<Vec<CommitReply>
 }
 
 /// Takes what shares a commit with `first`.
-fn gather(queue: &Receiver<Request>, first: Request, wait: Duration) -> Vec<Request> {
+fn gather(queue: &Receiver<Request>, first: Request, patience: Patience) -> Vec<Request> {
     let mut weight = Weight::default();
-    weight.add(&first);
+    weight.add(&first, patience);
     let mut group = vec![first];
-    let full_at = Mono::now().after(wait);
+    let full_at = Mono::now().after(patience.wait);
     while weight.outcomes < GROUP_OUTCOMES {
         let wait = if weight.is_urgent {
             Duration::ZERO
@@ -192,7 +206,7 @@ fn gather(queue: &Receiver<Request>, first: Request, wait: Duration) -> Vec<Requ
             queue.recv_timeout(wait).ok()
         };
         let Some(request) = next else { break };
-        weight.add(&request);
+        weight.add(&request, patience);
         group.push(request);
     }
     group
@@ -208,15 +222,15 @@ struct Weight {
 }
 
 impl Weight {
-    fn add(&mut self, request: &Request) {
+    fn add(&mut self, request: &Request, patience: Patience) {
         self.is_urgent |= request.alone;
         for change in &request.changes {
             match change {
                 Change::Settle(outcomes) => self.outcomes += outcomes.len(),
-                Change::Lease { .. }
-                | Change::OrgIntent { .. }
-                | Change::Org { .. }
-                | Change::Run(_) => self.is_urgent = true,
+                Change::Lease { .. } => self.is_urgent |= !patience.for_leases,
+                Change::OrgIntent { .. } | Change::Org { .. } | Change::Run(_) => {
+                    self.is_urgent = true
+                }
             }
         }
     }
@@ -236,7 +250,9 @@ fn words(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step};
+    use crate::model::{
+        ChunkId, LeaseId, OrgKey, RowError, RowNumber, RowOutcome, ServerMs, Step, WorkerId,
+    };
     use std::sync::Mutex;
 
     /// Remembers the groups; fails or panics at the `n`-th commit.
@@ -335,9 +351,9 @@ mod tests {
         }
         let before = Mono::now();
         // The sender lives: without urgency this would wait for more.
-        let group = gather(&queue, intent(0), GROUP_WAIT);
+        let group = gather(&queue, intent(0), Patience::DISK);
         assert_eq!(group.len(), 3);
-        assert!(Mono::now().since(before) < GROUP_WAIT);
+        assert!(Mono::now().since(before) < Patience::DISK.wait);
     }
 
     #[test]
@@ -349,16 +365,46 @@ mod tests {
             alone: true,
             ..outcomes(0, 1)
         };
-        assert_eq!(gather(&queue, last, GROUP_WAIT).len(), 2);
-        assert!(Mono::now().since(before) < GROUP_WAIT);
+        assert_eq!(gather(&queue, last, Patience::DISK).len(), 2);
+        assert!(Mono::now().since(before) < Patience::DISK.wait);
     }
 
     #[test]
     fn outcomes_wait_a_moment_and_no_longer() {
         let (send, queue) = sync_channel::<Request>(8);
         let before = Mono::now();
-        assert_eq!(gather(&queue, outcomes(0, 1), GROUP_WAIT).len(), 1);
-        assert!(Mono::now().since(before) >= GROUP_WAIT);
+        assert_eq!(gather(&queue, outcomes(0, 1), Patience::DISK).len(), 1);
+        assert!(Mono::now().since(before) >= Patience::DISK.wait);
+        drop(send);
+    }
+
+    #[test]
+    fn leases_of_a_rehearsal_wait_like_outcomes_and_intents_do_not() {
+        let lease = |ticket| Request {
+            ticket,
+            changes: vec![Change::Lease {
+                id: LeaseId(1),
+                chunk: ChunkId(0),
+                worker: WorkerId(1),
+                at: ServerMs(0),
+                rows: None,
+                followers: Vec::new(),
+            }],
+            alone: false,
+        };
+        let (send, queue) = sync_channel::<Request>(8);
+        let took = |first, patience| {
+            let before = Mono::now();
+            assert_eq!(gather(&queue, first, patience).len(), 1);
+            Mono::now().since(before)
+        };
+        assert!(took(lease(0), Patience::REHEARSAL) >= Patience::REHEARSAL.wait);
+        assert!(took(lease(0), Patience::DISK) < Patience::DISK.wait);
+        let patient = Patience {
+            for_leases: true,
+            ..Patience::DISK
+        };
+        assert!(took(intent(0), patient) < Patience::DISK.wait);
         drop(send);
     }
 
