@@ -229,7 +229,7 @@ impl Weight {
                 Change::Settle(outcomes) => self.outcomes += outcomes.len(),
                 Change::Lease { .. } => self.is_urgent |= !patience.for_leases,
                 Change::OrgIntent { .. } | Change::Org { .. } | Change::Run(_) => {
-                    self.is_urgent = true
+                    self.is_urgent = true;
                 }
             }
         }

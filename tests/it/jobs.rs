@@ -1,6 +1,6 @@
 //! Jobs: continued, refused, repeated, listed, removed.
 
-use crate::harness::{Running, Server, Work};
+use crate::harness::{Running, Server, Work, until};
 use crate::judge::{World, plain};
 use serde_json::Value;
 
@@ -14,11 +14,20 @@ struct Killed {
 impl Killed {
     fn new() -> Self {
         let (work, server, running) = begun();
-        drop(running);
+        kill(&work, running);
         let mut jobs = work.jobs();
         let job = jobs.pop().unwrap();
         Self { work, server, job }
     }
+}
+
+/// Kills an import. Its workers hold the job for a moment longer: until they notice.
+fn kill(work: &Work, running: Running) {
+    drop(running);
+    until("nobody holds the job", || {
+        let status = work.run("status --json").expect(0).json();
+        (status["state"] != "running").then_some(())
+    });
 }
 
 /// An import under way: at least 40 of its 300 rows are applied.
@@ -89,7 +98,7 @@ fn status_tells_a_run_that_goes_on_in_another_process() {
     let table = work.run("status").expect(0).stdout;
     assert!(table.contains(&running.pid().to_string()), "{table}");
     assert!(work.run("jobs").expect(0).stdout.contains("running"));
-    drop(running);
+    kill(&work, running);
     let status = work.run("status --json").expect(0).json();
     assert_eq!(status["state"], "interrupted");
     assert!(status["rows"]["pending"].as_u64().unwrap() > 0);
