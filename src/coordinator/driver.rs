@@ -31,9 +31,9 @@ const INBOX_MAX: usize = 4096;
 /// Events taken in one go before effects are performed.
 const BATCH_MAX: usize = 512;
 
-/// A real run asks for the next chunk when fewer rows than a worker can have in flight are left;
-/// a dry run finishes a row in a microsecond and needs more of them at hand: as many as pass while
-/// a lease is committed.
+/// A run that waits for answers asks for more when about as many rows are left as a worker can have
+/// in flight; a rehearsal finishes a row in a microsecond and needs more of them at hand: as many as
+/// pass while a lease waits for company and is committed.
 const DRY_PREFETCH_ROWS: u32 = 12_000;
 
 /// Shorter sleeps do no harm, and two clocks are never read at the very same time.
@@ -109,10 +109,15 @@ fn core_config(config: &RunConfig) -> CoreConfig {
     }
 }
 
+/// Returns whether nobody waits for an answer: a dry run that does not look at its target.
+const fn rehearses(config: &RunConfig) -> bool {
+    config.dry_run && !config.check_target
+}
+
 /// Rows that are not sent wait for a processor and for nothing else: given to more workers than there
 /// are of them they pass no sooner, and every worker pushes what the others need out of the caches.
 fn at_work_max(config: &RunConfig) -> usize {
-    if config.dry_run && !config.check_target {
+    if rehearses(config) {
         thread::available_parallelism().map_or(1, NonZeroUsize::get)
     } else {
         usize::MAX
@@ -170,8 +175,8 @@ impl<'a> Driver<'a> {
                 program: config.program.clone(),
                 lock,
                 inbox: mouth,
-                // A dry run is soon over.
-                large_pages: !config.dry_run,
+                // A rehearsal is soon over.
+                large_pages: !rehearses(config),
                 threads: config.threads,
             },
             inbox,
@@ -357,7 +362,7 @@ impl<'a> Driver<'a> {
             assume_orgs: self.config.assumes_orgs(),
             record_calls: self.config.record_calls,
             concurrency: tuning.concurrency,
-            prefetch_rows: match (dry_run, self.paced.0) {
+            prefetch_rows: match (rehearses(self.config), self.paced.0) {
                 (true, _) => DRY_PREFETCH_ROWS,
                 (false, true) => tuning.concurrency,
                 // It is done with what it has before it gets more, if it asks as late as that.

@@ -241,11 +241,7 @@ pub struct Grant {
 
 impl Grant {
     /// Returns how many rows it gives.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a grant of nothing is never sent"
-    )]
-    pub fn len(&self) -> usize {
+    pub fn row_count(&self) -> usize {
         let some = self.rows.as_ref().map(Vec::len);
         some.unwrap_or(self.chunk.rows as usize)
     }

@@ -6,11 +6,12 @@ use super::records::{Bookmark, Fields, RECORD_BYTES_MAX, RawRecord, Records, rec
 use super::rules::harmless::looks_like_hash;
 use super::{Columns, window};
 use crate::model::{ChunkSpec, RowNumber};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// A chunk is closed before it grows beyond this, whatever its rows: a worker holds it in memory.
+/// A chunk is closed before it grows beyond this, whatever its rows: workers hold some in memory.
 pub(super) const CHUNK_BYTES_MAX: usize = 8 << 20;
 
 /// The most bytes the index puts in one chunk: its records, and the blank lines after them.
@@ -96,22 +97,21 @@ pub fn read_chunk(
     Ok(out)
 }
 
-/// Reads a chunk like [`read_chunk`] and returns the record of one row of it.
-pub fn find_record(
+/// Reads a chunk like [`read_chunk`] and returns the records of some of its rows.
+pub fn find_records(
     file: &File,
     spec: &ChunkSpec,
     columns: &Columns,
-    row: RowNumber,
-) -> Result<Option<CsvRecord>, SourceError> {
-    let mut found = None;
-    let wanted = |number| number == row;
+    wanted: impl Fn(RowNumber) -> bool,
+) -> Result<Vec<CsvRecord>, SourceError> {
+    let mut found = Vec::new();
     each_wanted(
         &read_bytes(file, spec)?,
         spec,
         columns,
         wanted,
         &mut |record| {
-            found = Some(record.clone());
+            found.push(record.clone());
             Ok::<(), SourceError>(())
         },
     )?;
@@ -119,14 +119,24 @@ pub fn find_record(
 }
 
 /// A chunk whose records are read one by one, when somebody asks for them: until then they take no
-/// more memory than in the file.
-#[derive(Debug)]
+/// more memory than in the file. That there are as many as the index says is known when the last
+/// one was read: the same bytes are the same records.
 pub struct OpenChunk {
     spec: ChunkSpec,
     text: String,
     next: Bookmark,
     /// Records read so far.
     rows: u32,
+}
+
+impl fmt::Debug for OpenChunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text may hold passwords.
+        f.debug_struct("OpenChunk")
+            .field("spec", &self.spec)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
 }
 
 impl OpenChunk {
@@ -142,7 +152,7 @@ impl OpenChunk {
     }
 
     /// Calls `visit` with one record after another, in place of what `record` holds, as long as it
-    /// says to go on; returns whether there are no more.
+    /// says to go on; returns whether there are no more. After an error there is nothing to read on.
     #[inline]
     pub fn read_on(
         &mut self,

@@ -31,7 +31,7 @@ mod sorter;
 mod window;
 
 pub use check::{CheckReport, Finding, NewNames, check, check_some};
-pub use chunk::{CsvRecord, OpenChunk, find_record, read_chunk};
+pub use chunk::{CsvRecord, OpenChunk, find_records, read_chunk};
 pub use error::{Place, Ragged, SourceError};
 pub use fix::{fix, rewritten};
 pub use generate::{GenerateArgs, GenerateError, generate};

@@ -5,7 +5,6 @@
 //! (RFC 8259, section 7, wants nothing else escaped).
 
 /// An object that is being written: names in the order of the calls.
-#[derive(Debug)]
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
     next: u8,

@@ -56,7 +56,7 @@ impl fmt::Debug for HttpRequest {
 
 /// Builds the request for `op`.
 pub fn request(op: &Op) -> HttpRequest {
-    request_in(op, Vec::with_capacity(BODY_BYTES_USUAL))
+    request_in(op, Vec::new())
 }
 
 /// Builds the request for `op`; its body, if it has one, stands in place of what `room` holds.
@@ -188,6 +188,7 @@ fn post(
     fields: impl FnOnce(&mut Object<'_>),
 ) -> HttpRequest {
     room.clear();
+    room.reserve(BODY_BYTES_USUAL);
     Object::write(&mut room, fields);
     HttpRequest {
         method: Method::Post,

@@ -21,7 +21,7 @@ use crate::protocol::{
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
 use crate::source::{
-    Columns, CsvRecord, NewNames, Problems, RowRules, SourceError, find_record, parse_row_telling,
+    Columns, CsvRecord, NewNames, Problems, RowRules, SourceError, find_records, parse_row_telling,
 };
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
@@ -321,7 +321,7 @@ impl Server {
     fn on_grant(self: &Rc<Self>, grant: Grant) {
         self.credits.set(self.credits.get().saturating_sub(1));
         let columns = &self.shell.config.columns;
-        let rows = grant.len();
+        let rows = grant.row_count();
         let added = self.queue.borrow_mut().add(&self.file, columns, grant);
         match added {
             Ok(()) => {
@@ -590,9 +590,9 @@ impl Server {
             return Ok(default);
         };
         let columns = &self.shell.config.columns;
-        let record = find_record(&self.file, chunk, columns, *row)?;
+        let found = find_records(&self.file, chunk, columns, |number| number == *row)?;
         let cell = |column: Option<usize>| {
-            let cell = record.as_ref()?.fields.get(column?).map(str::trim);
+            let cell = found.first()?.fields.get(column?).map(str::trim);
             cell.filter(|cell| !cell.is_empty())
         };
         // Two keys with one hash are not worth a wrong name.

@@ -230,7 +230,8 @@ impl RowMachine {
         self.row.number
     }
 
-    /// Returns what became of the row, once it was said to be settled.
+    /// Returns what [`RowMachine::into_outcome`] would.
+    #[cfg(test)]
     pub fn outcome(&self) -> Option<&RowOutcome> {
         match &self.waiting_for {
             WaitingFor::Nothing(outcome) => Some(outcome),
@@ -238,7 +239,7 @@ impl RowMachine {
         }
     }
 
-    /// Does what [`RowMachine::outcome`] does, at the end of the machine.
+    /// Returns what became of the row, once it was said to be settled.
     #[inline]
     pub fn into_outcome(self) -> Option<RowOutcome> {
         match self.waiting_for {

@@ -1,4 +1,4 @@
-use super::super::{email_norm, read_chunk, records};
+use super::super::{CsvRecord, OpenChunk, email_norm, read_chunk, records};
 use super::*;
 use proptest::prelude::*;
 use std::io::Write as _;
@@ -140,6 +140,8 @@ proptest! {
             let records = read_chunk(on_disk.as_file(), chunk, &index.columns).unwrap();
             prop_assert_eq!(records[0].number, chunk.first_row);
             prop_assert_eq!(records[0].line, chunk.first_line);
+            let stopping = read_stopping(on_disk.as_file(), chunk, &index.columns);
+            prop_assert_eq!(format!("{:?}", stopping), format!("{:?}", records));
             read.extend(records);
         }
         if !index.chunks.is_empty() {
@@ -479,6 +481,23 @@ fn a_file_of_many_blocks_splits_as_the_csv_crate_splits_it() {
     }
     let (bytes, hash) = file_hash(&Input::File(file.path().to_owned()), &mut |_| {}).unwrap();
     assert_eq!((bytes, hash), (index.bytes, index.hash));
+}
+
+/// Reads a chunk with a stop after every record.
+fn read_stopping(file: &File, spec: &ChunkSpec, columns: &Columns) -> Vec<CsvRecord> {
+    let mut chunk = OpenChunk::read(file, spec, columns).unwrap();
+    let mut records = Vec::new();
+    let mut ended = false;
+    while !ended {
+        // As if others had been read with the same memory in between.
+        let mut record = CsvRecord::blank(columns);
+        let stop = |record: &CsvRecord| {
+            records.push(record.clone());
+            false
+        };
+        ended = chunk.read_on(columns, &mut record, stop).unwrap();
+    }
+    records
 }
 
 #[test]

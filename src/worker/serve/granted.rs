@@ -1,18 +1,53 @@
 //! The rows that were granted and are not started.
 //!
-//! They wait as the bytes of their chunks: a record is read when its row starts, into memory that
-//! the row before it had.
+//! Whole chunks wait as their bytes: a record is read when its row starts, into memory that the row
+//! before it had. Of a chunk of which only some rows are granted, their records wait: one row would
+//! hold the bytes of a thousand.
 
 use crate::model::LeaseId;
 use crate::protocol::{Grant, RowContext};
-use crate::source::{Columns, CsvRecord, OpenChunk, SourceError};
+use crate::source::{Columns, CsvRecord, OpenChunk, SourceError, find_records};
 use std::collections::VecDeque;
 use std::fs::File;
+use std::vec;
 
 /// Rows of grants, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct GrantedRows {
-    grants: VecDeque<(Grant, OpenChunk)>,
+    grants: VecDeque<(Grant, Rows)>,
+}
+
+/// Where the rows of a grant come from.
+enum Rows {
+    Whole(OpenChunk),
+    Some(vec::IntoIter<CsvRecord>),
+}
+
+impl Rows {
+    fn of(file: &File, columns: &Columns, grant: &Grant) -> Result<Self, SourceError> {
+        let chunk = &grant.chunk;
+        Ok(match &grant.rows {
+            None => Self::Whole(OpenChunk::read(file, chunk, columns)?),
+            Some(rows) => {
+                let wanted = |row| rows.binary_search(&row).is_ok();
+                Self::Some(find_records(file, chunk, columns, wanted)?.into_iter())
+            }
+        })
+    }
+
+    /// Does what [`OpenChunk::read_on`] does.
+    #[inline]
+    fn read_on(
+        &mut self,
+        columns: &Columns,
+        record: &mut CsvRecord,
+        mut visit: impl FnMut(&CsvRecord) -> bool,
+    ) -> Result<bool, SourceError> {
+        match self {
+            Self::Whole(chunk) => chunk.read_on(columns, record, visit),
+            Self::Some(records) => Ok(records.all(|record| visit(&record))),
+        }
+    }
 }
 
 impl GrantedRows {
@@ -23,28 +58,32 @@ impl GrantedRows {
         columns: &Columns,
         grant: Grant,
     ) -> Result<(), SourceError> {
-        let chunk = OpenChunk::read(file, &grant.chunk, columns)?;
-        self.grants.push_back((grant, chunk));
+        let rows = Rows::of(file, columns, &grant)?;
+        self.grants.push_back((grant, rows));
         Ok(())
     }
 
     /// Calls `visit` with the record of one row after another, in place of what `record` holds, its
-    /// lease and what is known of it, as long as it says to go on.
+    /// lease and what is known of it, as long as it says to go on. After an error there are none.
     pub(super) fn read_on(
         &mut self,
         columns: &Columns,
         record: &mut CsvRecord,
         mut visit: impl FnMut(LeaseId, &CsvRecord, RowContext) -> bool,
     ) -> Result<(), SourceError> {
-        while let Some((grant, chunk)) = self.grants.front_mut() {
-            let ended = chunk.read_on(columns, record, |record| {
+        while let Some((grant, rows)) = self.grants.front_mut() {
+            let read = rows.read_on(columns, record, |record| {
                 let granted = grant.context(record.number);
                 granted.is_none_or(|context| visit(grant.lease, record, context))
-            })?;
-            if !ended {
-                return Ok(());
+            });
+            match read {
+                Ok(true) => drop(self.grants.pop_front()),
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.clear();
+                    return Err(error);
+                }
             }
-            self.grants.pop_front();
         }
         Ok(())
     }
@@ -130,6 +169,27 @@ mod tests {
                 (3, 9, 10)
             ]
         );
+    }
+
+    #[test]
+    fn a_chunk_with_other_records_than_the_index_says_gives_none_after_them() {
+        let (file, index) = people();
+        let columns = &index.columns;
+        for rows in [3, 5] {
+            let spec = ChunkSpec {
+                rows,
+                ..index.chunks[0].clone()
+            };
+            let mut queue = GrantedRows::default();
+            queue
+                .add(file.as_file(), columns, grant(1, &spec, None))
+                .unwrap();
+            let mut record = CsvRecord::blank(columns);
+            let error = queue.read_on(columns, &mut record, |_, _, _| true);
+            assert_eq!(error.unwrap_err().code(), "file_changed", "{rows}");
+            let next = queue.read_on(columns, &mut record, |_, _, _| panic!("a row"));
+            next.unwrap();
+        }
     }
 
     #[test]
