@@ -175,8 +175,9 @@ impl<'a> Driver<'a> {
                 program: config.program.clone(),
                 lock,
                 inbox: mouth,
-                // A rehearsal is soon over.
-                large_pages: !rehearses(config),
+                // A rehearsal is soon over. And under a limit processor time is no matter, but a
+                // large page that is made ready holds up requests whose slots pass meanwhile.
+                large_pages: !rehearses(config) && !paced.0,
                 threads: config.threads,
             },
             inbox,
