@@ -7,18 +7,16 @@
 /// An object that is being written: names in the order of the calls.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
-    next: u8,
+    is_empty: bool,
 }
 
-impl<'a> Object<'a> {
+impl Object<'_> {
     /// Writes an object at the end of `out`.
-    pub(super) fn write(out: &'a mut Vec<u8>, fields: impl FnOnce(&mut Object<'_>)) {
-        let mut object = Object { out, next: b'{' };
-        fields(&mut object);
-        if object.next == b'{' {
-            object.out.push(b'{');
-        }
-        object.out.push(b'}');
+    pub(super) fn write(out: &mut Vec<u8>, fields: impl FnOnce(&mut Object<'_>)) {
+        out.push(b'{');
+        let is_empty = true;
+        fields(&mut Object { out, is_empty });
+        out.push(b'}');
     }
 
     /// Adds a text.
@@ -46,14 +44,12 @@ impl<'a> Object<'a> {
     /// Adds a list of texts.
     pub(super) fn texts(&mut self, name: &str, values: &[String]) {
         self.name(name);
-        let mut next = b'[';
-        for value in values {
-            self.out.push(next);
+        self.out.push(b'[');
+        for (at, value) in values.iter().enumerate() {
+            if at > 0 {
+                self.out.push(b',');
+            }
             put_text(self.out, value);
-            next = b',';
-        }
-        if next == b'[' {
-            self.out.push(b'[');
         }
         self.out.push(b']');
     }
@@ -66,8 +62,9 @@ impl<'a> Object<'a> {
 
     #[inline]
     fn name(&mut self, name: &str) {
-        self.out.push(self.next);
-        self.next = b',';
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
+        }
         put_text(self.out, name);
         self.out.push(b':');
     }

@@ -13,11 +13,10 @@ use std::fmt;
 /// answer is looked at.
 pub(super) fn made(op: &Op, status: u16, body: Option<&[u8]>) -> Option<String> {
     let body = body.filter(|_| (200..300).contains(&status))?;
-    let (fields, is_plain) = match op {
+    match op {
         Op::CreateUser(user) => {
             let fields = Fields::read(body)?;
-            let is_plain = same_email(fields.email?, &user.email);
-            (fields, is_plain)
+            same_email(fields.email?, &user.email).then(|| fields.id())?
         }
         Op::CreateMembership {
             user_id, org_id, ..
@@ -25,15 +24,10 @@ pub(super) fn made(op: &Op, status: u16, body: Option<&[u8]>) -> Option<String> 
             let fields = Fields::read(body)?;
             let named = [fields.user_id, fields.organization_id];
             let is_active = matches!(fields.status, None | Some("active"));
-            (
-                fields,
-                is_active && names_no_other(named, [user_id, org_id]),
-            )
+            (is_active && names_no_other(named, [user_id, org_id])).then(|| fields.id())?
         }
-        _ => return None,
-    };
-    let id = fields.id.filter(|id| is_plain && body::is_id(id))?;
-    Some(id.to_owned())
+        _ => None,
+    }
 }
 
 /// Some fields of an entity as they stand in an answer.
@@ -51,6 +45,11 @@ impl<'a> Fields<'a> {
     fn read(body: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
         serde_json::from_str(text).ok()
+    }
+
+    /// Returns the id, if it has the right shape.
+    fn id(&self) -> Option<String> {
+        self.id.filter(|id| body::is_id(id)).map(str::to_owned)
     }
 }
 

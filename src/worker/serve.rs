@@ -82,7 +82,7 @@ struct Server {
     /// Names of organizations that rows of a dry run gave so far.
     names: RefCell<NewNames>,
     queue: RefCell<GrantedRows>,
-    /// Rows in the queue.
+    /// Rows in the queue, counted beside it: somebody asks while it is read.
     queued: Cell<usize>,
     /// The record of the row that starts.
     record: RefCell<CsvRecord>,
