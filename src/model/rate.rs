@@ -5,6 +5,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Pacing leaves one part in this many of a window free: 1 %.
+const FREE_PART: u32 = 100;
+
+/// Jitter does not shrink with the window, so at least this much of one is left free: 1 % of a
+/// second would forgive a stall of 10 ms, and busy machines stall longer.
+const FREE_MIN: Duration = Duration::from_millis(25);
+
+/// However short the window, no more than one part in this many is left free.
+const FREE_MIN_PART: u32 = 10;
+
 /// At most `count` requests in any sliding window of `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimit {
@@ -26,6 +36,19 @@ impl RateLimit {
     /// Returns the allowed requests per second.
     pub fn per_second(self) -> f64 {
         f64::from(self.count) / self.window.as_secs_f64()
+    }
+
+    /// Returns the part of the window that pacing leaves free: what keeps jitter between us and
+    /// the target from ever filling it.
+    pub fn left_free(self) -> Duration {
+        let shortest = FREE_MIN.min(self.window / FREE_MIN_PART);
+        (self.window / FREE_PART).max(shortest)
+    }
+
+    /// Returns the share of this limit that pacing uses, from 0 to 1: 0.99 over ten seconds,
+    /// 0.975 over one.
+    pub fn used_share(self) -> f64 {
+        1.0 - self.left_free().as_secs_f64() / self.window.as_secs_f64()
     }
 
     /// Returns this limit scaled to `percent` of its count, at least 1.
@@ -157,6 +180,20 @@ mod tests {
         assert_eq!("6000/1m".parse(), Ok(RateLimit::per_seconds(6000, 60)));
         for bad in ["", "50", "0/s", "50/0s", "x/s", "50/parsec", "-1/s"] {
             assert!(bad.parse::<RateLimit>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_short_window_leaves_as_much_time_free_as_a_stall_takes() {
+        let share = |text: &str| text.parse::<RateLimit>().unwrap().used_share();
+        for (rate, used) in [
+            ("6000/1m", 0.99),
+            ("500/10s", 0.99),
+            ("50/s", 0.975),
+            ("7/100ms", 0.9),
+            ("7/1ms", 0.9),
+        ] {
+            assert!((share(rate) - used).abs() < 1e-9, "{rate}");
         }
     }
 

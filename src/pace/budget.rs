@@ -14,13 +14,6 @@ use governor::{Quota, RateLimiter};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The share of a declared limit that is used, in percent: what keeps jitter between us and the
-/// target from ever filling its window.
-pub const USED_PERCENT: f64 = 99.0;
-
-/// How late a slot may be used, as a share of the window: under the 1 % that pacing leaves free.
-const EXPIRY_SHARE: f64 = 0.007;
-
 /// A slot is never used later than this, however long the window.
 const EXPIRY_MAX: Duration = Duration::from_millis(50);
 
@@ -42,10 +35,12 @@ pub struct Budget {
 impl Budget {
     /// Makes the budget of a limit; its first slot is at `now` or later.
     pub fn new(limit: RateLimit, now: Mono) -> Self {
-        let percent = if plant::is(7) { 130.0 } else { USED_PERCENT };
-        let interval = limit
-            .window
-            .mul_f64(100.0 / percent / f64::from(limit.count));
+        let share = if plant::is(7) {
+            1.3
+        } else {
+            limit.used_share()
+        };
+        let interval = limit.window.mul_f64(1.0 / share / f64::from(limit.count));
         let interval = interval.max(Duration::from_nanos(1));
         let clock = FakeRelativeClock::default();
         let quota = Quota::with_period(interval)
@@ -57,7 +52,8 @@ impl Budget {
             origin: now,
             at: now,
             interval,
-            expiry: limit.window.mul_f64(EXPIRY_SHARE).min(EXPIRY_MAX),
+            // The rest is for what happens to a request after its slot was taken.
+            expiry: (limit.left_free() / 3).min(EXPIRY_MAX),
         }
     }
 
@@ -122,7 +118,7 @@ mod tests {
         #[test]
         fn no_window_is_ever_over(
             count in 1_u32..400,
-            window_ms in 1000_u64..20_000,
+            window_ms in 1_u64..20_000,
             idles in prop::collection::vec(0_u64..3000, 1..300),
             late in prop::collection::vec(any::<bool>(), 300),
         ) {

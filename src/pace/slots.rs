@@ -230,7 +230,8 @@ impl Pacer {
         if first > now.after(HORIZON) {
             return None;
         }
-        let most = (LEASE.as_secs_f64() / interval.as_secs_f64().max(1e-9)).max(1.0);
+        let length = self.lease_length(class);
+        let most = (length.as_secs_f64() / interval.as_secs_f64().max(1e-9)).max(1.0);
         let wanted = self.line(class).wants.get(&worker).copied().unwrap_or(0);
         let mut count = 0;
         let mut due = first;
@@ -252,6 +253,16 @@ impl Pacer {
             expiry_ns: crate::model::clock::nanos(expiry),
         };
         Some((worker, lease))
+    }
+
+    /// Returns how long a lease of `class` may be. While writes wait, reads take little of the total
+    /// ahead of time: the next write would come after all of it.
+    fn lease_length(&self, class: RequestClass) -> Duration {
+        let shared = self.total.is_some() && !self.write_line.turn.is_empty();
+        match class {
+            RequestClass::Read if shared => LEASE / 4,
+            _ => LEASE,
+        }
     }
 
     fn serve(&mut self, class: RequestClass, worker: WorkerId, count: u32) {
@@ -398,12 +409,14 @@ mod tests {
 
     #[test]
     fn a_fast_limit_is_used_fully() {
+        let limit = RateLimit::per_seconds(5000, 1);
         let limits = RateLimits {
-            writes: Some(RateLimit::per_seconds(5000, 1)),
+            writes: Some(limit),
             ..Default::default()
         };
         let (writes, _) = saturate(limits, 4, 10);
-        assert!(writes.len() > 4900 * 10, "{}", writes.len());
+        let share = writes.len() as f64 / (5000.0 * 10.0);
+        assert!(share >= limit.used_share(), "{share}");
         assert!(most(&writes, SECOND) <= 5000);
     }
 
@@ -429,7 +442,7 @@ mod tests {
             };
             let (writes, reads) = saturate(limits, 3, 20);
             let share = writes.len() as f64 / (f64::from(writes_per_s) * 20.0);
-            assert!(share > 0.95, "{writes_per_s}: {share}");
+            assert!(share > 0.96, "{writes_per_s}: {share}");
             let all = writes.len() + reads.len();
             assert!(all > 80 * 20, "{writes_per_s}: {all}");
         }

@@ -8,9 +8,6 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The share of every limit that the importer paces at.
-const PACE: f64 = 0.99;
-
 /// How long an answer may take and still leave the workers ahead of the limit, in seconds: what
 /// slow APIs take when they are well.
 const SLOW_ANSWER_S: f64 = 1.0;
@@ -291,7 +288,7 @@ fn slowest(limits: &RateLimits, calls: Calls) -> (&'static str, RateLimit, f64) 
     for (name, limit, requests) in all {
         let Some(limit) = limit else { continue };
         // The first one leaves at once.
-        let seconds = requests.saturating_sub(1) as f64 / (limit.per_second() * PACE);
+        let seconds = requests.saturating_sub(1) as f64 / (limit.per_second() * limit.used_share());
         if seconds > slowest.2 {
             slowest = (name, limit, seconds);
         }

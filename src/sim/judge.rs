@@ -8,7 +8,6 @@ use crate::model::{
     Evidence, ExistingPolicy, MembershipState, Mono, OrgKey, Origin, RateLimit, RowNumber,
     RowOutcome, RowState, Step, UserOutcome,
 };
-use crate::pace::budget::USED_PERCENT;
 use crate::source::SourceRow;
 use crate::target::RequestClass;
 use secrecy::ExposeSecret as _;
@@ -724,7 +723,7 @@ fn window(
     what: &str,
 ) -> Judged {
     let Some(limit) = limit else { return Ok(()) };
-    let margin = f64::from(limit.count) * (100.0 - USED_PERCENT) / 100.0;
+    let margin = f64::from(limit.count) * (1.0 - limit.used_share());
     let mut from = 0;
     for (to, end) in starts.iter().enumerate() {
         while starts

@@ -47,6 +47,60 @@ pub struct Gate {
     /// After an outage: at most this many in flight; twice as many with every good answer.
     ramp: Option<u32>,
     in_flight: u32,
+    wire: Wire,
+}
+
+/// How many requests may be on the wire while a limit is kept: well beyond what usually is.
+///
+/// A target that stands still for a moment takes what was sent meanwhile all at once, as if
+/// nothing had kept a pace, and its window is over. What is in flight bounds that, whatever the
+/// length of the moment. Nothing is learned while no answer comes, so the moment itself widens
+/// nothing; answers that only take longer widen it within a few round trips.
+#[derive(Debug)]
+struct Wire {
+    /// The mean number in flight as the last answers saw it, times [`Self::ANSWERS`].
+    seen: u32,
+}
+
+impl Wire {
+    /// What it begins with: wide, so that a slow target is not learned step by step.
+    const FIRST: u32 = 128;
+    /// No fewer than this: a latency that is short for a moment holds nobody back.
+    const LEAST: u32 = 4;
+    /// How many times the usual number there may be.
+    const TIMES: u32 = 2;
+    /// Of how many answers the mean is.
+    const ANSWERS: u32 = 64;
+
+    const fn new() -> Self {
+        Self {
+            seen: Self::FIRST / Self::TIMES * Self::ANSWERS,
+        }
+    }
+
+    fn most(&self) -> u32 {
+        (self.seen / (Self::ANSWERS / Self::TIMES)).max(Self::LEAST)
+    }
+
+    /// Notes an answer that came while `in_flight` requests were on the wire, its own among them.
+    fn on_answer(&mut self, in_flight: u32) {
+        let most = self.most();
+        if in_flight >= most {
+            // Full: one more with every answer, so twice as many after a round trip.
+            let wider = most.saturating_add(1);
+            self.seen = wider.saturating_mul(Self::ANSWERS / Self::TIMES);
+        } else {
+            let forgotten = self.seen / Self::ANSWERS;
+            self.seen = self
+                .seen
+                .saturating_sub(forgotten)
+                .saturating_add(in_flight);
+        }
+    }
+
+    fn room(&self, in_flight: u32) -> u32 {
+        self.most().saturating_sub(in_flight)
+    }
 }
 
 /// The ramp ends here: by then the target has proven itself.
@@ -78,6 +132,7 @@ impl Gate {
             draining: false,
             ramp: None,
             in_flight: 0,
+            wire: Wire::new(),
         }
     }
 
@@ -85,13 +140,14 @@ impl Gate {
     pub fn try_pass(&mut self, class: RequestClass, now: Mono, turn: Turn) -> bool {
         let turned_away = self.draining && turn == Turn::Fresh;
         let open = !self.line(class).paced && now >= self.paused_until;
-        let passes = open && !turned_away && self.has_room();
+        let passes = open && !turned_away && self.room(class) > 0;
         self.in_flight += u32::from(passes);
         passes
     }
 
     /// Notes that a request which went through was answered, well or not.
     pub fn on_answer(&mut self, good: bool) {
+        self.wire.on_answer(self.in_flight);
         self.in_flight = self.in_flight.saturating_sub(1);
         if good {
             let wider = self.ramp.map(|width| width.saturating_mul(2));
@@ -104,8 +160,12 @@ impl Gate {
         self.ramp = Some(1);
     }
 
-    fn has_room(&self) -> bool {
-        self.ramp.is_none_or(|width| self.in_flight < width)
+    /// Returns how many more requests of `class` may be on the wire.
+    fn room(&self, class: RequestClass) -> u32 {
+        let ramp = self.ramp.map(|width| width.saturating_sub(self.in_flight));
+        let paced = self.line(class).paced;
+        let wire = paced.then(|| self.wire.room(self.in_flight));
+        ramp.into_iter().chain(wire).min().unwrap_or(u32::MAX)
     }
 
     /// Waits in line. The receiver fails when a drain turned the row away.
@@ -183,9 +243,7 @@ impl Gate {
         let mut look = Look::default();
         let paused_until = self.paused_until;
         for class in [RequestClass::Write, RequestClass::Read] {
-            let mut room = self
-                .ramp
-                .map_or(u32::MAX, |width| width.saturating_sub(self.in_flight));
+            let mut room = self.room(class);
             let before = room;
             let line = self.line_mut(class);
             let next = line.look(now, paused_until, &mut room);
@@ -370,6 +428,48 @@ mod tests {
         gate.on_slots(&slots(0, 20, 1));
         gate.hold(Mono(15 * MS));
         assert_eq!(gate.look(Mono(16 * MS)).wants, [(RequestClass::Write, 1)]);
+    }
+
+    /// Every millisecond a slot and a request for it; answers come after `latency` milliseconds,
+    /// none from `still_from` on. Returns the most that were ever in flight, and how many were sent.
+    fn flow(latency: u64, ms: u64, still_from: u64) -> (usize, usize) {
+        let mut gate = Gate::new(true, true);
+        let (mut waiting, mut wire) = (Vec::new(), VecDeque::new());
+        let (mut most, mut sent) = (0, 0);
+        for now in 0..ms {
+            while now < still_from && wire.front().is_some_and(|at| at + latency <= now) {
+                wire.pop_front();
+                gate.on_answer(true);
+            }
+            if waiting.len() < 5 {
+                waiting.push(gate.wait(RequestClass::Write, Turn::Fresh));
+            }
+            gate.on_slots(&slots(0, now, 1));
+            gate.look(Mono(now * MS));
+            waiting.retain_mut(|waiter| {
+                let goes = passed(waiter);
+                wire.extend(goes.then_some(now));
+                !goes
+            });
+            sent += wire.iter().filter(|at| **at == now).count();
+            most = most.max(wire.len());
+        }
+        (most, sent)
+    }
+
+    #[test]
+    fn a_target_that_stands_still_is_sent_no_more_than_a_few() {
+        assert_eq!(flow(2, 1000, u64::MAX), (2, 1000));
+        let (most, _) = flow(2, 1000, 500);
+        assert!(most <= 12, "{most}");
+        let (most, _) = flow(20, 1000, 500);
+        assert!((40..=90).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn a_slow_target_is_sent_as_much_as_the_limit_allows() {
+        let (most, sent) = flow(200, 20_000, u64::MAX);
+        assert!(most >= 200 && sent > 19_000, "{most} {sent}");
     }
 
     #[test]
