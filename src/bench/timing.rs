@@ -9,15 +9,15 @@ use std::path::Path;
 pub(super) struct Took {
     /// Seconds on the clock.
     pub(super) wall: f64,
-    /// Seconds of a core that the calling thread used.
+    /// Seconds of a core that the process used.
     pub(super) cpu: f64,
 }
 
 /// Does something and tells how long it took.
 pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (T, Took) {
-    let (wall, cpu) = (Mono::now(), clock::thread_cpu());
+    let (wall, cpu) = (Mono::now(), clock::process_cpu());
     let done = work();
-    let cpu = clock::thread_cpu().saturating_sub(cpu).as_secs_f64();
+    let cpu = clock::process_cpu().saturating_sub(cpu).as_secs_f64();
     let wall = Mono::now().since(wall).as_secs_f64();
     (done, Took { wall, cpu })
 }

@@ -56,10 +56,10 @@ fn read(clock: ClockId) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-/// Returns how much of a core the calling thread has used so far: what a measurement is not lied
-/// to about by whatever else the machine does.
-pub fn thread_cpu() -> Duration {
-    Duration::from_nanos(read(ClockId::ThreadCPUTime))
+/// Returns how much of a core all threads of this process have used so far: what a measurement is
+/// not lied to about by whatever else the machine does.
+pub fn process_cpu() -> Duration {
+    Duration::from_nanos(read(ClockId::ProcessCPUTime))
 }
 
 /// Returns a duration in whole nanoseconds, saturating.

@@ -1,5 +1,6 @@
 //! The one pass over the file: chunks, hashes, and rows that share an email or an external id.
 
+use super::ahead::Ahead;
 use super::cells::Cells;
 use super::chunk::{CHUNK_BYTES_MAX, reason_of};
 use super::error::{Ragged, RaggedRow};
@@ -92,16 +93,11 @@ fn build_within(
     on_bytes: &mut dyn FnMut(u64),
 ) -> Result<Index, SourceError> {
     let file = window::open(path)?;
-    let mut pass = Pass::begin(&file, options, sorter_bytes_max, on_bytes)?;
-    loop {
-        match pass.row(on_bytes) {
-            Ok(true) => pass.rows_here()?,
-            Ok(false) => return pass.finish(),
-            Err(error @ SourceError::Read(_)) => return Err(error),
-            // The first reason to refuse the file is the one that is told.
-            Err(error) => return Err(pass.ragged().unwrap_or(error)),
-        }
-    }
+    std::thread::scope(|scope| {
+        let text = Ahead::start(scope, &file)?;
+        let pass = Pass::begin(&file, text, options, sorter_bytes_max, on_bytes)?;
+        pass.run(on_bytes)
+    })
 }
 
 /// Returns size and BLAKE3 (hex) of a source: what resume compares.
@@ -133,7 +129,7 @@ pub fn org_key_hash(hash_key: u64, key: &OrgKey) -> u64 {
 struct Pass<'a> {
     file: &'a File,
     options: &'a IndexOptions,
-    window: Window<&'a File>,
+    window: Window<Ahead>,
     fields: Fields,
     columns: Columns,
     /// Fields a record must have.
@@ -153,11 +149,12 @@ impl<'a> Pass<'a> {
     /// Reads the header.
     fn begin(
         file: &'a File,
+        text: Ahead,
         options: &'a IndexOptions,
         sorter_bytes_max: usize,
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<Self, SourceError> {
-        let mut window = Window::new(file);
+        let mut window = Window::new(text);
         let mut fields = Fields::new(options.delimiter);
         window.begin(on_bytes)?;
         let Some(length) = window.next_record(&mut fields, on_bytes)? else {
@@ -196,6 +193,19 @@ impl<'a> Pass<'a> {
             noted: Noted::new(options, sorter_bytes_max),
             ragged: Ragged::default(),
         })
+    }
+
+    /// Goes through all rows.
+    fn run(mut self, on_bytes: &mut dyn FnMut(u64)) -> Result<Index, SourceError> {
+        loop {
+            match self.row(on_bytes) {
+                Ok(true) => self.rows_here()?,
+                Ok(false) => return self.finish(),
+                Err(error @ SourceError::Read(_)) => return Err(error),
+                // The first reason to refuse the file is the one that is told.
+                Err(error) => return Err(self.ragged().unwrap_or(error)),
+            }
+        }
     }
 
     /// Indexes the next row, reading on where needed; tells whether there was one.
@@ -289,7 +299,8 @@ impl<'a> Pass<'a> {
         }
         let noted = self.noted;
         same_name(noted.names_alone.finish(), &noted.names_with_id.finish())?;
-        let (bytes, hash) = self.window.totals();
+        let bytes = self.window.bytes_read();
+        let hash = self.window.file().hash()?;
         // The window's blocks are not needed while rows are read again.
         drop(self.window);
         let shared = noted.repeats.finish(&Again {
@@ -300,7 +311,7 @@ impl<'a> Pass<'a> {
         })?;
         Ok(Index {
             bytes,
-            hash,
+            hash: hash.to_hex().to_string(),
             rows: self.rows,
             columns: self.columns,
             chunks: self.chunks.closed,

@@ -10,6 +10,7 @@
 //! # See
 //! [`index`](mod@index) for the one pass, [`rules`] for what makes a row fail.
 
+mod ahead;
 mod cells;
 pub mod check;
 pub mod chunk;

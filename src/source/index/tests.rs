@@ -380,15 +380,18 @@ fn names_stay_few_while_rows_are_many() {
 /// What a file is indexed to, or refused with, when every row is looked at by itself.
 fn row_by_row(path: &Path, options: &IndexOptions) -> Result<Index, SourceError> {
     let file = window::open(path)?;
-    let mut pass = Pass::begin(&file, options, NO_SPILL, &mut |_| {})?;
-    loop {
-        match pass.row(&mut |_| {}) {
-            Ok(true) => {}
-            Ok(false) => return pass.finish(),
-            // Rows with too few fields before it are the first reason to refuse the file.
-            Err(error) => return Err(pass.ragged().unwrap_or(error)),
+    std::thread::scope(|scope| {
+        let text = Ahead::start(scope, &file)?;
+        let mut pass = Pass::begin(&file, text, options, NO_SPILL, &mut |_| {})?;
+        loop {
+            match pass.row(&mut |_| {}) {
+                Ok(true) => {}
+                Ok(false) => return pass.finish(),
+                // Rows with too few fields before it are the first reason to refuse the file.
+                Err(error) => return Err(pass.ragged().unwrap_or(error)),
+            }
         }
-    }
+    })
 }
 
 /// Rows of every kind: usual ones, such that repeat others, such that are refused.
