@@ -272,8 +272,8 @@ fn section(shape: &Shape, bench: &Bench<'_>, figures: &[Figure]) -> Section {
     Section {
         title: format!("index: {}", shape.name),
         about: format!(
-            "{}, {}: {}. Read from memory; the index reads and hashes ahead on a second thread. A plain read and the csv crate's loop are \
-             yardsticks.",
+            "{}, {}: {}. Read from memory; the index reads and hashes ahead on a second thread. A \
+             plain read and the csv crate's loop are yardsticks.",
             words::counted(bench.rows.into(), "row"),
             Unit::Bytes.shown(bench.bytes),
             shape.about

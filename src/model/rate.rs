@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ const FREE_MIN: Duration = Duration::from_millis(25);
 
 /// However short the window, no more than one part in this many is left free.
 const FREE_MIN_PART: u32 = 10;
+
+/// Windows that can be kept: timers of a millisecond still hit the slots of the shortest.
+const WINDOWS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 
 /// At most `count` requests in any sliding window of `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +52,12 @@ impl RateLimit {
     /// Returns the share of this limit that pacing uses, from 0 to 1: 0.99 over ten seconds,
     /// 0.975 over one.
     pub fn used_share(self) -> f64 {
-        1.0 - self.left_free().as_secs_f64() / self.window.as_secs_f64()
+        1.0 - self.free_share()
+    }
+
+    /// Returns the share of this limit that pacing leaves free, from 0 to 1.
+    pub fn free_share(self) -> f64 {
+        self.left_free().as_secs_f64() / self.window.as_secs_f64()
     }
 
     /// Returns this limit scaled to `percent` of its count, at least 1.
@@ -75,7 +84,9 @@ impl fmt::Display for RateLimit {
 
 /// Why a rate could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a rate: write N/D, for example 500/10s, 50/1s or 6000/1m")]
+#[error(
+    "`{0}` is not a rate: write N/D, for example 500/10s, 50/1s or 6000/1m; D is at least 100ms and at most 24h"
+)]
 pub struct RateParseError(pub String);
 
 impl FromStr for RateLimit {
@@ -87,7 +98,7 @@ impl FromStr for RateLimit {
         let (count, window) = text.split_once('/').ok_or_else(fail)?;
         let count: u32 = count.trim().parse().map_err(|_| fail())?;
         let window = parse_duration(window.trim()).ok_or_else(fail)?;
-        if count == 0 || window < Duration::from_millis(1) {
+        if count == 0 || !WINDOWS.contains(&window) {
             return Err(fail());
         }
         Ok(Self { count, window })
@@ -178,22 +189,25 @@ mod tests {
         assert_eq!("500/10s".parse(), Ok(RateLimit::per_seconds(500, 10)));
         assert_eq!("50/s".parse(), Ok(RateLimit::per_seconds(50, 1)));
         assert_eq!("6000/1m".parse(), Ok(RateLimit::per_seconds(6000, 60)));
-        for bad in ["", "50", "0/s", "50/0s", "x/s", "50/parsec", "-1/s"] {
+        let off = ["5/99ms", "5/25h", "5/99999999h", "5/1e300h"];
+        let bad = ["", "50", "0/s", "50/0s", "x/s", "50/parsec", "-1/s"];
+        for bad in bad.into_iter().chain(off) {
             assert!(bad.parse::<RateLimit>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_short_window_leaves_as_much_time_free_as_a_stall_takes() {
-        let share = |text: &str| text.parse::<RateLimit>().unwrap().used_share();
-        for (rate, used) in [
-            ("6000/1m", 0.99),
-            ("500/10s", 0.99),
-            ("50/s", 0.975),
-            ("7/100ms", 0.9),
-            ("7/1ms", 0.9),
+        for (window_ms, used) in [
+            (60_000, 0.99),
+            (10_000, 0.99),
+            (1000, 0.975),
+            (100, 0.9),
+            (1, 0.9),
         ] {
-            assert!((share(rate) - used).abs() < 1e-9, "{rate}");
+            let window = Duration::from_millis(window_ms);
+            let limit = RateLimit { count: 7, window };
+            assert!((limit.used_share() - used).abs() < 1e-9, "{limit}");
         }
     }
 

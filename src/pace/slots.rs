@@ -19,6 +19,10 @@ const HORIZON: Duration = Duration::from_millis(80);
 /// The length of one lease: enough that fifty leases a second serve any rate.
 const LEASE: Duration = Duration::from_millis(20);
 
+/// The length of a lease of reads while writes wait for slots of a total that both share. The last
+/// one of a turn reaches beyond the horizon, and the next write comes after all of it.
+const READ_LEASE: Duration = Duration::from_millis(5);
+
 /// Hands out slots.
 #[derive(Debug)]
 pub struct Pacer {
@@ -255,12 +259,11 @@ impl Pacer {
         Some((worker, lease))
     }
 
-    /// Returns how long a lease of `class` may be. While writes wait, reads take little of the total
-    /// ahead of time: the next write would come after all of it.
+    /// Returns how long a lease of `class` may be.
     fn lease_length(&self, class: RequestClass) -> Duration {
         let shared = self.total.is_some() && !self.write_line.turn.is_empty();
         match class {
-            RequestClass::Read if shared => LEASE / 4,
+            RequestClass::Read if shared => READ_LEASE,
             _ => LEASE,
         }
     }
@@ -449,6 +452,29 @@ mod tests {
     }
 
     #[test]
+    fn leases_of_reads_are_short_while_writes_wait_for_the_same_total() {
+        let second = |count| Some(RateLimit::per_seconds(count, 1));
+        let reads_of = |total, writes_wait: bool| {
+            let limits = RateLimits {
+                writes: second(1000),
+                reads: second(4000),
+                total,
+            };
+            let mut pacer = Pacer::new(limits, Mono(0));
+            pacer.want(WorkerId(1), RequestClass::Read, 0, 1000);
+            if writes_wait {
+                pacer.want(WorkerId(2), RequestClass::Write, 0, 1000);
+            }
+            let leases = pacer.pump(Mono(0)).into_iter().map(|(_, lease)| lease);
+            let reads = leases.filter(|lease| lease.class == RequestClass::Read);
+            reads.map(|lease| lease.count).max().unwrap()
+        };
+        assert!(reads_of(second(4000), true) <= 20);
+        assert!(reads_of(second(4000), false) >= 75);
+        assert!(reads_of(None, true) >= 75);
+    }
+
+    #[test]
     fn workers_take_turns() {
         let limits = RateLimits {
             writes: Some(RateLimit::per_seconds(10, 1)),
@@ -513,7 +539,7 @@ mod tests {
         #[test]
         fn no_window_is_over_across_restarts(
             count in 1_u32..80,
-            window_ms in 1000_u64..20_000,
+            window_ms in 100_u64..20_000,
             runs in prop::collection::vec((0_u32..6, 0_u64..700, any::<bool>()), 1..150),
         ) {
             let limit = RateLimit { count, window: Duration::from_millis(window_ms) };

@@ -723,7 +723,7 @@ fn window(
     what: &str,
 ) -> Judged {
     let Some(limit) = limit else { return Ok(()) };
-    let margin = f64::from(limit.count) * (1.0 - limit.used_share());
+    let margin = f64::from(limit.count) * limit.free_share();
     let mut from = 0;
     for (to, end) in starts.iter().enumerate() {
         while starts

@@ -12,7 +12,7 @@ use crate::protocol::{
 use crate::target::classify::NotApplied;
 use crate::target::{Entity, ListPage, Op, Reply, RequestClass, StopReason, Verdict};
 use crate::worker::cache::{Asked, OrgCache};
-use crate::worker::gate::{Gate, Turn};
+use crate::worker::gate::{Gate, Pass, Turn};
 use crate::worker::org_steps::{OrgAction, OrgMachine};
 use crate::worker::outbox::{OUTCOMES_WAIT, Outbox};
 use crate::worker::scan::{Course, List, NamedOrgs, SoughtOrgs, Walk, WalkAction};
@@ -134,8 +134,9 @@ enum State {
     /// The first thing to send.
     Begun(Op),
     Org(oneshot::Receiver<OrgAnswer>),
-    Gate(oneshot::Receiver<()>, Op),
-    Wire(Op),
+    Gate(oneshot::Receiver<Pass>, Op),
+    /// On the wire; probes pass no gate.
+    Wire(Op, Option<Pass>),
     /// A verdict that is acted upon after a wait.
     Reacting(Mono, RequestClass, Verdict),
     Asleep(Mono),
@@ -301,7 +302,10 @@ impl SimWorker {
                     sentinels: sentinels.into(),
                     found: None,
                 };
-                self.begin(Machine::Probe(Box::new(probing)), State::Wire(Op::Probe));
+                self.begin(
+                    Machine::Probe(Box::new(probing)),
+                    State::Wire(Op::Probe, None),
+                );
                 let task = self.next_task;
                 out.push(Out::Request {
                     task,
@@ -653,8 +657,8 @@ impl SimWorker {
                 let Some(task) = self.tasks.get(&id) else {
                     return;
                 };
-                if self.gate.try_pass(op.class(), now, task.turn) {
-                    return self.send(id, op, out);
+                if let Some(pass) = self.gate.try_pass(op.class(), now, task.turn) {
+                    return self.send(id, op, pass, out);
                 }
                 let pass = self.gate.wait(op.class(), task.turn);
                 State::Gate(pass, op)
@@ -712,12 +716,12 @@ impl SimWorker {
         }
     }
 
-    fn send(&mut self, id: u32, op: Op, out: &mut Vec<Out>) {
+    fn send(&mut self, id: u32, op: Op, pass: Pass, out: &mut Vec<Out>) {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
         task.turn = Turn::Started;
-        task.state = State::Wire(op.clone());
+        task.state = State::Wire(op.clone(), Some(pass));
         let (row, lease) = match &task.machine {
             Machine::Row { lease, number, .. } => (Some(*number), Some(*lease)),
             Machine::Org { .. } | Machine::Probe(_) | Machine::Ask | Machine::Walk(_) => {
@@ -737,7 +741,10 @@ impl SimWorker {
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
-        let State::Wire(op) = &task.state else { return };
+        let State::Wire(op, pass) = &mut task.state else {
+            return;
+        };
+        let pass = pass.take();
         let verdict = reply.verdict(op);
         let class = op.class();
         self.outbox.count(|delta| {
@@ -765,7 +772,7 @@ impl SimWorker {
             {
                 probing.found = Some(result);
                 let op = Op::GetUser(user);
-                task.state = State::Wire(op.clone());
+                task.state = State::Wire(op.clone(), None);
                 out.push(Out::Request {
                     task: id,
                     op,
@@ -783,7 +790,9 @@ impl SimWorker {
         if let Some(page) = reply.page() {
             self.keep_page(id, page);
         }
-        self.gate.on_answer(is_good(&verdict));
+        if let Some(pass) = pass {
+            self.gate.on_answer(pass, now, is_good(&verdict));
+        }
         let at = self.react(now, class, &verdict);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.state = State::Reacting(at, class, verdict);
@@ -876,7 +885,7 @@ impl SimWorker {
                     _ => return false,
                 },
             },
-            State::Gate(pass, op) => match pass.try_recv() {
+            State::Gate(waiter, op) => match waiter.try_recv() {
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Closed) => {
                     if matches!(task.machine, Machine::Walk(_) | Machine::Ask) {
@@ -885,9 +894,9 @@ impl SimWorker {
                     self.tasks.remove(&id);
                     return true;
                 }
-                Ok(()) => {
+                Ok(pass) => {
                     let op = op.clone();
-                    self.send(id, op, out);
+                    self.send(id, op, pass, out);
                     return true;
                 }
             },
@@ -936,7 +945,9 @@ impl SimWorker {
                 Machine::Row { .. } | Machine::Probe(_) | Machine::Ask => return false,
             },
             State::Begun(op) => Todo::Send(op.clone()),
-            State::Reacting(..) | State::Asleep(_) | State::Wire(_) | State::Stuck => return false,
+            State::Reacting(..) | State::Asleep(_) | State::Wire(..) | State::Stuck => {
+                return false;
+            }
         };
         self.take(now, id, todo, out);
         true

@@ -1,7 +1,7 @@
 //! Reads a file ahead, on a thread of its own, and hashes it there: a third of the index pass that
 //! needs nothing of the rest.
 //!
-//! A few blocks go round between the two threads; memory is theirs.
+//! A few blocks go round between the two threads: all the memory that this takes.
 
 use super::SourceError;
 use super::window::{BLOCK_BYTES, read_patiently};
@@ -40,13 +40,14 @@ impl Ahead {
         let (say, pieces) = sync_channel(BLOCKS);
         let (used, blocks) = channel();
         for _ in 1..BLOCKS {
-            // The thread has not begun: nobody has hung up.
-            let _ = used.send(vec![0; BLOCK_BYTES]);
+            if used.send(vec![0; BLOCK_BYTES]).is_err() {
+                // Cannot be: the other end is below.
+            }
         }
         Builder::new()
             .name("read-ahead".to_owned())
             .spawn_scoped(scope, move || read_all(file, &blocks, &say))
-            .map_err(SourceError::Read)?;
+            .map_err(|error| unstarted(&error))?;
         Ok(Self {
             pieces,
             used,
@@ -71,8 +72,9 @@ impl Ahead {
         match self.pieces.recv() {
             Ok(Piece::Bytes(block, filled)) => {
                 let used = std::mem::replace(&mut self.block, block);
-                // A thread that is gone has read to the end, or failed, and said so.
-                let _ = self.used.send(used);
+                if self.used.send(used).is_err() {
+                    // A thread that is gone has read to the end, or failed, and said so.
+                }
                 (self.filled, self.at) = (filled, 0);
                 Ok(())
             }
@@ -96,6 +98,11 @@ impl Read for Ahead {
         self.at += read;
         Ok(read)
     }
+}
+
+fn unstarted(error: &io::Error) -> SourceError {
+    let words = format!("no thread could be started for it: {error}");
+    SourceError::Read(io::Error::new(error.kind(), words))
 }
 
 /// Reads until the end, an error, or nobody listens any more.

@@ -6,7 +6,9 @@
 use crate::model::{Mono, plant};
 use crate::protocol::SlotLease;
 use crate::target::RequestClass;
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -29,8 +31,8 @@ struct Slot {
 struct Line {
     /// Whether slots are needed.
     paced: bool,
-    started: VecDeque<oneshot::Sender<()>>,
-    fresh: VecDeque<oneshot::Sender<()>>,
+    started: VecDeque<oneshot::Sender<Pass>>,
+    fresh: VecDeque<oneshot::Sender<Pass>>,
     slots: VecDeque<Slot>,
     /// Slots asked for and neither used nor dead.
     asked: usize,
@@ -46,60 +48,83 @@ pub struct Gate {
     draining: bool,
     /// After an outage: at most this many in flight; twice as many with every good answer.
     ramp: Option<u32>,
-    in_flight: u32,
-    wire: Wire,
+    in_flight: Rc<Cell<u32>>,
+    stillness: Stillness,
 }
 
-/// How many requests may be on the wire while a limit is kept: well beyond what usually is.
-///
-/// A target that stands still for a moment takes what was sent meanwhile all at once, as if
-/// nothing had kept a pace, and its window is over. What is in flight bounds that, whatever the
-/// length of the moment. Nothing is learned while no answer comes, so the moment itself widens
-/// nothing; answers that only take longer widen it within a few round trips.
+/// What a request holds that went through: it is on the wire until this is dropped.
 #[derive(Debug)]
-struct Wire {
-    /// The mean number in flight as the last answers saw it, times [`Self::ANSWERS`].
-    seen: u32,
+pub struct Pass {
+    since: Mono,
+    in_flight: Rc<Cell<u32>>,
 }
 
-impl Wire {
-    /// What it begins with: wide, so that a slow target is not learned step by step.
-    const FIRST: u32 = 128;
-    /// No fewer than this: a latency that is short for a moment holds nobody back.
-    const LEAST: u32 = 4;
-    /// How many times the usual number there may be.
-    const TIMES: u32 = 2;
-    /// Of how many answers the mean is.
-    const ANSWERS: u32 = 64;
+impl Pass {
+    fn take(since: Mono, in_flight: &Rc<Cell<u32>>) -> Self {
+        in_flight.set(in_flight.get().saturating_add(1));
+        let in_flight = Rc::clone(in_flight);
+        Self { since, in_flight }
+    }
+}
 
-    const fn new() -> Self {
-        Self {
-            seen: Self::FIRST / Self::TIMES * Self::ANSWERS,
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+    }
+}
+
+/// Notices a target that stands still.
+///
+/// It takes what was sent meanwhile all at once, as if nothing had kept a pace, and its window is
+/// over. So while a limit is kept, nothing more is sent to one from which several requests have
+/// had no answer for much longer than usual; for a moment only, because a connection may be dead
+/// and a target slow for good.
+#[derive(Debug, Default)]
+struct Stillness {
+    /// The mean latency of late, once there was an answer.
+    usual: Option<Duration>,
+    /// When the latest answer came.
+    answered: Mono,
+    /// How many requests were sent since,
+    sent: u32,
+    /// and when the first of them was.
+    since: Mono,
+}
+
+impl Stillness {
+    /// A latency is forgotten over about this time.
+    const FORGET: Duration = Duration::from_millis(250);
+    /// Fewer requests than this fill no window.
+    const ENOUGH: u32 = 4;
+    /// By so much every machine is late at times.
+    const LATE: Duration = Duration::from_millis(1);
+    /// After this the target is slow, or gone, and what a limit allows is sent again.
+    const MOMENT: Duration = Duration::from_millis(250);
+
+    fn on_sent(&mut self, now: Mono, count: u32) {
+        if self.sent == 0 {
+            self.since = now;
         }
+        self.sent = self.sent.saturating_add(count);
     }
 
-    fn most(&self) -> u32 {
-        (self.seen / (Self::ANSWERS / Self::TIMES)).max(Self::LEAST)
+    fn on_answer(&mut self, now: Mono, latency: Duration) {
+        // Of answers that come together the first counts: it is the one that was waited for.
+        let passed = now.since(self.answered).as_secs_f64();
+        let share = passed / (passed + Self::FORGET.as_secs_f64());
+        self.usual = Some(match self.usual {
+            None => latency,
+            Some(usual) => usual.mul_f64(1.0 - share) + latency.mul_f64(share),
+        });
+        self.answered = now;
+        self.sent = 0;
     }
 
-    /// Notes an answer that came while `in_flight` requests were on the wire, its own among them.
-    fn on_answer(&mut self, in_flight: u32) {
-        let most = self.most();
-        if in_flight >= most {
-            // Full: one more with every answer, so twice as many after a round trip.
-            let wider = most.saturating_add(1);
-            self.seen = wider.saturating_mul(Self::ANSWERS / Self::TIMES);
-        } else {
-            let forgotten = self.seen / Self::ANSWERS;
-            self.seen = self
-                .seen
-                .saturating_sub(forgotten)
-                .saturating_add(in_flight);
-        }
-    }
-
-    fn room(&self, in_flight: u32) -> u32 {
-        self.most().saturating_sub(in_flight)
+    /// Returns until when nothing is sent, if the target stands still.
+    fn until(&self, now: Mono) -> Option<Mono> {
+        let from = self.since.after(self.usual? + Self::LATE);
+        let until = from.after(Self::MOMENT);
+        (self.sent >= Self::ENOUGH && (from..until).contains(&now)).then_some(until)
     }
 }
 
@@ -131,24 +156,25 @@ impl Gate {
             paused_until: Mono(0),
             draining: false,
             ramp: None,
-            in_flight: 0,
-            wire: Wire::new(),
+            in_flight: Rc::default(),
+            stillness: Stillness::default(),
         }
     }
 
     /// Lets a request through right now if nothing holds it back.
-    pub fn try_pass(&mut self, class: RequestClass, now: Mono, turn: Turn) -> bool {
+    pub fn try_pass(&mut self, class: RequestClass, now: Mono, turn: Turn) -> Option<Pass> {
         let turned_away = self.draining && turn == Turn::Fresh;
         let open = !self.line(class).paced && now >= self.paused_until;
-        let passes = open && !turned_away && self.room(class) > 0;
-        self.in_flight += u32::from(passes);
-        passes
+        (open && !turned_away && self.room() > 0).then(|| {
+            self.stillness.on_sent(now, 1);
+            Pass::take(now, &self.in_flight)
+        })
     }
 
     /// Notes that a request which went through was answered, well or not.
-    pub fn on_answer(&mut self, good: bool) {
-        self.wire.on_answer(self.in_flight);
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn on_answer(&mut self, pass: Pass, now: Mono, good: bool) {
+        self.stillness.on_answer(now, now.since(pass.since));
+        drop(pass);
         if good {
             let wider = self.ramp.map(|width| width.saturating_mul(2));
             self.ramp = wider.filter(|width| *width < RAMP_MAX);
@@ -160,16 +186,15 @@ impl Gate {
         self.ramp = Some(1);
     }
 
-    /// Returns how many more requests of `class` may be on the wire.
-    fn room(&self, class: RequestClass) -> u32 {
-        let ramp = self.ramp.map(|width| width.saturating_sub(self.in_flight));
-        let paced = self.line(class).paced;
-        let wire = paced.then(|| self.wire.room(self.in_flight));
-        ramp.into_iter().chain(wire).min().unwrap_or(u32::MAX)
+    /// Returns how many more requests may be on the wire.
+    fn room(&self) -> u32 {
+        let in_flight = self.in_flight.get();
+        self.ramp
+            .map_or(u32::MAX, |width| width.saturating_sub(in_flight))
     }
 
     /// Waits in line. The receiver fails when a drain turned the row away.
-    pub fn wait(&mut self, class: RequestClass, turn: Turn) -> oneshot::Receiver<()> {
+    pub fn wait(&mut self, class: RequestClass, turn: Turn) -> oneshot::Receiver<Pass> {
         let (pass, waiter) = oneshot::channel();
         if self.draining && turn == Turn::Fresh {
             return waiter;
@@ -233,6 +258,11 @@ impl Gate {
         self.generation
     }
 
+    /// Returns how many requests are on the wire.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
     /// Returns how many requests wait.
     pub fn waiting(&self) -> usize {
         self.writes.waiting() + self.reads.waiting()
@@ -241,23 +271,37 @@ impl Gate {
     /// Lets through whoever may go.
     pub fn look(&mut self, now: Mono) -> Look {
         let mut look = Look::default();
-        let paused_until = self.paused_until;
         for class in [RequestClass::Write, RequestClass::Read] {
-            let mut room = self.room(class);
-            let before = room;
+            let still_until = self.still_until(class, now);
+            let mut room = still_until.map_or_else(|| self.room(), |_| 0);
+            let in_flight = Rc::clone(&self.in_flight);
+            let before = in_flight.get();
+            let paused_until = self.paused_until;
             let line = self.line_mut(class);
-            let next = line.look(now, paused_until, &mut room);
-            self.in_flight += before - room;
-            let line = self.line_mut(class);
-            look.again_at = [look.again_at, next].into_iter().flatten().min();
-            let missing = line.waiting().saturating_sub(line.asked);
-            if line.paced && missing > 0 {
-                line.asked += missing;
-                look.wants
-                    .push((class, u32::try_from(missing).unwrap_or(u32::MAX)));
+            let next = line.look(now, paused_until, &mut room, &in_flight);
+            let wants = if still_until.is_none() {
+                line.wants()
+            } else {
+                0
+            };
+            look.wants.extend((wants > 0).then_some((class, wants)));
+            look.again_at = [look.again_at, next, still_until]
+                .into_iter()
+                .flatten()
+                .min();
+            let sent = in_flight.get().saturating_sub(before);
+            if sent > 0 {
+                self.stillness.on_sent(now, sent);
             }
         }
         look
+    }
+
+    /// Returns until when `class` sends nothing because the target stands still.
+    fn still_until(&self, class: RequestClass, now: Mono) -> Option<Mono> {
+        let line = self.line(class);
+        let still = self.stillness.until(now);
+        still.filter(|_| line.paced && line.waiting() > 0)
     }
 
     const fn line(&self, class: RequestClass) -> &Line {
@@ -280,12 +324,28 @@ impl Line {
         self.started.len() + self.fresh.len()
     }
 
-    fn look(&mut self, now: Mono, paused_until: Mono, room: &mut u32) -> Option<Mono> {
+    /// Returns how many slots to ask for, and counts them as asked for.
+    fn wants(&mut self) -> u32 {
+        if !self.paced {
+            return 0;
+        }
+        let missing = self.waiting().saturating_sub(self.asked);
+        self.asked += missing;
+        u32::try_from(missing).unwrap_or(u32::MAX)
+    }
+
+    fn look(
+        &mut self,
+        now: Mono,
+        paused_until: Mono,
+        room: &mut u32,
+        in_flight: &Rc<Cell<u32>>,
+    ) -> Option<Mono> {
         if now < paused_until {
             return (self.waiting() > 0).then_some(paused_until);
         }
         if !self.paced {
-            while self.pass_one(room) {}
+            while self.pass_one(now, room, in_flight) {}
             return None;
         }
         while let Some(slot) = self.slots.front().copied() {
@@ -297,7 +357,7 @@ impl Line {
             if slot.at > now {
                 return (self.waiting() > 0).then_some(slot.at);
             }
-            if !self.pass_one(room) {
+            if !self.pass_one(now, room, in_flight) {
                 // Nobody waits, or there is no room: it stays for whoever comes before it is dead.
                 return None;
             }
@@ -308,12 +368,12 @@ impl Line {
     }
 
     /// Lets one through; returns whether anybody was there. Those who gave up are passed over.
-    fn pass_one(&mut self, room: &mut u32) -> bool {
+    fn pass_one(&mut self, now: Mono, room: &mut u32, in_flight: &Rc<Cell<u32>>) -> bool {
         if *room == 0 {
             return false;
         }
         while let Some(waiter) = self.started.pop_front().or_else(|| self.fresh.pop_front()) {
-            if waiter.send(()).is_ok() {
+            if waiter.send(Pass::take(now, in_flight)).is_ok() {
                 *room -= 1;
                 return true;
             }
@@ -339,7 +399,7 @@ mod tests {
         }
     }
 
-    fn passed(waiter: &mut oneshot::Receiver<()>) -> bool {
+    fn passed(waiter: &mut oneshot::Receiver<Pass>) -> bool {
         waiter.try_recv().is_ok()
     }
 
@@ -396,14 +456,21 @@ mod tests {
     #[test]
     fn what_is_not_paced_still_waits_out_a_pause() {
         let mut gate = Gate::new(false, false);
-        assert!(gate.try_pass(RequestClass::Read, Mono(0), Turn::Fresh));
-        gate.on_answer(true);
+        let passed_now = |gate: &mut Gate| {
+            let pass = gate.try_pass(RequestClass::Read, Mono(0), Turn::Fresh);
+            pass.is_some()
+        };
+        assert!(passed_now(&mut gate));
         gate.on_pause(1, Mono(50 * MS));
-        assert!(!gate.try_pass(RequestClass::Read, Mono(0), Turn::Fresh));
+        assert!(!passed_now(&mut gate));
         let mut waiter = gate.wait(RequestClass::Read, Turn::Fresh);
         assert_eq!(gate.look(Mono(1)).again_at, Some(Mono(50 * MS)));
         gate.look(Mono(50 * MS));
         assert!(passed(&mut waiter));
+    }
+
+    fn turned_away(waiter: &mut oneshot::Receiver<Pass>) -> bool {
+        matches!(waiter.try_recv(), Err(oneshot::error::TryRecvError::Closed))
     }
 
     #[test]
@@ -413,9 +480,9 @@ mod tests {
         let mut fresh = gate.wait(RequestClass::Write, Turn::Fresh);
         let mut started = gate.wait(RequestClass::Write, Turn::Started);
         gate.drain();
-        assert_eq!(fresh.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(turned_away(&mut fresh));
         let mut late = gate.wait(RequestClass::Write, Turn::Fresh);
-        assert_eq!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(turned_away(&mut late));
         gate.look(Mono(50 * MS));
         assert!(passed(&mut started));
     }
@@ -430,46 +497,143 @@ mod tests {
         assert_eq!(gate.look(Mono(16 * MS)).wants, [(RequestClass::Write, 1)]);
     }
 
-    /// Every millisecond a slot and a request for it; answers come after `latency` milliseconds,
-    /// none from `still_from` on. Returns the most that were ever in flight, and how many were sent.
-    fn flow(latency: u64, ms: u64, still_from: u64) -> (usize, usize) {
+    /// What was sent, and when: in milliseconds.
+    struct Flow {
+        sent: Vec<u64>,
+        /// The most that were on the wire at a time.
+        most: usize,
+    }
+
+    impl Flow {
+        fn between(&self, from: u64, to: u64) -> usize {
+            let there = |at: &&u64| (from..to).contains(*at);
+            self.sent.iter().filter(there).count()
+        }
+    }
+
+    /// Sends all it may for `ms`, a slot every `every` milliseconds, asked for or not. `answered_at` says when what is sent is answered.
+    fn flow(every: u64, ms: u64, answered_at: impl Fn(u64) -> u64) -> Flow {
         let mut gate = Gate::new(true, true);
-        let (mut waiting, mut wire) = (Vec::new(), VecDeque::new());
-        let (mut most, mut sent) = (0, 0);
+        let mut waiting = Vec::new();
+        let mut wire: Vec<(u64, Pass)> = Vec::new();
+        let mut seen = Flow {
+            sent: Vec::new(),
+            most: 0,
+        };
         for now in 0..ms {
-            while now < still_from && wire.front().is_some_and(|at| at + latency <= now) {
-                wire.pop_front();
-                gate.on_answer(true);
+            for (_, pass) in wire.extract_if(.., |(at, _)| *at <= now) {
+                gate.on_answer(pass, Mono(now * MS), true);
             }
-            if waiting.len() < 5 {
+            while waiting.len() < 5 {
                 waiting.push(gate.wait(RequestClass::Write, Turn::Fresh));
             }
-            gate.on_slots(&slots(0, now, 1));
+            if now.is_multiple_of(every) {
+                gate.on_slots(&slots(0, now, 1));
+            }
             gate.look(Mono(now * MS));
             waiting.retain_mut(|waiter| {
-                let goes = passed(waiter);
-                wire.extend(goes.then_some(now));
-                !goes
+                let Ok(pass) = waiter.try_recv() else {
+                    return true;
+                };
+                wire.push((answered_at(now), pass));
+                seen.sent.push(now);
+                false
             });
-            sent += wire.iter().filter(|at| **at == now).count();
-            most = most.max(wire.len());
+            seen.most = seen.most.max(wire.len());
         }
-        (most, sent)
+        seen
     }
 
     #[test]
-    fn a_target_that_stands_still_is_sent_no_more_than_a_few() {
-        assert_eq!(flow(2, 1000, u64::MAX), (2, 1000));
-        let (most, _) = flow(2, 1000, 500);
-        assert!(most <= 12, "{most}");
-        let (most, _) = flow(20, 1000, 500);
-        assert!((40..=90).contains(&most), "{most}");
+    fn a_target_that_stands_still_for_a_moment_is_sent_no_more_than_a_few() {
+        let still_at_900 = |latency: u64| {
+            move |now: u64| match now + latency {
+                at @ 900..1000 => at.max(1000),
+                at => at,
+            }
+        };
+        let quick = flow(1, 2000, still_at_900(2));
+        assert!(quick.most <= 20, "{}", quick.most);
+        // As before, right after; and the slots that are not dead yet.
+        assert!((1000..1010).contains(&quick.between(1000, 2000)));
+        let slower = flow(1, 2000, still_at_900(20));
+        assert!((40..=90).contains(&slower.most), "{}", slower.most);
     }
 
     #[test]
-    fn a_slow_target_is_sent_as_much_as_the_limit_allows() {
-        let (most, sent) = flow(200, 20_000, u64::MAX);
-        assert!(most >= 200 && sent > 19_000, "{most} {sent}");
+    fn whatever_the_latency_all_of_the_limit_is_sent() {
+        for latency in [0, 1, 2, 20, 200, 900] {
+            let seen = flow(1, 3000, |now| now + latency);
+            assert_eq!(seen.sent.len(), 3000, "{latency}");
+        }
+        // Answers that come together, every 200 ms.
+        let together = flow(2, 4000, |now| (now / 200 + 1) * 200);
+        assert_eq!(together.sent.len(), 2000);
+        // Every fifth takes fifty times as long.
+        let uneven = flow(2, 4000, |now| now + if now % 10 == 0 { 500 } else { 10 });
+        assert_eq!(uneven.sent.len(), 2000);
+    }
+
+    #[test]
+    fn a_target_that_becomes_slow_is_held_back_for_a_moment_only() {
+        let slow_from_1000 = |now: u64| now + if now < 1000 { 2 } else { 1000 };
+        let seen = flow(20, 4000, slow_from_1000);
+        assert_eq!(seen.between(0, 1000), 50);
+        assert!(
+            seen.between(1000, 2000) >= 35,
+            "{}",
+            seen.between(1000, 2000)
+        );
+        assert_eq!(seen.between(2000, 4000), 100);
+    }
+
+    #[test]
+    fn requests_that_hang_hold_back_others_for_a_moment_only() {
+        // All that is sent in 100 ms is never answered, for half a minute at least.
+        let seen = flow(20, 4000, |now| match now {
+            1000..1100 => u64::MAX,
+            _ => now + 20,
+        });
+        assert!(seen.between(1000, 1300) >= 5);
+        assert_eq!(seen.between(1300, 4000), 135);
+    }
+
+    #[test]
+    fn while_it_stands_still_no_slots_are_asked_for() {
+        let mut gate = Gate::new(true, true);
+        for _ in 0..500 {
+            let pass = Pass::take(Mono(0), &gate.in_flight);
+            gate.on_answer(pass, Mono(2 * MS), true);
+        }
+        let _waiters: Vec<_> = (0..5)
+            .map(|_| gate.wait(RequestClass::Write, Turn::Fresh))
+            .collect();
+        assert_eq!(gate.look(Mono(0)).wants, [(RequestClass::Write, 5)]);
+        gate.on_slots(&slots(0, 0, 4));
+        for at in [0, 10, 20, 30] {
+            gate.look(Mono(at * MS));
+        }
+        // The fifth waits; no answer came for 40 ms.
+        let _more = gate.wait(RequestClass::Write, Turn::Fresh);
+        let still = gate.look(Mono(40 * MS));
+        assert_eq!(still.wants, []);
+        let until = still.again_at.unwrap();
+        assert!(until > Mono(200 * MS) && until < Mono(300 * MS));
+        assert_eq!(gate.look(until).wants, [(RequestClass::Write, 1)]);
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_gives_its_pass_back() {
+        let mut gate = Gate::new(false, false);
+        gate.ramp();
+        let waiter = gate.wait(RequestClass::Read, Turn::Fresh);
+        gate.look(Mono(0));
+        assert_eq!(gate.in_flight(), 1);
+        drop(waiter);
+        assert_eq!(gate.in_flight(), 0);
+        let mut next = gate.wait(RequestClass::Read, Turn::Fresh);
+        gate.look(Mono(0));
+        assert!(passed(&mut next));
     }
 
     #[test]
@@ -479,19 +643,20 @@ mod tests {
         let mut waiters: Vec<_> = (0..7)
             .map(|_| gate.wait(RequestClass::Write, Turn::Fresh))
             .collect();
-        let mut passed_now = |gate: &mut Gate| {
+        let mut wire = Vec::new();
+        let mut after = |gate: &mut Gate, answer: Option<bool>| {
+            if let Some(good) = answer {
+                gate.on_answer(wire.pop().unwrap(), Mono(0), good);
+            }
             gate.look(Mono(0));
             let before = waiters.len();
-            waiters.retain_mut(|waiter| !passed(waiter));
+            waiters.retain_mut(|waiter| waiter.try_recv().map(|pass| wire.push(pass)).is_err());
             before - waiters.len()
         };
-        assert_eq!(passed_now(&mut gate), 1);
-        assert_eq!(passed_now(&mut gate), 0);
-        gate.on_answer(true);
-        assert_eq!(passed_now(&mut gate), 2);
-        gate.on_answer(false);
-        assert_eq!(passed_now(&mut gate), 1);
-        gate.on_answer(true);
-        assert_eq!(passed_now(&mut gate), 3);
+        assert_eq!(after(&mut gate, None), 1);
+        assert_eq!(after(&mut gate, None), 0);
+        assert_eq!(after(&mut gate, Some(true)), 2);
+        assert_eq!(after(&mut gate, Some(false)), 1);
+        assert_eq!(after(&mut gate, Some(true)), 3);
     }
 }

@@ -3,7 +3,7 @@
 //! One thread, so cells instead of locks; nothing is borrowed across an await.
 
 use super::cache::{Asked, OrgCache};
-use super::gate::{Gate, Turn};
+use super::gate::{Gate, Pass, Turn};
 use super::known::{KnownKey, KnownUsers};
 use super::outbox::Outbox;
 use super::roles::RoleBook;
@@ -56,7 +56,6 @@ pub(super) struct Shell {
     /// Successes seen by class, here or by a probe: what makes a failed attempt count.
     alive_writes: Cell<u64>,
     alive_reads: Cell<u64>,
-    in_flight: Cell<u32>,
     /// The body of the latest request of a dry run: memory for the next one's.
     body: Room,
 }
@@ -85,7 +84,6 @@ impl Shell {
             rng: RefCell::new(Rng::new(config.seed)),
             alive_writes: Cell::new(0),
             alive_reads: Cell::new(0),
-            in_flight: Cell::new(0),
             body: Room::default(),
             config,
         }
@@ -99,9 +97,9 @@ impl Shell {
         row: Option<RowNumber>,
         turn: Turn,
     ) -> Result<Verdict, TurnedAway> {
-        self.pass_gate(op.class(), turn).await?;
+        let pass = self.pass_gate(op.class(), turn).await?;
         let exchange = self.send(op).await;
-        Ok(self.conclude(op, row, &exchange).await)
+        Ok(self.conclude(op, row, pass, &exchange).await)
     }
 
     /// As [`Shell::call`]; returns the page of a list too, if the answer is one.
@@ -109,9 +107,9 @@ impl Shell {
         &self,
         op: &Op,
     ) -> Result<(Verdict, Option<ListPage>), TurnedAway> {
-        self.pass_gate(op.class(), Turn::Fresh).await?;
+        let pass = self.pass_gate(op.class(), Turn::Fresh).await?;
         let exchange = self.send(op).await;
-        let verdict = self.conclude(op, None, &exchange).await;
+        let verdict = self.conclude(op, None, pass, &exchange).await;
         Ok((verdict, exchange.page()))
     }
 
@@ -120,17 +118,23 @@ impl Shell {
         &self,
         op: &Op,
     ) -> Result<(Verdict, Option<Vec<String>>), TurnedAway> {
-        self.pass_gate(op.class(), Turn::Fresh).await?;
+        let pass = self.pass_gate(op.class(), Turn::Fresh).await?;
         let exchange = self.send(op).await;
-        let verdict = self.conclude(op, None, &exchange).await;
+        let verdict = self.conclude(op, None, pass, &exchange).await;
         Ok((verdict, exchange.roles()))
     }
 
     /// Says what an answer means, once everybody whom it concerns knows.
-    async fn conclude(&self, op: &Op, row: Option<RowNumber>, exchange: &Exchange) -> Verdict {
+    async fn conclude(
+        &self,
+        op: &Op,
+        row: Option<RowNumber>,
+        pass: Pass,
+        exchange: &Exchange,
+    ) -> Verdict {
         let verdict = exchange.verdict(op);
         self.note(op, row, exchange, &verdict);
-        self.with_gate(|gate| gate.on_answer(is_good(&verdict)));
+        self.with_gate(|gate| gate.on_answer(pass, exchange.ended, is_good(&verdict)));
         self.react(op.class(), &verdict);
         if matches!(verdict, Verdict::NotApplied(NotApplied::Connect(_))) {
             self.back_off(CONNECT_AGAIN).await;
@@ -381,16 +385,18 @@ impl Shell {
 
     /// Returns what is on the wire and what waits.
     pub(super) fn gauge(&self) -> WorkerGauge {
+        let gate = self.gate.borrow();
         WorkerGauge {
-            in_flight: self.in_flight.get(),
-            waiting: u32::try_from(self.gate.borrow().waiting()).unwrap_or(u32::MAX),
+            in_flight: gate.in_flight(),
+            waiting: u32::try_from(gate.waiting()).unwrap_or(u32::MAX),
             ..WorkerGauge::default()
         }
     }
 
-    async fn pass_gate(&self, class: RequestClass, turn: Turn) -> Result<(), TurnedAway> {
-        if self.gate.borrow_mut().try_pass(class, Mono::now(), turn) {
-            return Ok(());
+    async fn pass_gate(&self, class: RequestClass, turn: Turn) -> Result<Pass, TurnedAway> {
+        let passed = self.gate.borrow_mut().try_pass(class, Mono::now(), turn);
+        if let Some(pass) = passed {
+            return Ok(pass);
         }
         let pass = self.with_gate(|gate| gate.wait(class, turn));
         pass.await.map_err(|_| TurnedAway)
@@ -403,15 +409,12 @@ impl Shell {
         if client.sends(op) {
             self.outbox.count(|delta| count_sent(delta, op, now));
         }
-        self.in_flight.set(self.in_flight.get() + 1);
-        let exchange = tokio::select! {
+        tokio::select! {
             // An answer that is there counts, whatever else happened.
             biased;
             exchange = client.send(op) => exchange,
             () = self.woke.notified() => lost_in_sleep(now),
-        };
-        self.in_flight.set(self.in_flight.get() - 1);
-        exchange
+        }
     }
 
     fn note(&self, op: &Op, row: Option<RowNumber>, exchange: &Exchange, verdict: &Verdict) {

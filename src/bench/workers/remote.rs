@@ -196,8 +196,9 @@ pub(super) fn limited(
     let mut section = predicted_section("limited", &all, &bounds);
     section.title = format!("{rate} with answers after {}", latency.words);
     section.about = format!(
-        "The server enforces the limit, the importer keeps 1 % below it. The model: min(rate ÷ \
-         {calls:.2} calls, workers × {} ÷ (calls × latency)).",
+        "The server enforces the limit, the importer uses {:.1} % of it at most. The model: min(rate \
+         ÷ {calls:.2} calls, workers × {} ÷ (calls × latency)).",
+        rate.used_share() * 100.0,
         bounds.concurrency
     );
     let place = format!("At {rate} with answers after {}", latency.words);
