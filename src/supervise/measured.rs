@@ -165,8 +165,9 @@ impl Running {
         self.peak = peak_of(pid).max(self.peak);
         for child in children_of(pid) {
             if let Some(peak) = peak_of(child) {
-                let seen = self.children.entry(child).or_default();
-                *seen = peak.max(*seen);
+                // A peak only grows, so the latest is it. An earlier, larger one was that of the
+                // parent, whose memory a child shares until it runs its own program.
+                self.children.insert(child, peak);
             }
         }
     }
@@ -266,6 +267,16 @@ mod tests {
         assert!(own > 0.0 && children > own, "{own} {children}");
         assert!(usage.wall.as_secs_f64() > 0.0);
         assert!(usage.peak_bytes.unwrap() > 100_000, "{usage:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_child_had_of_its_parent_is_not_its_own() {
+        let large = "x=$(head -c 30000000 /dev/zero | tr '\\0' a)";
+        let busy = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done";
+        let usage = shell(&format!("{large}; ( {busy}; exec sleep 0.5 ); :")).usage;
+        let (own, child) = (usage.peak_bytes.unwrap(), usage.child_peak_bytes.unwrap());
+        assert!(own > 30_000_000 && child < 10_000_000, "{own} {child}");
     }
 
     #[test]
