@@ -23,7 +23,7 @@ pub struct Tuning {
     pub concurrency: u32,
     /// Organizations each worker remembers.
     pub org_cache: u32,
-    /// The limits to keep; pacing leaves a part of each free ([`RateLimit::left_free`]).
+    /// The limits to keep; pacing leaves a part of each free.
     pub limits: RateLimits,
     /// Whether less than the limits is used after 429s below them (`--rate auto`).
     pub auto_rate: bool,
