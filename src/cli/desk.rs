@@ -57,10 +57,10 @@ pub fn read(folder: JobFolder) -> CliResult<Listed> {
     let summary = LedgerReader::open(&folder.ledger_path())
         .and_then(|reader| reader.summary())
         .map_err(|error| CliError::of_ledger(&error).job(folder.name()))?;
-    let held = JobLock::holder(folder.path())
+    let at_work = JobLock::holder(folder.path())
         .map_err(CliError::from)?
-        .is_some();
-    let state = state_of(&summary, held);
+        .is_some_and(|lock| lock.is_led());
+    let state = state_of(&summary, at_work);
     Ok(Listed {
         folder,
         summary,
@@ -171,8 +171,8 @@ fn is_of_family(job: &str, name: &str) -> bool {
         && number.parse::<u32>().is_ok_and(|number| number >= 2)
 }
 
-fn state_of(summary: &JobSummary, held: bool) -> RunState {
-    if held {
+fn state_of(summary: &JobSummary, at_work: bool) -> RunState {
+    if at_work {
         return RunState::Running;
     }
     if summary.totals.rows.pending == 0 {

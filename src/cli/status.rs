@@ -51,9 +51,11 @@ fn describe(place: &Place, job: &Listed) -> String {
         words::wall_time(record.created_ms)
     );
     if let Ok(Some(lock)) = JobLock::holder(job.folder.path()) {
-        let holder = lock
-            .holder
-            .map_or_else(|| "a process".to_owned(), |who| who.to_string());
+        let holder = match &lock.holder {
+            Some(who) if lock.is_led() => who.to_string(),
+            Some(_) => "workers of a run that was killed; they end by themselves".to_owned(),
+            None => "a process".to_owned(),
+        };
         let _infallible = writeln!(text, "  {:<14} {holder}", "held by");
     }
     for line in job.next_steps(place) {

@@ -122,6 +122,14 @@ pub struct LockState {
     pub holder: Option<Holder>,
 }
 
+impl LockState {
+    /// Returns whether the coordinator that took the lock lives, as far as can be known. Without it
+    /// the lock is held by its orphans, who end soon and never write the ledger.
+    pub fn is_led(&self) -> bool {
+        self.holder.as_ref().is_none_or(|holder| !holder.is_dead())
+    }
+}
+
 fn open(path: &Path) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
@@ -231,6 +239,19 @@ mod tests {
         pause(RETRY_EVERY * 2).unwrap();
         drop(orphan);
         assert!(taker.join().unwrap().is_ok());
+    }
+
+    #[test]
+    fn orphans_are_not_led() {
+        let folder = folder();
+        let is_led = || JobLock::holder(folder.path()).unwrap().unwrap().is_led();
+        let mut held = held_by(folder.path(), &dead());
+        assert!(!is_led());
+        write_holder(&mut held, &Holder::current()).unwrap();
+        assert!(is_led());
+        // Who cannot be read may live.
+        held.set_len(0).unwrap();
+        assert!(is_led());
     }
 
     #[test]
