@@ -30,6 +30,7 @@ pub mod reading;
 pub mod rng;
 pub mod scan;
 pub mod tally;
+pub mod words;
 
 pub use clock::{Mono, ServerMs};
 pub use job::{ExistingPolicy, JobOptions, OrgMode, TargetKind};

@@ -55,6 +55,18 @@ impl Quick {
         hasher.write(data);
         hasher.finish()
     }
+
+    /// Returns the hash of several texts.
+    #[inline]
+    pub(super) fn hash_of(&self, purpose: Purpose, texts: &[&str]) -> u64 {
+        let mut hasher = FoldHasher::with_seed(purpose as u64, &self.0);
+        for text in texts {
+            // The length in front keeps `a`, `bc` apart from `ab`, `c`.
+            hasher.write_usize(text.len());
+            hasher.write(text.as_bytes());
+        }
+        hasher.finish()
+    }
 }
 
 /// Returns the bytes that stand for an organization key.
@@ -187,6 +199,10 @@ mod tests {
         assert_ne!(one, hash(2, Purpose::Email, b"a@x.org"));
         assert_ne!(one, hash(1, Purpose::ExternalId, b"a@x.org"));
         assert_ne!(one, hash(1, Purpose::Email, b"b@x.org"));
+        let hash_of = |texts: &[&str]| Keyed(1).quick().hash_of(Purpose::Email, texts);
+        assert_eq!(hash_of(&["a", "bc"]), hash_of(&["a", "bc"]));
+        assert_ne!(hash_of(&["a", "bc"]), hash_of(&["ab", "c"]));
+        assert_ne!(hash_of(&["a", ""]), hash_of(&["", "a"]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One record of the source as the steps of a row need it: typed, trimmed, checked.
 
+use crate::model::words::{self, EACH, HIGH};
 use crate::model::{OrgKey, RowNumber};
 use compact_str::CompactString;
 use secrecy::SecretString;
@@ -30,36 +31,20 @@ pub(super) fn put_email_norm(email: &str, out: &mut String) {
 /// trimmed. Eight bytes are looked at together.
 #[inline]
 pub(super) fn is_lower_ascii(text: &str) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    const EACH: u64 = 0x0101_0101_0101_0101;
     // The highest bit of each byte tells: from `A` on the first sum has it, behind `Z` the second.
-    let other = |word: u64| {
+    !words::any(text.as_bytes(), |word| {
         let low = word & !HIGH;
         let from_a = low + EACH * u64::from(0x80 - b'A');
         let behind_z = low + EACH * u64::from(0x7f - b'Z');
-        (word | (from_a & !behind_z)) & HIGH
-    };
-    let bytes = text.as_bytes();
-    let (words, tail) = bytes.as_chunks::<8>();
-    let mut found = words
-        .iter()
-        .fold(0, |found, word| found | other(u64::from_le_bytes(*word)));
-    match bytes.last_chunk::<8>() {
-        // The last eight bytes again, with some of those before.
-        Some(last) => found |= other(u64::from_le_bytes(*last)),
-        None => {
-            for byte in tail {
-                found |= other(u64::from(*byte));
-            }
-        }
-    }
-    found == 0
+        word | (from_a & !behind_z)
+    })
 }
 
 /// Returns what `trim` returns, at once for the many cells that need none.
 #[inline]
 pub(super) fn trimmed(cell: &str) -> &str {
     match cell.as_bytes() {
+        [] => cell,
         [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => cell,
         _ => cell.trim(),
     }

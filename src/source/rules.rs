@@ -96,7 +96,7 @@ pub struct ReadRow<'a> {
     locale: Option<Cow<'a, str>>,
     credential: Option<Credential>,
     totp: Option<Box<Totp>>,
-    metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    metadata: Vec<(CompactString, CompactString)>,
     org_id: &'a str,
     org_external_id: &'a str,
     org_name: Option<&'a str>,
@@ -119,7 +119,6 @@ impl ReadRow<'_> {
                 self.org_name,
             ),
         };
-        let metadata = self.metadata.into_iter();
         let role_slugs = self.role_slugs.into_iter();
         Arc::new(SourceRow {
             number,
@@ -132,9 +131,7 @@ impl ReadRow<'_> {
             locale: self.locale.map(CompactString::from),
             credential: self.credential,
             totp: self.totp,
-            metadata: metadata
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
+            metadata: self.metadata,
             org,
             org_name: org_name.map(CompactString::from),
             role_slugs: role_slugs.map(CompactString::from).collect(),

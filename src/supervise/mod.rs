@@ -10,6 +10,7 @@
 
 pub mod echo_child;
 pub mod measured;
+pub mod pages;
 pub mod sandbox_child;
 pub mod worker_process;
 mod worker_thread;

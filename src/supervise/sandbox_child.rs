@@ -4,6 +4,7 @@
     reason = "this room is the door to processes"
 )]
 
+use super::pages;
 use crate::model::RateLimits;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::ffi::OsString;
@@ -59,7 +60,8 @@ impl SandboxChild {
     /// # Errors
     /// When it cannot be started or ends at once.
     pub fn start(options: &SandboxOptions) -> Result<Self, SandboxChildError> {
-        let mut child = command(options).spawn()?;
+        // It keeps what it is told, as a server does.
+        let mut child = pages::with_large(true, || command(options).spawn())?;
         let missing = || io::Error::other("a pipe to the sandbox is missing");
         let mut input = child.stdin.take().ok_or_else(missing)?;
         let output = child.stdout.take().ok_or_else(missing)?;

@@ -4,6 +4,7 @@
     reason = "this room is the door to processes"
 )]
 
+use super::pages;
 use super::worker_thread::ThreadEntry;
 use crate::model::WorkerId;
 use crate::protocol::{
@@ -188,12 +189,9 @@ impl Spawner {
             // Ctrl-C reaches the coordinator alone.
             .process_group(0)
             .kill_on_drop(true);
-        if !self.large_pages {
-            command.env("MIMALLOC_ALLOW_THP", "0");
-        }
         // Only this thread starts processes, so nobody else can inherit the lock in between.
         self.let_inherit(true)?;
-        let child = command.spawn();
+        let child = pages::with_large(self.large_pages, || command.spawn());
         self.let_inherit(false)?;
         child
     }

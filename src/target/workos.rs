@@ -217,7 +217,7 @@ fn put_user(user: &SourceRow, body: &mut Object<'_>) {
     if !user.metadata.is_empty() {
         body.object("metadata", |pairs| {
             for (key, value) in &user.metadata {
-                pairs.text(key, value);
+                pairs.pair(key, value);
             }
         });
     }

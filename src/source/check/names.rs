@@ -47,33 +47,20 @@ impl<'a> Spelling<'a> {
 }
 
 /// Hashes of texts: 64 bits stand for one, and a mistake would be one warning.
-struct Hashes {
-    quick: Quick,
-    /// What one hash is made of.
-    room: Vec<u8>,
-}
+struct Hashes(Quick);
 
 impl Default for Hashes {
     fn default() -> Self {
-        Self {
-            quick: Keyed(0).quick(),
-            room: Vec::new(),
-        }
+        Self(Keyed(0).quick())
     }
 }
 
 impl Hashes {
-    fn of(&mut self, texts: &[&str]) -> u64 {
-        self.room.clear();
-        for text in texts {
-            // The length in front keeps `a`, `bc` apart from `ab`, `c`.
-            self.room.extend_from_slice(&text.len().to_le_bytes());
-            self.room.extend_from_slice(text.as_bytes());
-        }
-        self.quick.hash(Purpose::Organization, &self.room)
+    fn of(&self, texts: &[&str]) -> u64 {
+        self.0.hash_of(Purpose::Organization, texts)
     }
 
-    fn of_spelling(&mut self, spelling: Spelling<'_>) -> u64 {
+    fn of_spelling(&self, spelling: Spelling<'_>) -> u64 {
         self.of(&[spelling.external, spelling.name])
     }
 }

@@ -9,10 +9,11 @@ use super::catalog::{
     METADATA_VALUE_TOO_LONG,
 };
 use super::problem::Broken;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use compact_str::CompactString;
+use serde::de::{Deserialize, Deserializer as _, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// Most pairs: the target's specification.
 pub(super) const PAIRS_MAX: usize = 50;
@@ -23,78 +24,55 @@ const KEY_CHARS_MAX: usize = 40;
 /// Longest value in characters.
 const VALUE_CHARS_MAX: usize = 600;
 
+/// A key and its value as text.
+pub(super) type Pair = (CompactString, CompactString);
+
 /// Reads a trimmed cell. `null` values are left out: on an update they would delete a key.
-pub(super) fn read(cell: &str) -> Result<Vec<Pair<'_>>, Broken> {
+pub(super) fn read(cell: &str) -> Result<Vec<Pair>, Broken> {
     if cell.is_empty() {
         return Ok(Vec::new());
     }
-    let pairs = parse(cell)?;
-    let mut out = Vec::with_capacity(pairs.len());
-    for (index, (Text(key), value)) in pairs.iter().enumerate() {
-        let nth = index + 1;
-        check_key(key, nth)?;
-        // At most `READ_PAIRS_MAX` comparisons each, and rarely more than ten.
-        if pairs
-            .iter()
-            .take(index)
-            .any(|(Text(other), _)| other == key)
-        {
-            return Err(Broken::new(
-                METADATA_DUPLICATE_KEY,
-                format!("pair {nth} repeats an earlier key; every key may come once"),
-            ));
-        }
-        if let Some(value) = value_text(value, nth)? {
-            out.push((key.clone(), value));
-        }
-    }
-    if out.len() > PAIRS_MAX {
+    // Nearly always every value is a text, and then each is read once.
+    let pairs = match object::<CompactString>(cell) {
+        Ok(pairs) => texts(pairs)?,
+        Err(_) => scalars(&parse(cell)?)?,
+    };
+    if pairs.len() > PAIRS_MAX {
         let words = format!(
             "{} pairs are too many; at most {PAIRS_MAX} are allowed",
-            out.len()
+            pairs.len()
         );
         return Err(Broken::new(METADATA_TOO_MANY_PAIRS, words));
+    }
+    Ok(pairs)
+}
+
+/// Judges pairs whose values are all texts.
+fn texts(pairs: Vec<Pair>) -> Result<Vec<Pair>, Broken> {
+    for (index, (_, value)) in pairs.iter().enumerate() {
+        check_key(&pairs, index)?;
+        check_value(value, index + 1)?;
+    }
+    Ok(pairs)
+}
+
+/// Judges pairs of any values, and makes texts of them.
+fn scalars(pairs: &[(CompactString, &RawValue)]) -> Result<Vec<Pair>, Broken> {
+    let mut out = Vec::with_capacity(pairs.len());
+    for (index, (key, value)) in pairs.iter().enumerate() {
+        check_key(pairs, index)?;
+        if let Some(value) = value_text(value, index + 1)? {
+            out.push((key.clone(), value));
+        }
     }
     Ok(out)
 }
 
-/// A key and its value as text.
-pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
-
-/// A JSON text, borrowed from the cell unless it holds an escape.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Owned(text.to_owned())))
-    }
-}
-
 /// The pairs of an object as written, doubled keys included.
-struct Pairs<'a>(Vec<(Text<'a>, &'a RawValue)>);
+struct PairsVisitor<V>(PhantomData<V>);
 
-struct PairsVisitor;
-
-impl<'de> Visitor<'de> for PairsVisitor {
-    type Value = Pairs<'de>;
+impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
+    type Value = Vec<(CompactString, V)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -108,20 +86,18 @@ impl<'de> Visitor<'de> for PairsVisitor {
             }
             pairs.push(pair);
         }
-        Ok(Pairs(pairs))
+        Ok(pairs)
     }
 }
 
 /// Pairs read before giving up: nulls are left out later, so it lies above [`PAIRS_MAX`].
 const READ_PAIRS_MAX: usize = 200;
 
-fn parse(cell: &str) -> Result<Vec<(Text<'_>, &RawValue)>, Broken> {
+fn parse(cell: &str) -> Result<Vec<(CompactString, &RawValue)>, Broken> {
     if !cell.starts_with('{') {
         return Err(not_an_object(cell));
     }
-    let mut json = serde_json::Deserializer::from_str(cell);
-    let pairs = json.deserialize_map(PairsVisitor);
-    match pairs.and_then(|pairs| json.end().map(|()| pairs.0)) {
+    match object(cell) {
         Ok(pairs) => Ok(pairs),
         Err(error) if error.is_data() => Err(Broken::new(
             METADATA_TOO_MANY_PAIRS,
@@ -129,6 +105,14 @@ fn parse(cell: &str) -> Result<Vec<(Text<'_>, &RawValue)>, Broken> {
         )),
         Err(error) => Err(invalid(&error)),
     }
+}
+
+/// Reads an object whose values are of one kind.
+fn object<'a, V: Deserialize<'a>>(cell: &'a str) -> serde_json::Result<Vec<(CompactString, V)>> {
+    let mut json = serde_json::Deserializer::from_str(cell);
+    let pairs = json.deserialize_map(PairsVisitor(PhantomData))?;
+    json.end()?;
+    Ok(pairs)
 }
 
 fn not_an_object(cell: &str) -> Broken {
@@ -151,7 +135,12 @@ fn invalid(error: &serde_json::Error) -> Broken {
     Broken::new(METADATA_INVALID_JSON, words)
 }
 
-fn check_key(key: &str, nth: usize) -> Result<(), Broken> {
+/// Checks the key of a pair, given those before it.
+fn check_key<V>(pairs: &[(CompactString, V)], index: usize) -> Result<(), Broken> {
+    let Some((key, _)) = pairs.get(index) else {
+        return Ok(());
+    };
+    let nth = index + 1;
     if !key.is_ascii() {
         return Err(Broken::new(
             METADATA_KEY_NOT_ASCII,
@@ -165,11 +154,19 @@ fn check_key(key: &str, nth: usize) -> Result<(), Broken> {
         );
         return Err(Broken::new(METADATA_KEY_TOO_LONG, words));
     }
+    // At most `READ_PAIRS_MAX` comparisons each, and rarely more than ten.
+    let mut before = pairs.iter().take(index);
+    if before.any(|(other, _)| other == key) {
+        return Err(Broken::new(
+            METADATA_DUPLICATE_KEY,
+            format!("pair {nth} repeats an earlier key; every key may come once"),
+        ));
+    }
     Ok(())
 }
 
 /// Returns a value as text: numbers exactly as they were written, `null` as nothing.
-fn value_text(value: &RawValue, nth: usize) -> Result<Option<Cow<'_, str>>, Broken> {
+fn value_text(value: &RawValue, nth: usize) -> Result<Option<CompactString>, Broken> {
     let raw = value.get();
     let text = match raw.as_bytes().first() {
         Some(b'{' | b'[') => {
@@ -181,9 +178,14 @@ fn value_text(value: &RawValue, nth: usize) -> Result<Option<Cow<'_, str>>, Brok
             ));
         }
         Some(b'n') => return Ok(None),
-        Some(b'"') => text(raw)?,
-        _ => Cow::Borrowed(raw),
+        Some(b'"') => serde_json::from_str(raw).map_err(|error| invalid(&error))?,
+        _ => CompactString::from(raw),
     };
+    check_value(&text, nth)?;
+    Ok(Some(text))
+}
+
+fn check_value(text: &str, nth: usize) -> Result<(), Broken> {
     if !text.is_ascii() {
         return Err(Broken::new(
             METADATA_VALUE_NOT_ASCII,
@@ -197,20 +199,7 @@ fn value_text(value: &RawValue, nth: usize) -> Result<Option<Cow<'_, str>>, Brok
         );
         return Err(Broken::new(METADATA_VALUE_TOO_LONG, words));
     }
-    Ok(Some(text))
-}
-
-/// Returns what a JSON text says; the quotes are the reader's.
-fn text(raw: &str) -> Result<Cow<'_, str>, Broken> {
-    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
-    match inner {
-        Some(plain) if memchr::memchr(b'\\', plain.as_bytes()).is_none() => {
-            Ok(Cow::Borrowed(plain))
-        }
-        _ => serde_json::from_str::<Text<'_>>(raw)
-            .map(|Text(text)| text)
-            .map_err(|error| invalid(&error)),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -220,7 +209,7 @@ mod tests {
     fn pairs(cell: &str) -> Vec<(String, String)> {
         let pairs = read(cell).unwrap().into_iter();
         pairs
-            .map(|(key, value)| (key.into_owned(), value.into_owned()))
+            .map(|(key, value)| (key.into_string(), value.into_string()))
             .collect()
     }
 
@@ -243,6 +232,27 @@ mod tests {
         assert_eq!(got.len(), want.len());
         for ((key, value), want) in got.iter().zip(want) {
             assert_eq!((key.as_str(), value.as_str()), want);
+        }
+    }
+
+    /// Texts alone are read in another way.
+    #[test]
+    fn texts_read_alike_alone_and_beside_other_values() {
+        for texts in [
+            r#""a":"x","b":"","c":"\u0041 \"q\"""#,
+            r#""a":"x","a":"x""#,
+            r#""a":"é""#,
+            r#""":"""#,
+            r#""a":"x" "b":"x""#,
+            r#""a":"\ud800""#,
+        ] {
+            let alone = read(&format!("{{{texts}}}")).map_err(|broken| broken.rule.id);
+            let beside = format!(r#"{{{texts},"n":null}}"#);
+            assert_eq!(
+                alone,
+                read(&beside).map_err(|broken| broken.rule.id),
+                "{texts}"
+            );
         }
     }
 
