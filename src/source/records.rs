@@ -366,9 +366,16 @@ pub(super) fn lines_in(bytes: &[u8]) -> u64 {
 #[inline]
 pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
     // Asked of every cell several times: one byte answers it, a pattern would compare slices.
-    if raw.as_bytes().first() != Some(&b'"') {
-        return Cow::Borrowed(raw);
+    if raw.as_bytes().first() == Some(&b'"') {
+        unescape_quoted(raw)
+    } else {
+        Cow::Borrowed(raw)
     }
+}
+
+/// Kept out of [`unescape`], which has to stay small enough to be inlined.
+#[inline(never)]
+fn unescape_quoted(raw: &str) -> Cow<'_, str> {
     let inner = raw.get(1..).unwrap_or_default();
     match memchr::memchr(b'"', inner.as_bytes()) {
         Some(end) if end + 1 == inner.len() => Cow::Borrowed(inner.get(..end).unwrap_or_default()),

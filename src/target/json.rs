@@ -7,6 +7,25 @@
 
 use crate::model::words::{self, EACH, HIGH};
 
+/// The name of a field: see [`name`].
+#[derive(Clone, Copy)]
+pub(super) struct Name(&'static str);
+
+impl Name {
+    /// Takes a name with what stands before and behind it in an object.
+    pub(super) const fn of(joined: &'static str) -> Self {
+        Self(joined)
+    }
+}
+
+/// Makes the name of a field. It is copied in one piece, so it must be one that JSON does not escape.
+macro_rules! name {
+    ($name:literal) => {
+        $crate::target::json::Name::of(concat!(",\"", $name, "\":"))
+    };
+}
+pub(super) use name;
+
 /// An object that is being written: names in the order of the calls.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
@@ -24,7 +43,7 @@ impl Object<'_> {
 
     /// Adds a text under a name of ours.
     #[inline]
-    pub(super) fn text(&mut self, name: &'static str, value: &str) {
+    pub(super) fn text(&mut self, name: Name, value: &str) {
         self.name(name);
         put_text(self.out, value);
     }
@@ -40,21 +59,21 @@ impl Object<'_> {
 
     /// Adds a text if there is one.
     #[inline]
-    pub(super) fn some(&mut self, name: &'static str, value: Option<&str>) {
+    pub(super) fn some(&mut self, name: Name, value: Option<&str>) {
         if let Some(value) = value {
             self.text(name, value);
         }
     }
 
     /// Adds a yes or no.
-    pub(super) fn flag(&mut self, name: &'static str, value: bool) {
+    pub(super) fn flag(&mut self, name: Name, value: bool) {
         self.name(name);
         let word: &[u8] = if value { b"true" } else { b"false" };
         self.out.extend_from_slice(word);
     }
 
     /// Adds a list of texts.
-    pub(super) fn texts(&mut self, name: &'static str, values: &[String]) {
+    pub(super) fn texts(&mut self, name: Name, values: &[String]) {
         self.name(name);
         self.out.push(b'[');
         for (at, value) in values.iter().enumerate() {
@@ -67,17 +86,17 @@ impl Object<'_> {
     }
 
     /// Adds an object.
-    pub(super) fn object(&mut self, name: &'static str, fields: impl FnOnce(&mut Object<'_>)) {
+    pub(super) fn object(&mut self, name: Name, fields: impl FnOnce(&mut Object<'_>)) {
         self.name(name);
         Object::write(self.out, fields);
     }
 
     #[inline]
-    fn name(&mut self, name: &'static str) {
-        debug_assert!(!is_odd(name), "{name}");
-        self.separate();
-        put_plain_text(self.out, name);
-        self.out.push(b':');
+    fn name(&mut self, name: Name) {
+        let Name(joined) = name;
+        let is_first = std::mem::take(&mut self.is_empty);
+        let joined = joined.as_bytes().get(usize::from(is_first)..);
+        self.out.extend_from_slice(joined.unwrap_or_default());
     }
 
     #[inline]
@@ -138,9 +157,9 @@ mod tests {
     #[test]
     fn nothing_is_an_empty_object_and_an_empty_list() {
         assert_eq!(written(|_| {}), "{}");
-        assert_eq!(written(|object| object.texts("a", &[])), r#"{"a":[]}"#);
-        assert_eq!(written(|object| object.object("a", |_| {})), r#"{"a":{}}"#);
-        assert_eq!(written(|object| object.some("a", None)), "{}");
+        assert_eq!(written(|object| object.texts(name!("a"), &[])), r#"{"a":[]}"#);
+        assert_eq!(written(|object| object.object(name!("a"), |_| {})), r#"{"a":{}}"#);
+        assert_eq!(written(|object| object.some(name!("a"), None)), "{}");
     }
 
     proptest! {
@@ -155,10 +174,10 @@ mod tests {
             let control = format!("a{control}b");
             let object = written(|object| {
                 object.pair(&name, &text);
-                object.some("Control", Some(&control));
-                object.flag("Flag", flag);
-                object.texts("Texts", &texts);
-                object.object("Inner", |inner| {
+                object.some(name!("Control"), Some(&control));
+                object.flag(name!("Flag"), flag);
+                object.texts(name!("Texts"), &texts);
+                object.object(name!("Inner"), |inner| {
                     for (at, value) in texts.iter().enumerate() {
                         inner.pair(&format!("{at}{value}"), value);
                     }

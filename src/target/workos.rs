@@ -5,7 +5,7 @@
 //! # Never
 //! Opens a socket, reads an answer.
 
-use super::json::Object;
+use super::json::{Object, name};
 use super::{NewFactor, Op, PageOf};
 use crate::model::scan::RoleScope;
 use crate::source::{Credential, SourceRow, Totp};
@@ -77,7 +77,7 @@ pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
             ..post(
                 room,
                 format!("/user_management/users/{}", encoded(user_id)),
-                |body| body.text("locale", locale),
+                |body| body.text(name!("locale"), locale),
             )
         },
         Op::CreateFactor(factor) => post(room, factors(&factor.user_id), |body| {
@@ -108,8 +108,8 @@ pub(super) fn request_in(op: &Op, room: Vec<u8>) -> HttpRequest {
             encoded(name)
         )),
         Op::CreateOrg { external_id, name } => post(room, ORGANIZATIONS, |body| {
-            body.text("name", name);
-            body.text("external_id", external_id);
+            body.text(name!("name"), name);
+            body.text(name!("external_id"), external_id);
         }),
         Op::ListUsers { oldest_first, page } => {
             let order = if *oldest_first { "asc" } else { "desc" };
@@ -199,23 +199,23 @@ fn post(
 
 /// What is empty is not sent: an empty object of metadata would delete everything.
 fn put_user(user: &SourceRow, body: &mut Object<'_>) {
-    body.text("email", &user.email);
-    body.some("first_name", user.first_name.as_deref());
-    body.some("last_name", user.last_name.as_deref());
-    body.some("external_id", user.external_id.as_deref());
+    body.text(name!("email"), &user.email);
+    body.some(name!("first_name"), user.first_name.as_deref());
+    body.some(name!("last_name"), user.last_name.as_deref());
+    body.some(name!("external_id"), user.external_id.as_deref());
     if let Some(verified) = user.email_verified {
-        body.flag("email_verified", verified);
+        body.flag(name!("email_verified"), verified);
     }
     match &user.credential {
         None => {}
-        Some(Credential::Plain(password)) => body.text("password", password.expose_secret()),
+        Some(Credential::Plain(password)) => body.text(name!("password"), password.expose_secret()),
         Some(Credential::Hash { hash, kind }) => {
-            body.text("password_hash", hash.expose_secret());
-            body.text("password_hash_type", kind);
+            body.text(name!("password_hash"), hash.expose_secret());
+            body.text(name!("password_hash_type"), kind);
         }
     }
     if !user.metadata.is_empty() {
-        body.object("metadata", |pairs| {
+        body.object(name!("metadata"), |pairs| {
             for (key, value) in &user.metadata {
                 pairs.pair(key, value);
             }
@@ -228,20 +228,20 @@ fn factors(user_id: &str) -> String {
 }
 
 fn put_factor(factor: &NewFactor, body: &mut Object<'_>) {
-    body.text("type", "totp");
-    body.text("totp_secret", factor.secret.expose_secret());
-    body.text("totp_user", &factor.label);
-    body.some("totp_issuer", factor.issuer.as_deref());
+    body.text(name!("type"), "totp");
+    body.text(name!("totp_secret"), factor.secret.expose_secret());
+    body.text(name!("totp_user"), &factor.label);
+    body.some(name!("totp_issuer"), factor.issuer.as_deref());
 }
 
 fn put_membership(user_id: &str, org_id: &str, roles: &[String], body: &mut Object<'_>) {
-    body.text("user_id", user_id);
-    body.text("organization_id", org_id);
+    body.text(name!("user_id"), user_id);
+    body.text(name!("organization_id"), org_id);
     // One role and several have a field each.
     match roles {
         [] => {}
-        [role] => body.text("role_slug", role),
-        roles => body.texts("role_slugs", roles),
+        [role] => body.text(name!("role_slug"), role),
+        roles => body.texts(name!("role_slugs"), roles),
     }
 }
 

@@ -92,6 +92,8 @@ struct Server {
     active: Cell<u32>,
     /// Organization flights in a task of their own.
     flights: Cell<u32>,
+    /// A dry run's rows wait for their next turn.
+    rests: Cell<bool>,
     done: Cell<u64>,
     credits: Cell<usize>,
     /// Rows of the largest grant so far: what a credit may bring.
@@ -254,6 +256,7 @@ impl Server {
             scan_chunks: RefCell::default(),
             active: Cell::new(0),
             flights: Cell::new(0),
+            rests: Cell::new(false),
             done: Cell::new(0),
             credits: Cell::new(0),
             grant_rows: Cell::new(usize::MAX),

@@ -53,28 +53,26 @@ fn judge_domain(local: &str, domain: &str, problems: &mut Problems) {
     }
 }
 
-/// What a byte may be in an address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sign {
-    Other,
-    /// In both parts.
-    Word,
-    /// Before the @ alone.
-    Local,
-    Dot,
-    At,
-}
+/// What a byte may be in an address: a word's in both parts, or one of these.
+type Sign = u8;
+/// A word's, before the @ alone.
+const LOCAL: Sign = 1;
+const DOT: Sign = 2;
+const AT: Sign = 4;
+const OTHER: Sign = 8;
+/// It stands between words, as dots and the @ do.
+const BETWEEN: Sign = 16;
 
 static SIGNS: [Sign; 256] = signs();
 
 const fn signs() -> [Sign; 256] {
-    let mut signs = [Sign::Other; 256];
+    let mut signs = [OTHER; 256];
     let mut byte = 0_u8;
     loop {
         #[expect(clippy::indexing_slicing, reason = "a byte is an index of 256 entries")]
         {
             signs[byte as usize] = match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => Sign::Word,
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => 0,
                 b'!'
                 | b'#'..=b'\''
                 | b'*'
@@ -83,10 +81,10 @@ const fn signs() -> [Sign; 256] {
                 | b'='
                 | b'?'
                 | b'^'..=b'`'
-                | b'{'..=b'~' => Sign::Local,
-                b'.' => Sign::Dot,
-                b'@' => Sign::At,
-                _ => Sign::Other,
+                | b'{'..=b'~' => LOCAL,
+                b'.' => DOT | BETWEEN,
+                b'@' => AT | BETWEEN,
+                _ => OTHER,
             };
         }
         if byte == u8::MAX {
@@ -102,27 +100,25 @@ fn ordinary(email: &str) -> Option<(&str, &str)> {
     if email.len() > EMAIL_BYTES_MAX {
         return None;
     }
-    let mut at = None;
-    let mut has_dot = false;
+    // Where the dots stand is never the same: a branch for each byte would be guessed wrong.
+    let (mut faults, mut dots, mut at) = (0, 0, 0);
+    // Of the domain all bits, of what stands before it none.
+    let mut in_domain: Sign = 0;
     // Nothing stands yet where a word has to be.
-    let mut open = true;
+    let mut before = BETWEEN;
     for (index, byte) in email.bytes().enumerate() {
-        match SIGNS.get(usize::from(byte)) {
-            Some(Sign::Word) => open = false,
-            Some(Sign::Local) if at.is_none() => open = false,
-            Some(Sign::Dot) if !open => {
-                open = true;
-                has_dot = at.is_some();
-            }
-            Some(Sign::At) if !open && at.is_none() => {
-                open = true;
-                at = Some(index);
-            }
-            _ => return None,
-        }
+        let sign = SIGNS.get(usize::from(byte)).copied().unwrap_or(OTHER);
+        faults |= (sign & OTHER) | (sign & before & BETWEEN) | (sign & in_domain & (LOCAL | AT));
+        dots |= sign & in_domain & DOT;
+        let is_at = sign & AT != 0;
+        at = if is_at { index } else { at };
+        in_domain |= u8::from(is_at).wrapping_neg();
+        before = sign;
     }
-    let at = at.filter(|at| has_dot && !open && *at <= LOCAL_BYTES_USUAL)?;
-    Some((email.get(..at)?, email.get(at + 1..)?))
+    let is_whole = faults == 0 && dots != 0 && before & BETWEEN == 0;
+    (is_whole && at <= LOCAL_BYTES_USUAL)
+        .then(|| Some((email.get(..at)?, email.get(at + 1..)?)))
+        .flatten()
 }
 
 /// Checks a trimmed email.
