@@ -65,6 +65,11 @@ pub enum Input {
     },
 }
 
+/// What a worker may say ahead of the coordinator: what becomes of a thousand rows is more than the
+/// 64 KiB that a pipe holds by itself.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 256 << 10;
+
 /// Starts workers, all the same way.
 #[derive(Debug)]
 pub struct Spawner {
@@ -152,6 +157,10 @@ impl Spawner {
         let input = child.stdin.take().ok_or_else(missing)?;
         let output = child.stdout.take().ok_or_else(missing)?;
         let errors = child.stderr.take().ok_or_else(missing)?;
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&output, PIPE_BYTES) {
+            tracing::debug!(%error, "a pipe stays as small as it is");
+        }
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         let expected = (hello.nonce, child.id().unwrap_or_default());
         if outgoing.try_send(ToWorker::Hello(Box::new(hello))).is_err() {

@@ -157,8 +157,14 @@ mod tests {
     #[test]
     fn nothing_is_an_empty_object_and_an_empty_list() {
         assert_eq!(written(|_| {}), "{}");
-        assert_eq!(written(|object| object.texts(name!("a"), &[])), r#"{"a":[]}"#);
-        assert_eq!(written(|object| object.object(name!("a"), |_| {})), r#"{"a":{}}"#);
+        assert_eq!(
+            written(|object| object.texts(name!("a"), &[])),
+            r#"{"a":[]}"#
+        );
+        assert_eq!(
+            written(|object| object.object(name!("a"), |_| {})),
+            r#"{"a":{}}"#
+        );
         assert_eq!(written(|object| object.some(name!("a"), None)), "{}");
     }
 
