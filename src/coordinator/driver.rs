@@ -36,6 +36,9 @@ const BATCH_MAX: usize = 512;
 /// pass while a lease waits for company and is committed.
 const DRY_PREFETCH_ROWS: u32 = 12_000;
 
+/// More workers than this share what a user may have in pipes.
+const WIDE_PIPES_MAX: u32 = 32;
+
 /// Shorter sleeps do no harm, and two clocks are never read at the very same time.
 const SLEEP_MIN: Duration = Duration::from_millis(500);
 
@@ -178,6 +181,7 @@ impl<'a> Driver<'a> {
                 // A rehearsal is soon over. And under a limit processor time is no matter, but a
                 // large page that is made ready holds up requests whose slots pass meanwhile.
                 large_pages: !rehearses(config) && !paced.0,
+                wide_pipes: rehearses(config) && config.tuning.workers <= WIDE_PIPES_MAX,
                 threads: config.threads,
             },
             inbox,

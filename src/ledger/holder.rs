@@ -22,6 +22,10 @@ pub struct Holder {
     /// When the process started, in clock ticks since boot (`/proc/PID/stat`, field 22); 0 where
     /// the system does not say.
     pub start_time: u64,
+    /// Among which processes its number is its own, as the kernel names them (`man 7 pid_namespaces`);
+    /// empty where it does not, or nobody wrote it down.
+    #[serde(default)]
+    pub pid_space: String,
 }
 
 impl Holder {
@@ -30,13 +34,11 @@ impl Holder {
         let pid = std::process::id();
         Self {
             pid,
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            host: host(),
             since_ms: clock::wall_ms(),
             boot_id: boot_id(),
             start_time: stat_of(pid).map_or(0, |stat| stat.start_time),
+            pid_space: pid_space(),
         }
     }
 
@@ -54,6 +56,16 @@ impl Holder {
             Some(stat) => stat.is_over || stat.start_time != self.start_time,
         }
     }
+
+    /// Returns whether it certainly is gone. Who is of another machine, or of another container, of
+    /// which the folder may be, too, cannot be seen from here.
+    pub fn ended_here(&self) -> bool {
+        let is_near = self.host == host()
+            && self.boot_id == boot_id()
+            && self.pid_space == pid_space()
+            && (!cfg!(target_os = "linux") || !self.pid_space.is_empty());
+        is_near && self.is_dead()
+    }
 }
 
 impl fmt::Display for Holder {
@@ -64,6 +76,17 @@ impl fmt::Display for Holder {
         }
         f.write_str(")")
     }
+}
+
+fn host() -> String {
+    let host = rustix::system::uname();
+    host.nodename().to_string_lossy().into_owned()
+}
+
+fn pid_space() -> String {
+    fs::read_link("/proc/self/ns/pid")
+        .map(|space| space.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 fn boot_id() -> String {
@@ -169,6 +192,7 @@ mod tests {
             since_ms: 1_000,
             boot_id: String::new(),
             start_time: 0,
+            pid_space: String::new(),
         };
         assert_eq!(
             holder.to_string(),

@@ -88,10 +88,11 @@ impl JobLock {
     /// Returns who holds the job in `folder`, `None` when nobody does. Takes nothing.
     pub fn holder(folder: &Path) -> Result<Option<LockState>, LockError> {
         let path = folder.join(LOCK_FILE);
-        let refused = |errno: Errno| LockError::Io {
+        let refused_io = |source| LockError::Io {
             path: path.clone(),
-            source: errno.into(),
+            source,
         };
+        let refused = |errno: Errno| refused_io(errno.into());
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(fd) => File::from(fd),
@@ -100,9 +101,17 @@ impl JobLock {
         };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
-            Err(Errno::WOULDBLOCK) => Ok(Some(LockState {
-                holder: read_holder(&mut file),
-            })),
+            Err(Errno::WOULDBLOCK) => {
+                let mut state = LockState {
+                    holder: read_holder(&mut file),
+                };
+                if !state.is_led() {
+                    // Or somebody has just taken it, and is about to say so.
+                    pause(RETRY_EVERY).map_err(refused_io)?;
+                    state.holder = read_holder(&mut file);
+                }
+                Ok(Some(state))
+            }
             Err(errno) => Err(refused(errno)),
         }
     }
@@ -126,7 +135,9 @@ impl LockState {
     /// Returns whether the coordinator that took the lock lives, as far as can be known. Without it
     /// the lock is held by its orphans, who end soon and never write the ledger.
     pub fn is_led(&self) -> bool {
-        self.holder.as_ref().is_none_or(|holder| !holder.is_dead())
+        self.holder
+            .as_ref()
+            .is_none_or(|holder| !holder.ended_here())
     }
 }
 
@@ -249,7 +260,19 @@ mod tests {
         assert!(!is_led());
         write_holder(&mut held, &Holder::current()).unwrap();
         assert!(is_led());
-        // Who cannot be read may live.
+        // Who is out of sight may live, and so may who cannot be read.
+        let elsewhere = Holder {
+            host: "elsewhere".to_owned(),
+            ..dead()
+        };
+        write_holder(&mut held, &elsewhere).unwrap();
+        assert!(is_led());
+        let in_container = Holder {
+            pid_space: "pid:[1]".to_owned(),
+            ..dead()
+        };
+        write_holder(&mut held, &in_container).unwrap();
+        assert!(is_led());
         held.set_len(0).unwrap();
         assert!(is_led());
     }

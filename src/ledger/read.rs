@@ -46,7 +46,9 @@ pub struct JobSummary {
 pub struct RunView {
     /// Its number, from 1.
     pub id: i64,
-    /// The process; [`Holder::is_dead`] tells a killed run from a live one.
+    /// The process; whether it lives is for [`JobLock::holder`] to say.
+    ///
+    /// [`JobLock::holder`]: super::JobLock::holder
     pub holder: Holder,
     /// The generation it works on.
     pub generation: u32,
@@ -205,6 +207,8 @@ fn run(row: &Row<'_>) -> Result<RunView, Fault> {
         host: row.get(3)?,
         boot_id: row.get(4)?,
         start_time: start_time.cast_unsigned(),
+        // Not kept: whether a run lives is told by the lock.
+        pid_space: String::new(),
         since_ms: row.get(6)?,
     };
     let snapshot = snapshot(row, 8)?;

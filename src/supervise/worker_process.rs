@@ -83,6 +83,8 @@ pub struct Spawner {
     /// Their memory may come in pages of 2 MiB, where the system leaves that to the program: a
     /// request takes a tenth less processor time, but making them ready takes some 50 ms.
     pub large_pages: bool,
+    /// They say a lot: their pipes hold more. A user may have some thousand pages of pipes in all.
+    pub wide_pipes: bool,
     /// Workers run on threads of this process instead, for measuring what a process costs.
     pub threads: Option<ThreadEntry>,
 }
@@ -158,7 +160,9 @@ impl Spawner {
         let output = child.stdout.take().ok_or_else(missing)?;
         let errors = child.stderr.take().ok_or_else(missing)?;
         #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&output, PIPE_BYTES) {
+        if self.wide_pipes
+            && let Err(error) = rustix::pipe::fcntl_setpipe_size(&output, PIPE_BYTES)
+        {
             tracing::debug!(%error, "a pipe stays as small as it is");
         }
         let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);

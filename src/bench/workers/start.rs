@@ -49,6 +49,7 @@ async fn handshakes(budget: &Budget, source: &Path, starts: u32) -> io::Result<V
         lock: None,
         inbox: mouth,
         large_pages: true,
+        wide_pipes: false,
         threads: None,
     };
     let mut times = Vec::new();
