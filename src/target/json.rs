@@ -110,14 +110,8 @@ impl Object<'_> {
 #[inline]
 fn put_text(out: &mut Vec<u8>, text: &str) {
     if is_odd(text) {
-        put_odd_text(out, text);
-    } else {
-        put_plain_text(out, text);
+        return put_odd_text(out, text);
     }
-}
-
-#[inline]
-fn put_plain_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');

@@ -116,9 +116,10 @@ fn ordinary(email: &str) -> Option<(&str, &str)> {
         before = sign;
     }
     let is_whole = faults == 0 && dots != 0 && before & BETWEEN == 0;
-    (is_whole && at <= LOCAL_BYTES_USUAL)
-        .then(|| Some((email.get(..at)?, email.get(at + 1..)?)))
-        .flatten()
+    if !is_whole || at > LOCAL_BYTES_USUAL {
+        return None;
+    }
+    Some((email.get(..at)?, email.get(at + 1..)?))
 }
 
 /// Checks a trimmed email.
