@@ -22,6 +22,10 @@ use std::time::Duration;
 /// How often memory is looked at: peaks only grow, so the last look before the end is near them.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How often a process must have been looked at for its peak to be known: one that lives for a few
+/// looks may never have been seen with more than its first pages.
+const LOOKS_MIN: u32 = 5;
+
 /// Longest output that is kept.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
@@ -48,9 +52,10 @@ pub struct Usage {
     pub cpu_s: Option<f64>,
     /// That of the processes it started and waited for.
     pub children_cpu_s: Option<f64>,
-    /// Its largest resident memory in bytes.
+    /// Its largest resident memory in bytes. Unknown of a process that lived for less than some
+    /// fifty milliseconds.
     pub peak_bytes: Option<u64>,
-    /// The largest of one of its children.
+    /// The largest of one of its children that lived as long.
     pub child_peak_bytes: Option<u64>,
 }
 
@@ -75,8 +80,29 @@ pub struct Running {
     started: Mono,
     stdout: Receiver<Vec<u8>>,
     stderr: Receiver<Vec<u8>>,
-    peak: Option<u64>,
-    children: BTreeMap<u32, u64>,
+    own: Looks,
+    children: BTreeMap<u32, Looks>,
+}
+
+/// What was seen of the memory of a process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looks {
+    count: u32,
+    /// Its peak at the latest look.
+    bytes: u64,
+}
+
+impl Looks {
+    fn add(&mut self, bytes: u64) {
+        self.count = self.count.saturating_add(1);
+        // A peak only grows, so the latest is it. An earlier, larger one was that of the parent,
+        // whose memory a child shares until it runs its own program.
+        self.bytes = bytes;
+    }
+
+    fn peak(self) -> Option<u64> {
+        (self.count >= LOOKS_MIN).then_some(self.bytes)
+    }
 }
 
 impl Measured {
@@ -104,7 +130,7 @@ impl Measured {
             started,
             stdout,
             stderr,
-            peak: None,
+            own: Looks::default(),
             children: BTreeMap::new(),
         };
         input.write_all(&self.input)?;
@@ -154,20 +180,24 @@ impl Running {
                 wall,
                 cpu_s,
                 children_cpu_s,
-                peak_bytes: self.peak,
-                child_peak_bytes: self.children.values().copied().max(),
+                peak_bytes: self.own.peak(),
+                child_peak_bytes: self
+                    .children
+                    .values()
+                    .filter_map(|looks| looks.peak())
+                    .max(),
             },
         })
     }
 
     fn look(&mut self) {
         let pid = self.child.id();
-        self.peak = peak_of(pid).max(self.peak);
+        if let Some(peak) = peak_of(pid) {
+            self.own.add(peak);
+        }
         for child in children_of(pid) {
             if let Some(peak) = peak_of(child) {
-                // A peak only grows, so the latest is it. An earlier, larger one was that of the
-                // parent, whose memory a child shares until it runs its own program.
-                self.children.insert(child, peak);
+                self.children.entry(child).or_default().add(peak);
             }
         }
     }
@@ -277,6 +307,16 @@ mod tests {
         let usage = shell(&format!("{large}; ( {busy}; exec sleep 0.5 ); :")).usage;
         let (own, child) = (usage.peak_bytes.unwrap(), usage.child_peak_bytes.unwrap());
         assert!(own > 30_000_000 && child < 10_000_000, "{own} {child}");
+    }
+
+    #[test]
+    fn the_peak_of_what_was_hardly_seen_is_unknown() {
+        let mut looks = Looks::default();
+        for seen in 1..=LOOKS_MIN {
+            assert_eq!(looks.peak(), None);
+            looks.add(u64::from(seen) * 4096);
+        }
+        assert_eq!(looks.peak(), Some(u64::from(LOOKS_MIN) * 4096));
     }
 
     #[test]
