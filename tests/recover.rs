@@ -78,7 +78,7 @@ impl Desk {
         let desk = Self::new();
         let mut import = desk
             .command(&format!(
-                "import people.csv --workers 2 {}",
+                "import people.csv --workers 2 --rate 300/1s {}",
                 desk.identity()
             ))
             .stderr(Stdio::null())
@@ -378,7 +378,9 @@ fn a_ledger_that_is_gone_is_recovered_and_a_recovery_is_killed_and_resumed() {
     let name = desk.name();
     let words = format!("--csv people.csv --limit 0 {}", desk.identity());
     let mut recover = desk
-        .command(&format!("recover {name} --from-target {words}"))
+        .command(&format!(
+            "recover {name} --from-target --read-rate 300/1s {words}"
+        ))
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

@@ -119,7 +119,7 @@ class Cycle:
             struck = time.monotonic()
             wait_until(
                 lambda: not any(alive(pid) for pid in workers),
-                1.0,
+                5.0,
                 "workers end after the coordinator's death",
             )
             self.slowest_exit = max(self.slowest_exit, time.monotonic() - struck)
@@ -169,7 +169,7 @@ def edited_csv(work, _seed):
     command = slow_import(work, server, path)
     workers = workers_of(command.pid)
     command.kill()
-    wait_until(lambda: not any(alive(pid) for pid in workers), 1.0, "workers end")
+    wait_until(lambda: not any(alive(pid) for pid in workers), 5.0, "workers end")
     original = path.read_bytes()
     before = server.received()
     edits = {

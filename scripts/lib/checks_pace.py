@@ -1,13 +1,57 @@
 """The limit shared by all workers: fully used, never exceeded, and one pause for all."""
 
+import threading
+import time
+
 import checker
-from harness import require
+from harness import Failure, Workspace, require
 from history import read_history
 from jobs import judged, settle
 
 
-def rate_kept(work, _seed):
+# A machine that stood still for so long proves nothing about windows: what was sent in time was
+# received late, together with what followed.
+STOOD_STILL_S = 0.05
+
+
+class Watch:
+    """Looks for how long the machine stood still while the `with` block ran."""
+
+    STEP_S = 0.005
+
+    def __enter__(self):
+        self.longest = 0.0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def look(self):
+        before = time.monotonic()
+        while not self.over.wait(self.STEP_S):
+            now = time.monotonic()
+            self.longest = max(self.longest, now - before - self.STEP_S)
+            before = now
+
+
+def rate_kept(_work, _seed):
     """500 writes per 10 s against a sandbox that enforces just that: no 429, 97 % used."""
+    for is_last in (False, False, True):
+        with Watch() as watch, Workspace("rate-kept") as work:
+            try:
+                return keeps_rate(work)
+            except Failure as problem:
+                if is_last or watch.longest < STOOD_STILL_S:
+                    raise
+                still = f"the machine stood still for {watch.longest * 1000:.0f} ms"
+                print(f"     rate-kept       once more, {still}: {problem}", flush=True)
+
+
+def keeps_rate(work):
     path = work.generate(rows=1500, seed=21)
     server = work.sandbox("--rate", "500/10s", "--latency", "20ms~50%")
     summary = settle(work, server, path, "--workers", 4, "--rate", "500/10s")

@@ -181,7 +181,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def wait_for_port(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             done = self.command.finished(None)
             found = PORT.search(done.stdout) or PORT.search(done.stderr)
@@ -189,7 +189,7 @@ class Server:
                 return int(found.group(1))
             require(self.command.running, f"the sandbox ended: {done.tail}")
             time.sleep(0.02)
-        raise Failure("the sandbox did not print its port within 10 s")
+        raise Failure("the sandbox did not print its port within 60 s")
 
     def get(self, path):
         with urllib.request.urlopen(f"{self.url}{path}", timeout=120) as answer:

@@ -304,7 +304,7 @@ mod tests {
     fn what_a_child_had_of_its_parent_is_not_its_own() {
         let large = "x=$(head -c 30000000 /dev/zero | tr '\\0' a)";
         let busy = "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done";
-        let usage = shell(&format!("{large}; ( {busy}; exec sleep 0.5 ); :")).usage;
+        let usage = shell(&format!("{large}; ( {busy}; exec sleep 2 ); :")).usage;
         let (own, child) = (usage.peak_bytes.unwrap(), usage.child_peak_bytes.unwrap());
         assert!(own > 30_000_000 && child < 10_000_000, "{own} {child}");
     }

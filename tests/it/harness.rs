@@ -5,9 +5,11 @@ use crate::judge::World;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -16,6 +18,12 @@ pub const KEY: &str = "sk_test_it_0123456789";
 
 /// Longest wait for anything: far above what a loaded machine needs, so only a hang reaches it.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How many ports were tried for sandboxes that others follow.
+static PORTS: AtomicU16 = AtomicU16::new(0);
+
+/// Where nobody listens.
+pub const NOBODY: &str = "127.0.0.1:1";
 
 /// How often a condition is looked at.
 const TICK: Duration = Duration::from_millis(3);
@@ -130,11 +138,16 @@ impl Work {
     pub fn spawn(&self, mut command: Command) -> Running {
         let number = self.commands.fetch_add(1, Ordering::Relaxed);
         let [out, err] = ["out", "err"].map(|name| self.path(&format!("{number}.{name}")));
-        let child = command
+        command
             .stdout(File::create(&out).unwrap())
-            .stderr(File::create(&err).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(File::create(&err).unwrap());
+        let child = until("nobody writes the program any more", || {
+            match command.spawn() {
+                // A child of another test has inherited what this one wrote it with.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+                started => Some(started.unwrap()),
+            }
+        });
         Running {
             line: format!("{command:?}"),
             child,
@@ -146,6 +159,18 @@ impl Work {
     /// Starts a sandbox of its own with these options.
     pub fn sandbox(&self, options: &str) -> Server {
         self.sandbox_at("127.0.0.1:0", options)
+    }
+
+    /// Starts a sandbox where another one can be started when it is gone: at a port that no other
+    /// test is given meanwhile.
+    pub fn sandbox_to_follow(&self, options: &str) -> Server {
+        // Below those that the system gives to who asks for any.
+        let first = u16::try_from(std::process::id() % 9000).unwrap();
+        let port = until("a port is free", || {
+            let port = 20_000 + (first + PORTS.fetch_add(1, Ordering::Relaxed)) % 9000;
+            TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+        });
+        self.sandbox_at(&format!("127.0.0.1:{port}"), options)
     }
 
     /// Starts a sandbox where another one was.

@@ -2,6 +2,7 @@
 
 use crate::harness::{Running, Server, Work, until};
 use crate::judge::{World, plain};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// A job that was killed on its way.
@@ -75,6 +76,8 @@ fn a_second_process_is_refused_and_told_who_holds_the_job() {
     let (work, server, running) = begun();
     let pid = running.pid().to_string();
     let job = work.jobs().pop().unwrap();
+    // It goes on as long as it is looked at.
+    server.signal(Signal::STOP);
     for line in [
         "resume".to_owned(),
         format!("import users.csv {}", server.target()),
@@ -85,13 +88,15 @@ fn a_second_process_is_refused_and_told_who_holds_the_job() {
     let object = work.run("resume --json").expect(73).json();
     assert_eq!(object["job"], job);
     assert_eq!(object["error"]["code"], "job_held");
+    server.signal(Signal::CONT);
     running.wait().expect(0);
     assert_eq!(server.world(), World::of_csv(&work.path("users.csv"), None));
 }
 
 #[test]
 fn status_tells_a_run_that_goes_on_in_another_process() {
-    let (work, _server, running) = begun();
+    let (work, server, running) = begun();
+    server.signal(Signal::STOP);
     let status = work.run("status --json").expect(0).json();
     assert_eq!(status["state"], "running");
     assert_eq!(status["rows"]["total"], 300);

@@ -150,7 +150,8 @@ fn a_mixed_file_ends_the_same_whether_its_users_are_listed_or_not() {
 fn a_listing_waits_out_trouble_and_ends_with_a_signal() {
     use rustix::process::Signal;
     let work = Work::new();
-    let server = work.sandbox("--latency 300ms");
+    // So long that the signal comes while a page is under way.
+    let server = work.sandbox("--latency 1s");
     work.run("generate --rows 250 --out users.csv").expect(0);
     let running = work.start(&format!(
         "import users.csv --existing-scan list {}",

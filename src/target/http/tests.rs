@@ -110,7 +110,7 @@ fn create() -> Op {
 
 const BRIEF: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
-    total: Duration::from_millis(100),
+    total: Duration::from_secs(1),
 };
 
 fn is_ambiguous(verdict: &Verdict, code: &str) -> bool {
