@@ -2,6 +2,7 @@
 
 use crate::harness::{Record, Work, fixtures};
 use crate::judge::World;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The clean fixtures and the organization that all rows of one go to.
@@ -153,20 +154,48 @@ fn a_dry_run_sends_nothing_leaves_nothing_and_counts_as_the_import_will() {
         assert!(work.jobs().is_empty(), "{name}: {:?}", work.jobs());
         let real = work.run(&line).expect(code).json();
         for promised in promises {
-            assert_eq!(promised["dry_run"], true);
-            assert!(promised["job"].is_null() && promised["resume"].is_null());
-            let calls = &promised["plan"]["calls"];
-            for (kind, group) in [
-                ("create_user", "rows"),
-                ("create_membership", "memberships"),
-                ("create_organization", "organizations"),
-            ] {
-                assert_eq!(calls[kind], real[group]["created"], "{name} {kind}");
-            }
-            for group in ["rows", "memberships", "organizations", "failures"] {
-                assert_eq!(promised[group], real[group], "{name} {group}");
-            }
+            came_as_promised(&promised, &real, name);
         }
+    }
+}
+
+/// What a dry run said became true.
+fn came_as_promised(promised: &Value, real: &Value, name: &str) {
+    assert_eq!(promised["dry_run"], true);
+    assert!(promised["job"].is_null() && promised["resume"].is_null());
+    let calls = &promised["plan"]["calls"];
+    for (kind, group) in [
+        ("create_user", "rows"),
+        ("create_membership", "memberships"),
+        ("create_organization", "organizations"),
+    ] {
+        assert_eq!(calls[kind], real[group]["created"], "{name} {kind}");
+    }
+    for group in ["rows", "memberships", "organizations", "failures"] {
+        assert_eq!(promised[group], real[group], "{name} {group}");
+    }
+}
+
+/// A worker of a dry run takes a thousand rows at once, and then listens to its coordinator.
+#[test]
+fn a_dry_run_of_many_turns_counts_every_row() {
+    let work = Work::new();
+    let server = work.sandbox("");
+    work.run("generate --rows 5300 --orgs 60 --multi-org 10% --bad 2% --out users.csv")
+        .expect(0);
+    let line = format!("import users.csv --create-orgs --json {}", server.target());
+    let rehearse = |options: &str| work.run(&format!("{line} --dry-run {options}"));
+    let promises = [
+        // A turn ends within a chunk, with one, and where it comes.
+        rehearse("--workers 1 --chunk-size 300"),
+        rehearse("--workers 1 --chunk-size 1000"),
+        rehearse("--workers 2"),
+    ]
+    .map(|done| done.expect(1).json());
+    assert_eq!(server.received(), 0);
+    let real = work.run(&line).expect(1).json();
+    for promised in promises {
+        came_as_promised(&promised, &real, "generated");
     }
 }
 
