@@ -42,8 +42,12 @@ def rate_kept(_work, _seed):
     """500 writes per 10 s against a sandbox that enforces just that: no 429, 97 % used."""
     for is_last in (False, False, True):
         with Watch() as watch, Workspace("rate-kept") as work:
+            path = work.generate(rows=1500, seed=21)
+            server = work.sandbox("--rate", "500/10s", "--latency", "20ms~50%")
+            summary = settle(work, server, path, "--workers", 4, "--rate", "500/10s")
+            judged(work, path, server.dump())
             try:
-                return keeps_rate(work)
+                return pace_of(summary, read_history(server))
             except Failure as problem:
                 if is_last or watch.longest < STOOD_STILL_S:
                     raise
@@ -51,12 +55,8 @@ def rate_kept(_work, _seed):
                 print(f"     rate-kept       once more, {still}: {problem}", flush=True)
 
 
-def keeps_rate(work):
-    path = work.generate(rows=1500, seed=21)
-    server = work.sandbox("--rate", "500/10s", "--latency", "20ms~50%")
-    summary = settle(work, server, path, "--workers", 4, "--rate", "500/10s")
-    judged(work, path, server.dump())
-    requests = read_history(server)
+def pace_of(summary, requests):
+    """What was used of the limit; fails when that is too little, or more than the limit."""
     windows = [(500, 10.0, lambda one: one.limited_write)]
     traffic = checker.judge_traffic(requests, windows)
     require(traffic.clean, traffic.words())
