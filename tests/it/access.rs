@@ -40,7 +40,7 @@ fn a_key_that_stops_being_accepted_on_the_way_burns_no_row() {
     let work = Work::new();
     let state = "--state state.log";
     let server = work.sandbox_to_follow(state);
-    let address = server.url().strip_prefix("http://").unwrap().to_owned();
+    let address = server.address().to_owned();
     work.write("users.csv", plain(300));
     let running = work.start(&format!("import users.csv --json {}", server.paced(200)));
     server.has_applied(40);
@@ -186,7 +186,7 @@ fn a_server_that_only_fails_ends_the_run_after_the_longest_outage() {
 fn an_outage_on_the_way_ends_the_run_and_a_resume_finishes_it() {
     let work = Work::new();
     let server = work.sandbox_to_follow("--state state.log");
-    let address = server.url().strip_prefix("http://").unwrap().to_owned();
+    let address = server.address().to_owned();
     work.write("users.csv", plain(200));
     let running = work.start(&format!(
         "import users.csv --json --time-scale 0.02 --max-outage 1s {}",
@@ -207,7 +207,7 @@ fn an_outage_on_the_way_ends_the_run_and_a_resume_finishes_it() {
 fn another_environment_is_refused_on_resume() {
     let work = Work::new();
     let server = work.sandbox_to_follow("");
-    let address = server.url().strip_prefix("http://").unwrap().to_owned();
+    let address = server.address().to_owned();
     work.write("users.csv", plain(200));
     let running = work.start(&format!("import users.csv {}", server.paced(200)));
     server.has_applied(40);

@@ -4,7 +4,6 @@ use crate::harness::{Running, Server, Work, signal_to, until};
 use crate::http;
 use crate::judge::{World, people, text};
 use rustix::process::Signal;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -31,28 +30,6 @@ fn folder() -> Work {
     }
     work.write("users.csv", csv);
     work
-}
-
-/// The pids of the workers that said hello, the latest last.
-fn workers(work: &Work) -> Vec<u32> {
-    events(work)
-        .iter()
-        .filter(|event| event["event"] == "worker_ready")
-        .map(|event| u32::try_from(event["pid"].as_u64().unwrap()).unwrap())
-        .collect()
-}
-
-/// The complete lines of the events file.
-fn events(work: &Work) -> Vec<Value> {
-    let bytes = std::fs::read(work.path("events.jsonl")).unwrap_or_default();
-    let whole = bytes
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    bytes[..whole]
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect()
 }
 
 /// Resumes to the end and compares: the server's data, its answers, the job's own report.
@@ -115,13 +92,11 @@ fn killed_workers_are_replaced_and_the_run_goes_on() {
     let server = work.sandbox("--latency 2ms~50%");
     let running = work.start(&(import_at(&server, 150) + " --json"));
     server.has_applied(60);
-    let first = until("three workers are ready", || {
-        Some(workers(&work)).filter(|pids| pids.len() >= 3)
-    });
+    let first = work.workers_ready(3);
     signal_to(first[0], Signal::KILL);
     server.has_applied(150);
     // All that are there now, one of them or its successor among them.
-    for pid in workers(&work) {
+    for pid in work.workers() {
         signal_to(pid, Signal::KILL);
     }
     let summary = running.wait().expect(0).json();
@@ -137,9 +112,7 @@ fn a_worker_that_is_stopped_is_replaced() {
     let work = folder();
     let server = work.sandbox("");
     let running = work.start(&(slow_import(&server) + " --time-scale 0.1 --json"));
-    let pids = until("three workers are ready", || {
-        Some(workers(&work)).filter(|pids| pids.len() >= 3)
-    });
+    let pids = work.workers_ready(3);
     server.has_applied(30);
     signal_to(pids[1], Signal::STOP);
     let summary = running.wait().expect(0).json();
@@ -154,9 +127,8 @@ fn workers_end_soon_after_their_coordinator() {
     let server = work.sandbox("--latency 300ms");
     let running = work.start(&slow_import(&server));
     server.has_applied(10);
-    let pids = until("three workers are ready", || {
-        Some(workers(&work)).filter(|pids| pids.len() == 3)
-    });
+    let pids = work.workers_ready(3);
+    assert_eq!(pids.len(), 3);
     drop(running);
     let begun = std::time::Instant::now();
     until("the workers are gone", || {

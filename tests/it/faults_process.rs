@@ -88,16 +88,8 @@ fn ctrl_c_reaches_the_coordinator_and_none_of_its_workers() {
 #[test]
 fn a_machine_that_sleeps_bursts_not_and_what_was_under_way_is_looked_up() {
     let (work, server, running) = begun("--latency 200ms", "--time-scale 0.05");
-    let workers = until("two workers are ready", || {
-        let text = std::fs::read_to_string(work.path("events.jsonl")).unwrap();
-        let ready: Vec<u32> = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| event["event"] == "worker_ready")
-            .map(|event| u32::try_from(event["pid"].as_u64().unwrap()).unwrap())
-            .collect();
-        (ready.len() == 2).then_some(ready)
-    });
+    let workers = work.workers_ready(2);
+    assert_eq!(workers.len(), 2);
     let all = |signal| {
         running.signal(signal);
         for pid in &workers {

@@ -291,7 +291,7 @@ fn an_outage_of_an_hour_is_waited_out() {
 fn another_environment_is_used_when_the_person_insists() {
     let work = Work::new();
     let server = work.sandbox_to_follow("");
-    let address = server.url().strip_prefix("http://").unwrap().to_owned();
+    let address = server.address().to_owned();
     work.write("users.csv", plain(200));
     let running = work.start(&format!("import users.csv {}", server.paced(200)));
     server.has_applied(40);
@@ -309,7 +309,7 @@ fn deleted_on_the_way(path: fn(&Value) -> String) -> Vec<(String, String)> {
     let work = Work::new();
     let server = work.sandbox("");
     let count = AtomicU64::new(0);
-    let behind = server.url().strip_prefix("http://").unwrap().to_owned();
+    let behind = server.address().to_owned();
     let proxy = Proxy::start(&server, move |request| {
         let is_membership =
             request.method == "POST" && request.path.ends_with("/organization_memberships");

@@ -1,7 +1,7 @@
 //! Workers that die of one row, hang, or are not ours any more: replaced, and nothing is lost.
 #![cfg(target_os = "linux")]
 
-use crate::harness::{Running, Server, Work, signal_to, until};
+use crate::harness::{Running, Server, Work, signal_to};
 use crate::judge::{World, plain};
 use crate::proxy::{Act, Proxy, Request};
 use rustix::process::Signal;
@@ -34,23 +34,6 @@ fn sender_of(request: &Request) -> Option<u32> {
         });
         is_it.then_some(pid)
     })
-}
-
-/// The pids of the workers that said hello.
-fn workers(work: &Work) -> Vec<u32> {
-    events(work, "worker_ready")
-        .iter()
-        .map(|event| u32::try_from(event["pid"].as_u64().unwrap()).unwrap())
-        .collect()
-}
-
-/// The events of a kind so far.
-fn events(work: &Work, kind: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(work.path("events.jsonl")).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| event["event"] == kind)
-        .collect()
 }
 
 /// Imports 60 people through a server that kills whoever creates one of `victims`: these rows are
@@ -142,9 +125,7 @@ fn begun(program: &str, options: &str) -> (Work, Server, Running) {
     command.args(line.split_whitespace());
     let running = work.spawn(command);
     server.has_applied(20);
-    until("two workers are ready", || {
-        (workers(&work).len() == 2).then_some(())
-    });
+    assert_eq!(work.workers_ready(2).len(), 2);
     (work, server, running)
 }
 
@@ -166,7 +147,7 @@ fn workers_of_another_program_end_the_run_and_nothing_is_lost() {
     ] {
         let (work, server, running) = replaceable();
         impostor(&work, words);
-        for pid in workers(&work) {
+        for pid in work.workers() {
             signal_to(pid, Signal::KILL);
         }
         let summary = running.wait().expect(70).json();
@@ -197,7 +178,7 @@ fn words_of_a_worker_that_are_no_frames_cost_that_worker_and_nothing_else() {
                  exec -a userferry ./real worker"
             ),
         );
-        signal_to(workers(&work)[0], Signal::KILL);
+        signal_to(work.workers()[0], Signal::KILL);
         let summary = running.wait().expect(0).json();
         assert_eq!(summary["workers"]["restarts"], 2, "{what}: {summary}");
         for state in ["failed", "parked", "linked", "pending"] {
@@ -220,7 +201,7 @@ fn a_program_that_is_replaced_under_its_run_goes_on_as_it_began() {
             Some(body) => impostor(&work, body),
             None => std::fs::remove_file(work.path("userferry")).unwrap(),
         }
-        for pid in workers(&work) {
+        for pid in work.workers() {
             signal_to(pid, Signal::KILL);
         }
         let summary = running.wait().expect(0).json();
@@ -234,7 +215,7 @@ fn a_successor_that_never_says_hello_does_not_hold_up_the_end() {
     let (work, server, running) = replaceable();
     impostor(&work, "sleep 600; sleep 600");
     let begun = Instant::now();
-    signal_to(workers(&work)[0], Signal::KILL);
+    signal_to(work.workers()[0], Signal::KILL);
     let summary = running.wait().expect(0).json();
     // A worker that has not said hello after ten seconds is taken for hung.
     assert!(begun.elapsed() < Duration::from_secs(10), "{summary}");

@@ -197,6 +197,32 @@ impl Work {
         names
     }
 
+    /// The events of a kind that were written to `events.jsonl` so far.
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let text = std::fs::read(self.path("events.jsonl")).unwrap_or_default();
+        // The last line may be half written.
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["event"] == kind)
+            .collect()
+    }
+
+    /// The pids of the workers that said hello, the latest last.
+    pub fn workers(&self) -> Vec<u32> {
+        self.events("worker_ready")
+            .iter()
+            .map(|event| u32::try_from(event["pid"].as_u64().unwrap()).unwrap())
+            .collect()
+    }
+
+    /// Waits until this many workers have said hello; returns the pids of all that have.
+    pub fn workers_ready(&self, count: usize) -> Vec<u32> {
+        until(&format!("{count} workers are ready"), || {
+            Some(self.workers()).filter(|pids| pids.len() >= count)
+        })
+    }
+
     /// The records of `results`, each by column name.
     pub fn results(&self) -> Vec<Record> {
         let done = self.run("results").expect(0);
@@ -327,6 +353,11 @@ impl Server {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
     }
 
     /// Every request it received, in order.

@@ -57,7 +57,7 @@ impl Proxy {
     pub fn start(server: &Server, rule: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let behind = server.url().strip_prefix("http://").unwrap().to_owned();
+        let behind = server.address().to_owned();
         let rule: Arc<Rule> = Arc::new(rule);
         let received = Arc::new(AtomicU64::new(0));
         let is_over = Arc::new(AtomicBool::new(false));

@@ -3,7 +3,7 @@
 use crate::harness::{Done, Server, Work, until};
 use crate::http;
 use crate::judge::{World, plain};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn import(work: &Work, server: &Server, rate: &str) -> String {
@@ -19,17 +19,6 @@ fn refused(server: &Server) -> u64 {
     let history = server.history();
     let refused = history.iter().filter(|one| one["status"] == 429);
     refused.count() as u64
-}
-
-/// The `rate` events so far.
-fn shifts(work: &Work) -> Vec<Value> {
-    let text = std::fs::read_to_string(work.path("events.jsonl")).unwrap_or_default();
-    let lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    lines
-        .filter(|event: &Value| event["event"] == "rate")
-        .collect()
 }
 
 fn rate(done: &Done) -> (f64, f64, f64) {
@@ -59,7 +48,7 @@ fn a_server_that_allows_less_than_declared_is_asked_less_and_hardly_refuses() {
         lowest < 60.0 && lowest <= current && current < 100.0,
         "{lowest} {current}"
     );
-    let steps = shifts(&auto);
+    let steps = auto.events("rate");
     assert_eq!(steps[0]["class"], "writes");
     assert_eq!(steps[0]["reason"], "backed_off");
     let rises = steps.iter().any(|step| step["reason"] == "rising");
@@ -71,7 +60,7 @@ fn a_server_that_allows_less_than_declared_is_asked_less_and_hardly_refuses() {
         json!([plain["rate"]["current"], plain["rate"]["lowest"]]),
         nothing
     );
-    assert!(shifts(&fixed).is_empty());
+    assert!(fixed.events("rate").is_empty());
 }
 
 #[test]
@@ -96,7 +85,7 @@ fn the_rate_comes_back_when_others_leave_the_limit_to_us() {
         });
         let run = work.start(&line);
         until("the importer backs off", || {
-            shifts(&work)
+            work.events("rate")
                 .iter()
                 .any(|step| step["reason"] == "backed_off")
                 .then_some(())
@@ -106,7 +95,7 @@ fn the_rate_comes_back_when_others_leave_the_limit_to_us() {
         let (declared, current, lowest) = rate(&done);
         assert!(lowest < declared, "{lowest}");
         assert!((current - declared).abs() < 1e-9, "{current} of {declared}");
-        assert_eq!(shifts(&work).last().unwrap()["reason"], "recovered");
+        assert_eq!(work.events("rate").last().unwrap()["reason"], "recovered");
         assert_eq!(done.json()["rows"]["created"], 1_200);
     });
     assert!(server.world().users.len() > 1_200);

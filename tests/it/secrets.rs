@@ -1,7 +1,6 @@
 //! Canaries: a key, a password, a hash and a person that must turn up nowhere but at the target.
 
-use crate::harness::{Work, until};
-use serde_json::Value;
+use crate::harness::Work;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -79,17 +78,7 @@ fn nothing_on_disk(work: &Work) {
 /// Command lines of all processes, and the environment of the workers.
 #[cfg(target_os = "linux")]
 fn processes_keep_the_key(work: &Work, coordinator: u32) {
-    let workers = until("workers are ready", || {
-        let text = std::fs::read_to_string(work.path("events.jsonl")).ok()?;
-        let pids: Vec<u64> = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| event["event"] == "worker_ready")
-            .map(|event| event["pid"].as_u64().unwrap())
-            .collect();
-        (!pids.is_empty()).then_some(pids)
-    });
-    for pid in workers {
+    for pid in work.workers_ready(1) {
         has_no_canary(pid, "cmdline");
         has_no_canary(pid, "environ");
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
@@ -99,12 +88,12 @@ fn processes_keep_the_key(work: &Work, coordinator: u32) {
         leaves_no_core(&pid.to_string());
     }
     leaves_no_core(&coordinator.to_string());
-    has_no_canary(u64::from(coordinator), "cmdline");
+    has_no_canary(coordinator, "cmdline");
 }
 
 /// Looks at what the system tells everybody, or this user, about a process.
 #[cfg(target_os = "linux")]
-fn has_no_canary(pid: u64, what: &str) {
+fn has_no_canary(pid: u32, what: &str) {
     let told = std::fs::read(format!("/proc/{pid}/{what}")).unwrap();
     assert!(!told.is_empty(), "{what} of {pid} tells nothing");
     for canary in [KEY, PASSWORD, HASH, TOTP, EMAIL, NAME] {
@@ -131,7 +120,7 @@ fn a_key_from_a_file_is_in_the_environment_of_nobody() {
     let running = work.spawn(command);
     server.has_applied(10);
     processes_keep_the_key(&work, running.pid());
-    has_no_canary(u64::from(running.pid()), "environ");
+    has_no_canary(running.pid(), "environ");
     running.wait().expect(0);
 }
 
