@@ -12,11 +12,11 @@ from harness import (
     KEY,
     Command,
     Workspace,
-    alive,
     descendants,
     kill,
     require,
     run,
+    wait_for_end,
     wait_until,
     workers_of,
 )
@@ -117,11 +117,7 @@ class Cycle:
             self.moments.append(moment)
         if self.mode == "coordinator":
             struck = time.monotonic()
-            wait_until(
-                lambda: not any(alive(pid) for pid in workers),
-                5.0,
-                "workers end after the coordinator's death",
-            )
+            wait_for_end(workers, "workers end after the coordinator's death")
             self.slowest_exit = max(self.slowest_exit, time.monotonic() - struck)
 
     def judge(self):
@@ -169,7 +165,7 @@ def edited_csv(work, _seed):
     command = slow_import(work, server, path)
     workers = workers_of(command.pid)
     command.kill()
-    wait_until(lambda: not any(alive(pid) for pid in workers), 5.0, "workers end")
+    wait_for_end(workers, "workers end")
     original = path.read_bytes()
     before = server.received()
     edits = {

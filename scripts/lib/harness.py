@@ -306,6 +306,11 @@ class Sampler:
         self.thread.join()
 
 
+def wait_for_end(pids, what):
+    """Waits until none of them runs: they take a second, and a busy machine a few."""
+    wait_until(lambda: not any(map(alive, pids)), 5.0, what)
+
+
 def wait_until(condition, timeout, what):
     """Waits for something observable."""
     deadline = time.monotonic() + timeout
