@@ -127,6 +127,12 @@ fn at_work_max(config: &RunConfig) -> usize {
     }
 }
 
+/// Returns whether there is a processor for a second thread of every worker whose rows wait for one.
+fn reads_ahead(config: &RunConfig) -> bool {
+    let threads = config.tuning.workers.saturating_mul(2) as usize;
+    rehearses(config) && threads <= at_work_max(config)
+}
+
 struct Driver<'a> {
     config: &'a RunConfig,
     core: Core,
@@ -373,6 +379,7 @@ impl<'a> Driver<'a> {
                 // It is done with what it has before it gets more, if it asks as late as that.
                 (false, false) => tuning.concurrency.saturating_mul(2),
             },
+            reads_ahead: reads_ahead(self.config),
             org_cache: tuning.org_cache,
             paced_writes: self.paced.0,
             paced_reads: self.paced.1,

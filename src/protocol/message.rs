@@ -212,6 +212,8 @@ pub struct WorkerConfig {
     pub concurrency: u32,
     /// A new chunk is asked for when fewer rows than this are waiting to start.
     pub prefetch_rows: u32,
+    /// Whether a second thread reads rows and holds them against the rules: only in a dry run.
+    pub reads_ahead: bool,
     /// Organizations to remember.
     pub org_cache: u32,
     /// Whether writes need slots.
@@ -246,11 +248,17 @@ impl Grant {
         some.unwrap_or(self.chunk.rows as usize)
     }
 
+    /// Returns whether it gives that row of the chunk.
+    pub fn gives(&self, row: RowNumber) -> bool {
+        let some = self.rows.as_ref();
+        some.is_none_or(|rows| rows.binary_search(&row).is_ok())
+    }
+
     /// Returns what is known of a row of the chunk before its first step; none when the row is not
     /// granted.
     pub fn context(&self, row: RowNumber) -> Option<RowContext> {
-        if let Some(rows) = &self.rows {
-            rows.binary_search(&row).ok()?;
+        if !self.gives(row) {
+            return None;
         }
         let known = self.contexts.binary_search_by_key(&row, |(row, _)| *row);
         let known = known.ok().and_then(|at| self.contexts.get(at));

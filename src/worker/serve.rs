@@ -1,36 +1,37 @@
 //! The life of a worker: take grants, run rows, answer questions, end with its input.
 
+mod ahead;
 mod asking;
 mod granted;
+mod judge;
 mod rehearse;
 mod scanning;
 
+use self::ahead::{ReadAhead, ReadGrant};
 use self::granted::GrantedRows;
+use self::judge::{JudgedRow, judge_row};
 use super::gate::Turn;
 use super::org_steps::{OrgAction, OrgMachine};
 use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{
-    ChunkSpec, LeaseId, Mono, OrgKey, RowError, RowNumber, RowOutcome, RowState, ServerMs, Step,
-    plant,
-};
+use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowOutcome, RowState, ServerMs};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
 };
-use crate::source::{
-    Columns, CsvRecord, NewNames, Problems, RowRules, SourceError, find_records, parse_row_telling,
-};
+use crate::source::{CsvRecord, NewNames, RowRules, SourceError, SourceRow, find_records};
 use crate::target::classify::NotApplied;
 use crate::target::http::{Client, ClientError, Exchange, TargetClient, Timeouts};
 use crate::target::{DryClient, Op, StopReason, Verdict};
 use secrecy::SecretString;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -66,11 +67,13 @@ pub enum ServeError {
     Client(#[from] ClientError),
 }
 
+/// A row's way, or what became of it before any step.
+type Begun = Result<RowMachine, Box<RowOutcome>>;
+
 /// A row that starts.
 struct Job {
     lease: LeaseId,
-    /// Its way, or what became of it before any step.
-    begun: Result<RowMachine, Box<RowOutcome>>,
+    begun: Begun,
 }
 
 /// One worker at work.
@@ -84,6 +87,10 @@ struct Server {
     queue: RefCell<GrantedRows>,
     /// Rows in the queue, counted beside it: somebody asks while it is read.
     queued: Cell<usize>,
+    /// Reads whole grants ahead, where it was told to.
+    ahead: OnceCell<ReadAhead>,
+    /// What it has read.
+    read: RefCell<VecDeque<ReadGrant>>,
     /// The record of the row that starts.
     record: RefCell<CsvRecord>,
     /// Chunks that the next listing is about.
@@ -144,6 +151,7 @@ where
         let server = Rc::clone(&server);
         tokio::task::spawn_local(async move { server.shell.run_gate().await })
     };
+    let reading_ahead = server.read_ahead();
     server.ask_for_work();
     let reading = async {
         while let Some(message) = next_message(&mut input, &mut decoder, &mut buffer).await? {
@@ -170,18 +178,10 @@ where
         },
     };
     gating.abort();
+    if let Some(reading_ahead) = reading_ahead {
+        reading_ahead.abort();
+    }
     result
-}
-
-/// Returns the outcome of a row that its profile leaves out.
-fn left_out(record: &CsvRecord, columns: &Columns) -> Option<RowOutcome> {
-    let reason = record.left_out(columns)?;
-    let CsvRecord { number, line, .. } = record;
-    let message = format!("row {number}, line {line}: {reason}");
-    Some(RowOutcome::left_out(
-        *number,
-        RowError::local("dropped_by_profile", message),
-    ))
 }
 
 /// Says why there will be no work, for a worker that cannot begin.
@@ -252,6 +252,8 @@ impl Server {
             names: RefCell::default(),
             queue: RefCell::default(),
             queued: Cell::new(0),
+            ahead: OnceCell::new(),
+            read: RefCell::default(),
             record,
             scan_chunks: RefCell::default(),
             active: Cell::new(0),
@@ -323,17 +325,22 @@ impl Server {
 
     fn on_grant(self: &Rc<Self>, grant: Grant) {
         self.credits.set(self.credits.get().saturating_sub(1));
-        let columns = &self.shell.config.columns;
         let rows = grant.row_count();
-        let added = self.queue.borrow_mut().add(&self.file, columns, grant);
-        match added {
-            Ok(()) => {
-                self.queued.set(self.queued.get() + rows);
-                self.note_grant(rows);
-                self.start_rows();
-            }
-            Err(error) => self.shell.outbox.say(no_chunk(&error)),
+        if let Err(error) = self.take_grant(grant) {
+            return self.shell.outbox.say(no_chunk(&error));
         }
+        self.queued.set(self.queued.get() + rows);
+        self.note_grant(rows);
+        self.start_rows();
+    }
+
+    fn take_grant(&self, grant: Grant) -> Result<(), SourceError> {
+        let columns = &self.shell.config.columns;
+        match self.ahead.get() {
+            Some(ahead) => ahead.ask(grant),
+            None => self.queue.borrow_mut().add(&self.file, columns, grant)?,
+        }
+        Ok(())
     }
 
     /// Remembers how many rows a credit may bring.
@@ -391,6 +398,7 @@ impl Server {
 
     fn forget_queue(&self) {
         self.queue.borrow_mut().clear();
+        self.read.borrow_mut().clear();
         self.queued.set(0);
     }
 
@@ -464,25 +472,18 @@ impl Server {
 
     /// Reads a row; its outcome, if it has one before any step.
     #[inline]
-    fn begin(
-        &self,
-        record: &CsvRecord,
-        context: RowContext,
-    ) -> Result<RowMachine, Box<RowOutcome>> {
-        let number = record.number;
-        let crashes = plant::is(102) && number == RowNumber(7);
-        assert!(!crashes, "planted: {record:?}");
-        let columns = &self.shell.config.columns;
-        if let Some(outcome) = left_out(record, columns) {
-            return Err(Box::new(outcome));
-        }
-        let mut problems = Problems::default();
-        let row = parse_row_telling(record, columns, &self.rules, &mut problems);
-        if self.shell.config.dry_run {
-            self.notice(record, &problems);
-        }
-        let row =
-            row.map_err(|error| Box::new(RowOutcome::failed(number, Step::Validation, error)))?;
+    fn begin(&self, record: &CsvRecord, context: RowContext) -> Begun {
+        let config = &self.shell.config;
+        let mut names = self.names.borrow_mut();
+        let names = config.dry_run.then_some(&mut *names);
+        let judged = judge_row(record, &config.columns, &self.rules, names);
+        self.notice(&judged);
+        Ok(self.machine(judged.row?, context))
+    }
+
+    /// Makes what takes a row through its steps.
+    #[inline]
+    fn machine(&self, row: Arc<SourceRow>, context: RowContext) -> RowMachine {
         let mut machine = RowMachine::new(row, context, self.policy);
         if self.shell.recalls() {
             machine = machine.recalling();
@@ -490,23 +491,18 @@ impl Server {
         if self.shell.config.check_target {
             machine = machine.looking_first();
         }
-        Ok(machine)
+        machine
     }
 
     /// Says so if there is something to tell of a row that was held against the rules.
-    fn notice(&self, record: &CsvRecord, problems: &Problems) {
-        let columns = &self.shell.config.columns;
-        let mut names = self.names.borrow_mut();
-        let may_be_first = names.may_be_first(record, columns, &self.rules.org_mode);
-        if may_be_first || !problems.is_empty() {
-            self.shell.outbox.notice(record.number);
+    #[inline]
+    fn notice(&self, judged: &JudgedRow) {
+        if judged.is_noticed {
+            self.shell.outbox.notice(judged.number);
         }
     }
 
-    async fn run_row(
-        &self,
-        begun: Result<RowMachine, Box<RowOutcome>>,
-    ) -> Result<RowOutcome, TurnedAway> {
+    async fn run_row(&self, begun: Begun) -> Result<RowOutcome, TurnedAway> {
         let mut machine = match begun {
             Ok(machine) => machine,
             Err(outcome) => return Ok(*outcome),

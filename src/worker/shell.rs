@@ -562,6 +562,7 @@ mod tests {
             record_calls: false,
             concurrency: 1,
             prefetch_rows: 1,
+            reads_ahead: false,
             org_cache: 1,
             paced_writes: false,
             paced_reads: false,

@@ -107,6 +107,7 @@ fn hello(worker: WorkerId, source: &Path) -> HelloToWorker {
             record_calls: false,
             concurrency: 64,
             prefetch_rows: 64,
+            reads_ahead: false,
             org_cache: 1000,
             paced_writes: false,
             paced_reads: false,

@@ -18,13 +18,14 @@ pub(super) struct GrantedRows {
 }
 
 /// Where the rows of a grant come from.
-enum Rows {
+pub(super) enum Rows {
     Whole(OpenChunk),
     Some(vec::IntoIter<CsvRecord>),
 }
 
 impl Rows {
-    fn of(file: &File, columns: &Columns, grant: &Grant) -> Result<Self, SourceError> {
+    /// Reads the chunk of a grant.
+    pub(super) fn of(file: &File, columns: &Columns, grant: &Grant) -> Result<Self, SourceError> {
         let chunk = &grant.chunk;
         Ok(match &grant.rows {
             None => Self::Whole(OpenChunk::read(file, chunk, columns)?),
@@ -37,7 +38,7 @@ impl Rows {
 
     /// Does what [`OpenChunk::read_on`] does.
     #[inline]
-    fn read_on(
+    pub(super) fn read_on(
         &mut self,
         columns: &Columns,
         record: &mut CsvRecord,
@@ -95,7 +96,7 @@ impl GrantedRows {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::{ChunkSpec, Delimiter, OrgMode, RowNumber, ServerMs};
     use crate::source::profile::ProfileChoice;
@@ -104,7 +105,7 @@ mod tests {
     use tempfile::NamedTempFile;
 
     /// Twelve people in chunks of four.
-    fn people() -> (NamedTempFile, Index) {
+    pub(in crate::worker::serve) fn people() -> (NamedTempFile, Index) {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(b"email\n").unwrap();
         for n in 1..=12 {
@@ -122,7 +123,11 @@ mod tests {
         (file, index)
     }
 
-    fn grant(lease: u32, chunk: &ChunkSpec, rows: Option<&[u32]>) -> Grant {
+    pub(in crate::worker::serve) fn grant(
+        lease: u32,
+        chunk: &ChunkSpec,
+        rows: Option<&[u32]>,
+    ) -> Grant {
         Grant {
             lease: LeaseId(lease.into()),
             chunk: chunk.clone(),

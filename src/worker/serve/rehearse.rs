@@ -7,11 +7,12 @@
 //!
 //! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
 
-use super::{Action, RowMachine, Server, Turn, settled};
-use crate::model::LeaseId;
-use crate::protocol::RowContext;
-use crate::source::CsvRecord;
+use super::ahead::{Read, ReadAhead};
+use super::{Action, Begun, RowMachine, Server, Turn, no_chunk, settled};
+use crate::model::{LeaseId, RowNumber};
 use std::rc::Rc;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// Rows that go through before what became of them goes out: nobody else has a turn meanwhile, and
 /// a coordinator that hears nothing grants nothing.
@@ -25,11 +26,16 @@ impl Server {
             return;
         }
         let mut rows_left = ROWS_PER_TURN;
-        self.read_on(|lease, record, context| {
-            self.rehearse_row(lease, record, context);
+        let goes_on = |lease, number, begun| {
+            self.rehearse_row(lease, number, begun);
             rows_left -= 1;
             rows_left > 0 && self.may_start()
-        });
+        };
+        if self.ahead.get().is_some() {
+            self.go_through_read(goes_on);
+        } else {
+            self.go_through_granted(goes_on);
+        }
         if rows_left == 0 {
             self.rests.set(true);
             let server = Rc::clone(self);
@@ -41,10 +47,79 @@ impl Server {
         }
     }
 
+    /// Begins one row after another that was granted, as long as `goes_on` says so.
+    fn go_through_granted(&self, mut goes_on: impl FnMut(LeaseId, RowNumber, Begun) -> bool) {
+        self.read_on(|lease, record, context| {
+            goes_on(lease, record.number, self.begin(record, context))
+        });
+    }
+
+    /// Does the same with rows that were read and held against the rules ahead.
+    fn go_through_read(&self, mut goes_on: impl FnMut(LeaseId, RowNumber, Begun) -> bool) {
+        let mut read = self.read.borrow_mut();
+        while let Some(next) = read.front_mut() {
+            while let Some(judged) = next.rows.get(next.at) {
+                next.at += 1;
+                self.queued.set(self.queued.get().saturating_sub(1));
+                self.notice(judged);
+                let context = next.grant.context(judged.number).unwrap_or_default();
+                let begun = match &judged.row {
+                    Ok(row) => Ok(self.machine(Arc::clone(row), context)),
+                    Err(outcome) => Err(outcome.clone()),
+                };
+                if !goes_on(next.grant.lease, judged.number, begun) {
+                    return;
+                }
+            }
+            if let (Some(through), Some(ahead)) = (read.pop_front(), self.ahead.get()) {
+                ahead.give_back(through.rows);
+            }
+        }
+    }
+
+    /// Starts reading ahead, where the coordinator says so; returns the task that takes what was
+    /// read.
+    pub(super) fn read_ahead(self: &Rc<Self>) -> Option<JoinHandle<()>> {
+        let config = &self.shell.config;
+        if !(config.reads_ahead && self.shell.rehearses()) {
+            return None;
+        }
+        let start = || {
+            let file = self.file.try_clone()?;
+            ReadAhead::start(file, config.columns.clone(), self.rules.clone())
+        };
+        let (ahead, mut read) = start()
+            .inspect_err(|error| tracing::warn!(%error, "no thread to read ahead"))
+            .ok()?;
+        let _first = self.ahead.set(ahead);
+        let server = Rc::clone(self);
+        Some(tokio::task::spawn_local(async move {
+            while let Some(read) = read.recv().await {
+                server.on_read(read);
+            }
+        }))
+    }
+
+    fn on_read(self: &Rc<Self>, read: Read) {
+        match read {
+            // What is given back goes to another worker.
+            Ok(_) if self.draining.get() => {}
+            Ok(grants) => {
+                self.read.borrow_mut().extend(grants);
+                self.start_rows();
+            }
+            Err(error) => {
+                // The coordinator ends the run.
+                self.forget_queue();
+                self.shell.outbox.say(no_chunk(&error));
+            }
+        }
+    }
+
     /// Takes a row as far as it goes without waiting: nearly always to its end.
     #[inline]
-    fn rehearse_row(self: &Rc<Self>, lease: LeaseId, record: &CsvRecord, context: RowContext) {
-        let mut machine = match self.begin(record, context) {
+    fn rehearse_row(self: &Rc<Self>, lease: LeaseId, number: RowNumber, begun: Begun) {
+        let mut machine = match begun {
             Ok(machine) => machine,
             Err(outcome) => return self.settle(lease, *outcome),
         };
@@ -56,7 +131,7 @@ impl Server {
                     None => return self.wait_for_org(lease, machine, Action::AskOrg(key)),
                 },
                 Action::Send(op) => {
-                    let verdict = self.shell.rehearse(&op, record.number);
+                    let verdict = self.shell.rehearse(&op, number);
                     machine.on_verdict(verdict, self.shell.alive(op.class()))
                 }
                 Action::Settle => return self.settle(lease, settled(machine)),
