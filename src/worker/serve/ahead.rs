@@ -3,7 +3,7 @@
 //!
 //! Rows come back in the order of their grants, many at a time: to wake a thread costs as much as
 //! twenty rows. They are given back when they are through, so that memory is freed where it was
-//! asked for.
+//! asked for; without it the thread waits.
 
 use super::granted::Rows;
 use super::judge::{JudgedRow, judge_row};
@@ -18,6 +18,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// Rows that are worth a wake-up, unless there are no more to be read.
 const ROWS_PER_WAKE: usize = 1000;
 
+/// Grants whose rows are read and not through, at most: what was read should still be in the
+/// processor's caches when it is taken further.
+const GRANTS_AHEAD: usize = 8;
+
 /// A grant whose rows were read.
 pub(super) struct ReadGrant {
     pub(super) grant: Grant,
@@ -29,7 +33,7 @@ pub(super) struct ReadGrant {
 /// Some grants in order; the error ends the run.
 pub(super) type Read = Result<Vec<ReadGrant>, SourceError>;
 
-/// The asking end. What is under way is bounded by the rows that a worker may be granted.
+/// The asking end.
 pub(super) struct ReadAhead {
     grants: Sender<Grant>,
     used: Sender<Vec<JudgedRow>>,
@@ -44,6 +48,9 @@ impl ReadAhead {
     ) -> io::Result<(Self, UnboundedReceiver<Read>)> {
         let (grants, granted) = channel();
         let (used, spare) = channel();
+        for _ in 0..GRANTS_AHEAD {
+            drop(used.send(Vec::new()));
+        }
         let (say, read) = unbounded_channel();
         let reader = Reader {
             record: CsvRecord::blank(&columns),
@@ -51,6 +58,7 @@ impl ReadAhead {
             file,
             columns,
             rules,
+            kept: None,
             spare,
         };
         Builder::new()
@@ -80,14 +88,14 @@ struct Reader {
     names: NewNames,
     /// The memory of the record that is read.
     record: CsvRecord,
+    /// Memory for rows: what there is of it bounds how far ahead they are read.
     spare: Receiver<Vec<JudgedRow>>,
+    kept: Option<Vec<JudgedRow>>,
 }
 
 impl Reader {
     fn run(mut self, granted: &Receiver<Grant>, say: &UnboundedSender<Read>) {
-        while let Ok(first) = granted.recv() {
-            let more = std::iter::from_fn(|| granted.try_recv().ok());
-            let read = self.read(std::iter::once(first).chain(more));
+        while let Some(read) = self.read(granted) {
             let failed = read.is_err();
             if say.send(read).is_err() || failed {
                 return;
@@ -95,22 +103,34 @@ impl Reader {
         }
     }
 
-    /// Reads grants until they are worth a wake-up.
-    fn read(&mut self, grants: impl Iterator<Item = Grant>) -> Read {
+    /// Reads grants until they are worth a wake-up, or there is none, or no memory for it: what was
+    /// read is said before anything is waited for. `None` when nobody listens any more.
+    fn read(&mut self, granted: &Receiver<Grant>) -> Option<Read> {
         let (mut out, mut count) = (Vec::new(), 0);
-        for grant in grants {
-            let rows = self.rows_of(&grant)?;
+        let kept = self.kept.take();
+        let mut rows = kept.or_else(|| self.spare.recv().ok())?;
+        let mut grant = granted.recv().ok()?;
+        loop {
+            if let Err(error) = self.fill(&mut rows, &grant) {
+                return Some(Err(error));
+            }
             count += rows.len();
             out.push(ReadGrant { grant, rows, at: 0 });
             if count >= ROWS_PER_WAKE {
-                break;
+                return Some(Ok(out));
             }
+            let Ok(spare) = self.spare.try_recv() else {
+                return Some(Ok(out));
+            };
+            let Ok(next) = granted.try_recv() else {
+                self.kept = Some(spare);
+                return Some(Ok(out));
+            };
+            (rows, grant) = (spare, next);
         }
-        Ok(out)
     }
 
-    fn rows_of(&mut self, grant: &Grant) -> Result<Vec<JudgedRow>, SourceError> {
-        let mut rows = self.spare.try_recv().unwrap_or_default();
+    fn fill(&mut self, rows: &mut Vec<JudgedRow>, grant: &Grant) -> Result<(), SourceError> {
         rows.clear();
         rows.reserve(grant.row_count());
         let Self {
@@ -126,7 +146,7 @@ impl Reader {
             }
             true
         })?;
-        Ok(rows)
+        Ok(())
     }
 }
 
