@@ -248,17 +248,11 @@ impl Grant {
         some.unwrap_or(self.chunk.rows as usize)
     }
 
-    /// Returns whether it gives that row of the chunk.
-    pub fn gives(&self, row: RowNumber) -> bool {
-        let some = self.rows.as_ref();
-        some.is_none_or(|rows| rows.binary_search(&row).is_ok())
-    }
-
     /// Returns what is known of a row of the chunk before its first step; none when the row is not
     /// granted.
     pub fn context(&self, row: RowNumber) -> Option<RowContext> {
-        if !self.gives(row) {
-            return None;
+        if let Some(rows) = &self.rows {
+            rows.binary_search(&row).ok()?;
         }
         let known = self.contexts.binary_search_by_key(&row, |(row, _)| *row);
         let known = known.ok().and_then(|at| self.contexts.get(at));

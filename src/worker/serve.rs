@@ -85,7 +85,8 @@ struct Server {
     /// Names of organizations that rows of a dry run gave so far.
     names: RefCell<NewNames>,
     queue: RefCell<GrantedRows>,
-    /// Rows in the queue, counted beside it: somebody asks while it is read.
+    /// Rows that were granted and are not begun, counted beside the queue: somebody asks while it is
+    /// read.
     queued: Cell<usize>,
     /// Reads whole grants ahead, where it was told to.
     ahead: OnceCell<ReadAhead>,
@@ -268,7 +269,7 @@ impl Server {
         })
     }
 
-    /// Takes a message; returns whether it made rows go all their way.
+    /// Takes a message; returns whether it may have made rows go all their way.
     fn on_message(self: &Rc<Self>, message: ToWorker) -> bool {
         let shell = &self.shell;
         match message {
@@ -442,8 +443,7 @@ impl Server {
 
     fn settle(&self, lease: LeaseId, outcome: RowOutcome) {
         self.done.set(self.done.get() + 1);
-        // The lane of this one is still open. A dry run's rows have none: what became of a chunk
-        // goes out when it is through.
+        // The lane of this one is still open; a dry run's rows have none.
         let left = (self.active.get() as usize + self.queued.get()).saturating_sub(1);
         self.shell.outbox.settle(lease, outcome, left);
     }

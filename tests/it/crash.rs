@@ -257,7 +257,7 @@ fn a_panic_over_one_row_ends_its_worker_at_once_and_tells_no_word_of_the_row() {
     let mut command = work.userferry(&line);
     command.env("USERFERRY_PLANT", "102");
     let done = work.spawn(command).wait().expect(1);
-    let done = done.says(&["stopped itself at src/worker/serve.rs:"]);
+    let done = done.says(&["stopped itself at src/worker/serve/judge.rs:"]);
     for said in [
         &done.stderr,
         &std::fs::read_to_string(work.path("events.jsonl")).unwrap(),

@@ -1,9 +1,10 @@
 //! A thread that reads granted chunks and holds their rows against the rules, ahead of the one that
-//! takes them further: a dry run with fewer workers than processors has nothing else for the others.
+//! takes them further: a dry run with workers for half of the processors has nothing else for the
+//! others.
 //!
 //! Rows come back in the order of their grants, many at a time: to wake a thread costs as much as
 //! twenty rows. They are given back when they are through, so that memory is freed where it was
-//! asked for; without it the thread waits.
+//! asked for, and the thread is never far ahead.
 
 use super::granted::Rows;
 use super::judge::{JudgedRow, judge_row};
@@ -18,9 +19,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// Rows that are worth a wake-up, unless there are no more to be read.
 const ROWS_PER_WAKE: usize = 1000;
 
-/// Grants whose rows are read and not through, at most: what was read should still be in the
-/// processor's caches when it is taken further.
-const GRANTS_AHEAD: usize = 8;
+/// Rows that are read and not through, unless two grants have more: what was read should still be in
+/// the processor's caches when it is taken further.
+const ROWS_AHEAD: usize = 2000;
+
+/// Bytes of the file that they have, unless one grant has more: rows may be large.
+const BYTES_AHEAD: u64 = 512 * 1024;
 
 /// A grant whose rows were read.
 pub(super) struct ReadGrant {
@@ -36,7 +40,7 @@ pub(super) type Read = Result<Vec<ReadGrant>, SourceError>;
 /// The asking end.
 pub(super) struct ReadAhead {
     grants: Sender<Grant>,
-    used: Sender<Vec<JudgedRow>>,
+    through: Sender<ReadGrant>,
 }
 
 impl ReadAhead {
@@ -47,10 +51,7 @@ impl ReadAhead {
         rules: RowRules,
     ) -> io::Result<(Self, UnboundedReceiver<Read>)> {
         let (grants, granted) = channel();
-        let (used, spare) = channel();
-        for _ in 0..GRANTS_AHEAD {
-            drop(used.send(Vec::new()));
-        }
+        let (through, given_back) = channel();
         let (say, read) = unbounded_channel();
         let reader = Reader {
             record: CsvRecord::blank(&columns),
@@ -58,13 +59,14 @@ impl ReadAhead {
             file,
             columns,
             rules,
-            kept: None,
-            spare,
+            given_back,
+            ahead: Load::default(),
+            spare: Vec::new(),
         };
         Builder::new()
             .name("rows-ahead".to_owned())
             .spawn(move || reader.run(&granted, &say))?;
-        Ok((Self { grants, used }, read))
+        Ok((Self { grants, through }, read))
     }
 
     /// Asks for the rows of a grant.
@@ -73,9 +75,9 @@ impl ReadAhead {
         drop(self.grants.send(grant));
     }
 
-    /// Gives back rows that are through.
-    pub(super) fn give_back(&self, rows: Vec<JudgedRow>) {
-        drop(self.used.send(rows));
+    /// Gives back a grant whose rows are through.
+    pub(super) fn give_back(&self, grant: ReadGrant) {
+        drop(self.through.send(grant));
     }
 }
 
@@ -88,50 +90,96 @@ struct Reader {
     names: NewNames,
     /// The memory of the record that is read.
     record: CsvRecord,
-    /// Memory for rows: what there is of it bounds how far ahead they are read.
-    spare: Receiver<Vec<JudgedRow>>,
-    kept: Option<Vec<JudgedRow>>,
+    given_back: Receiver<ReadGrant>,
+    /// What was read and is not through.
+    ahead: Load,
+    /// Memory for rows.
+    spare: Vec<Vec<JudgedRow>>,
+}
+
+/// How much some grants are.
+#[derive(Debug, Default)]
+struct Load {
+    grants: usize,
+    rows: usize,
+    bytes: u64,
+}
+
+impl Load {
+    fn add(&mut self, grant: &Grant) {
+        self.grants += 1;
+        self.rows += grant.row_count();
+        self.bytes += u64::from(grant.chunk.length);
+    }
+
+    fn remove(&mut self, grant: &Grant) {
+        self.grants = self.grants.saturating_sub(1);
+        self.rows = self.rows.saturating_sub(grant.row_count());
+        self.bytes = self.bytes.saturating_sub(u64::from(grant.chunk.length));
+    }
+
+    /// Returns whether a grant more may be read.
+    fn has_room(&self, grant: &Grant) -> bool {
+        let few = self.grants < 2 || self.rows + grant.row_count() <= ROWS_AHEAD;
+        let small = self.bytes + u64::from(grant.chunk.length) <= BYTES_AHEAD;
+        self.grants == 0 || (few && small)
+    }
 }
 
 impl Reader {
     fn run(mut self, granted: &Receiver<Grant>, say: &UnboundedSender<Read>) {
-        while let Some(read) = self.read(granted) {
-            let failed = read.is_err();
-            if say.send(read).is_err() || failed {
+        let mut kept = None;
+        while let Some(first) = kept.take().or_else(|| granted.recv().ok()) {
+            // Everything that was read is said.
+            while !self.ahead.has_room(&first) {
+                let Ok(through) = self.given_back.recv() else {
+                    return;
+                };
+                self.take_back(through);
+            }
+            let (mut out, mut rows) = (Vec::new(), 0);
+            let mut next = Some(first);
+            let mut error = None;
+            while let Some(grant) = next.take() {
+                rows += grant.row_count();
+                match self.read(grant) {
+                    Ok(grant) => out.push(grant),
+                    Err(unread) => error = Some(unread),
+                }
+                if error.is_some() || rows >= ROWS_PER_WAKE {
+                    break;
+                }
+                while let Ok(through) = self.given_back.try_recv() {
+                    self.take_back(through);
+                }
+                let more = granted.try_recv().ok();
+                (next, kept) = match more {
+                    Some(grant) if !self.ahead.has_room(&grant) => (None, Some(grant)),
+                    more => (more, None),
+                };
+            }
+            let unheard = say.send(Ok(out)).is_err();
+            if let Some(error) = error {
+                drop(say.send(Err(error)));
+                return;
+            }
+            if unheard {
                 return;
             }
         }
     }
 
-    /// Reads grants until they are worth a wake-up, or there is none, or no memory for it: what was
-    /// read is said before anything is waited for. `None` when nobody listens any more.
-    fn read(&mut self, granted: &Receiver<Grant>) -> Option<Read> {
-        let (mut out, mut count) = (Vec::new(), 0);
-        let kept = self.kept.take();
-        let mut rows = kept.or_else(|| self.spare.recv().ok())?;
-        let mut grant = granted.recv().ok()?;
-        loop {
-            if let Err(error) = self.fill(&mut rows, &grant) {
-                return Some(Err(error));
-            }
-            count += rows.len();
-            out.push(ReadGrant { grant, rows, at: 0 });
-            if count >= ROWS_PER_WAKE {
-                return Some(Ok(out));
-            }
-            let Ok(spare) = self.spare.try_recv() else {
-                return Some(Ok(out));
-            };
-            let Ok(next) = granted.try_recv() else {
-                self.kept = Some(spare);
-                return Some(Ok(out));
-            };
-            (rows, grant) = (spare, next);
-        }
+    fn take_back(&mut self, through: ReadGrant) {
+        let ReadGrant {
+            grant, mut rows, ..
+        } = through;
+        self.ahead.remove(&grant);
+        rows.clear();
+        self.spare.push(rows);
     }
 
-    fn fill(&mut self, rows: &mut Vec<JudgedRow>, grant: &Grant) -> Result<(), SourceError> {
-        rows.clear();
+    fn read(&mut self, grant: Grant) -> Result<ReadGrant, SourceError> {
+        let mut rows = self.spare.pop().unwrap_or_default();
         rows.reserve(grant.row_count());
         let Self {
             columns,
@@ -140,13 +188,12 @@ impl Reader {
             record,
             ..
         } = self;
-        Rows::of(&self.file, columns, grant)?.read_on(columns, record, |record| {
-            if grant.gives(record.number) {
-                rows.push(judge_row(record, columns, rules, Some(names)));
-            }
+        Rows::of(&self.file, columns, &grant)?.read_on(columns, record, |record| {
+            rows.push(judge_row(record, columns, rules, Some(names)));
             true
         })?;
-        Ok(())
+        self.ahead.add(&grant);
+        Ok(ReadGrant { grant, rows, at: 0 })
     }
 }
 
@@ -154,7 +201,7 @@ impl Reader {
 mod tests {
     use super::super::granted::tests::{grant, people};
     use super::*;
-    use crate::model::OrgMode;
+    use crate::model::{ChunkSpec, OrgMode};
 
     fn rules() -> RowRules {
         RowRules {
@@ -179,15 +226,15 @@ mod tests {
                 ahead.ask(grant);
             }
             while seen.len() < 7 * (round + 1) {
-                for ReadGrant { grant, rows, .. } in read.blocking_recv().unwrap().unwrap() {
-                    for judged in &rows {
+                for through in read.blocking_recv().unwrap().unwrap() {
+                    for judged in &through.rows {
                         let row = judged.row.as_ref().unwrap();
                         assert_eq!(row.number, judged.number);
                         assert_eq!(row.email, format!("person.{}@example.com", judged.number.0));
                         assert!(!judged.is_noticed);
-                        seen.push((grant.lease.0, judged.number.0));
+                        seen.push((through.grant.lease.0, judged.number.0));
                     }
-                    ahead.give_back(rows);
+                    ahead.give_back(through);
                 }
             }
         }
@@ -198,14 +245,55 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_is_said_and_nothing_after_it() {
+    fn large_grants_are_read_one_by_one_and_small_ones_up_to_a_bound() {
+        let (_file, index) = people();
+        let of = |rows, length| {
+            grant(
+                1,
+                &ChunkSpec {
+                    length,
+                    rows,
+                    ..index.chunks[0].clone()
+                },
+                None,
+            )
+        };
+        for (rows, length, expected) in [
+            (1, 8 << 20, 1),
+            (250, 34_000, 8),
+            (5, 100, 400),
+            (10_000, 200_000, 2),
+            (250, 200_000, 2),
+        ] {
+            let grant = of(rows, length);
+            let mut ahead = Load::default();
+            while ahead.has_room(&grant) {
+                ahead.add(&grant);
+            }
+            assert_eq!(ahead.grants, expected, "{rows} {length}");
+            ahead.remove(&grant);
+            assert!(ahead.has_room(&grant));
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_is_said_after_what_was_read_and_nothing_after_it() {
         let (mut file, index) = people();
-        file.as_file_mut().set_len(20).unwrap();
+        let end = index.chunks[1].offset + 3;
+        file.as_file_mut().set_len(end).unwrap();
         let (ahead, mut read) =
             ReadAhead::start(file.into_file(), index.columns.clone(), rules()).unwrap();
-        ahead.ask(grant(1, &index.chunks[1], None));
-        ahead.ask(grant(2, &index.chunks[0], None));
-        let error = read.blocking_recv().unwrap().err().unwrap();
+        for (lease, chunk) in (1..).zip(&index.chunks) {
+            ahead.ask(grant(lease, chunk, None));
+        }
+        let mut rows = 0;
+        let error = loop {
+            match read.blocking_recv().unwrap() {
+                Ok(grants) => rows += grants.iter().map(|read| read.rows.len()).sum::<usize>(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(rows, 4);
         assert_eq!(error.code(), "file_changed");
         assert!(read.blocking_recv().is_none());
         // Nobody listens any more, and nothing comes of it.

@@ -3,8 +3,10 @@
 //!
 //! The steps, the rules and the requests are those of every run ([`Server::begin`],
 //! [`RowMachine`], [`Shell::rehearse`]); only the waiting is left out. A chunk's rows go through
-//! one after the other while its bytes are in the cache, one record's memory for all of them.
+//! one after the other while its bytes are in the cache, one record's memory for all of them; or, with
+//! a processor to spare, they were read and held against the rules by another thread ([`ahead`]).
 //!
+//! [`ahead`]: super::ahead
 //! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
 
 use super::ahead::{Read, ReadAhead};
@@ -72,7 +74,7 @@ impl Server {
                 }
             }
             if let (Some(through), Some(ahead)) = (read.pop_front(), self.ahead.get()) {
-                ahead.give_back(through.rows);
+                ahead.give_back(through);
             }
         }
     }
@@ -103,16 +105,13 @@ impl Server {
     fn on_read(self: &Rc<Self>, read: Read) {
         match read {
             // What is given back goes to another worker.
-            Ok(_) if self.draining.get() => {}
+            _ if self.draining.get() => {}
             Ok(grants) => {
                 self.read.borrow_mut().extend(grants);
                 self.start_rows();
             }
-            Err(error) => {
-                // The coordinator ends the run.
-                self.forget_queue();
-                self.shell.outbox.say(no_chunk(&error));
-            }
+            // The coordinator ends the run.
+            Err(error) => self.shell.outbox.say(no_chunk(&error)),
         }
     }
 
