@@ -59,6 +59,7 @@ impl ReadAhead {
             file,
             columns,
             rules,
+            kept: None,
             given_back,
             ahead: Load::default(),
             spare: Vec::new(),
@@ -90,6 +91,8 @@ struct Reader {
     names: NewNames,
     /// The memory of the record that is read.
     record: CsvRecord,
+    /// A grant for which there was no room.
+    kept: Option<Grant>,
     given_back: Receiver<ReadGrant>,
     /// What was read and is not through.
     ahead: Load,
@@ -128,8 +131,7 @@ impl Load {
 
 impl Reader {
     fn run(mut self, granted: &Receiver<Grant>, say: &UnboundedSender<Read>) {
-        let mut kept = None;
-        while let Some(first) = kept.take().or_else(|| granted.recv().ok()) {
+        while let Some(first) = self.kept.take().or_else(|| granted.recv().ok()) {
             // Everything that was read is said.
             while !self.ahead.has_room(&first) {
                 let Ok(through) = self.given_back.recv() else {
@@ -137,36 +139,46 @@ impl Reader {
                 };
                 self.take_back(through);
             }
-            let (mut out, mut rows) = (Vec::new(), 0);
-            let mut next = Some(first);
-            let mut error = None;
-            while let Some(grant) = next.take() {
-                rows += grant.row_count();
-                match self.read(grant) {
-                    Ok(grant) => out.push(grant),
-                    Err(unread) => error = Some(unread),
-                }
-                if error.is_some() || rows >= ROWS_PER_WAKE {
-                    break;
-                }
-                while let Ok(through) = self.given_back.try_recv() {
-                    self.take_back(through);
-                }
-                let more = granted.try_recv().ok();
-                (next, kept) = match more {
-                    Some(grant) if !self.ahead.has_room(&grant) => (None, Some(grant)),
-                    more => (more, None),
-                };
-            }
-            let unheard = say.send(Ok(out)).is_err();
-            if let Some(error) = error {
-                drop(say.send(Err(error)));
-                return;
-            }
-            if unheard {
+            let (read, failed) = self.read_some(first, granted);
+            let is_last = failed.is_some();
+            let mut said = std::iter::once(Ok(read)).chain(failed.map(Err));
+            let is_heard = said.all(|read| say.send(read).is_ok());
+            if is_last || !is_heard {
                 return;
             }
         }
+    }
+
+    /// Reads grants until they are worth a wake-up, or there is none, or no room for it; an error is
+    /// the last of it.
+    fn read_some(
+        &mut self,
+        first: Grant,
+        granted: &Receiver<Grant>,
+    ) -> (Vec<ReadGrant>, Option<SourceError>) {
+        let (mut out, mut rows) = (Vec::new(), 0);
+        let mut next = Some(first);
+        while let Some(grant) = next {
+            rows += grant.row_count();
+            match self.read(grant) {
+                Ok(read) => out.push(read),
+                Err(error) => return (out, Some(error)),
+            }
+            if rows >= ROWS_PER_WAKE {
+                break;
+            }
+            while let Ok(through) = self.given_back.try_recv() {
+                self.take_back(through);
+            }
+            next = granted.try_recv().ok();
+            if next
+                .as_ref()
+                .is_some_and(|grant| !self.ahead.has_room(grant))
+            {
+                self.kept = next.take();
+            }
+        }
+        (out, None)
     }
 
     fn take_back(&mut self, through: ReadGrant) {
