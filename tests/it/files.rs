@@ -193,7 +193,8 @@ fn a_dry_run_of_many_turns_counts_every_row() {
     ]
     .map(|done| done.expect(1).json());
     assert_eq!(server.received(), 0);
-    // With one worker (and two processors) a second thread reads ahead; what there is to tell is the same.
+    // With one worker (and two processors) a second thread reads ahead; what there is to tell is the
+    // same.
     for promised in &promises {
         assert_eq!(
             promised["plan"]["problems"],

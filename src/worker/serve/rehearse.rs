@@ -3,8 +3,9 @@
 //!
 //! The steps, the rules and the requests are those of every run ([`Server::begin`],
 //! [`RowMachine`], [`Shell::rehearse`]); only the waiting is left out. A chunk's rows go through
-//! one after the other while its bytes are in the cache, one record's memory for all of them; or, with
-//! a processor to spare, they were read and held against the rules by another thread ([`ahead`]).
+//! one after the other while its bytes are in the cache, one record's memory for all of them; or,
+//! with a processor to spare, they were read and held against the rules by another thread
+//! ([`ahead`]).
 //!
 //! [`ahead`]: super::ahead
 //! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
