@@ -374,7 +374,7 @@ mod tests {
     fn parsed(file: &File, index: &source::Index) -> Vec<csv::StringRecord> {
         let chunks = index.chunks.iter();
         let read = chunks.flat_map(|chunk| read_chunk(file, chunk, &index.columns).unwrap());
-        read.map(|record| record.fields).collect()
+        read.map(|record| record.fields.iter().collect()).collect()
     }
 
     proptest! {

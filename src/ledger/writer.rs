@@ -39,7 +39,7 @@ impl Patience {
     };
     /// It does not. But every one wakes two threads, where one processor is a worker's.
     const REHEARSAL: Self = Self {
-        wait: Duration::from_millis(2),
+        wait: Duration::from_micros(500),
         for_leases: true,
     };
 }

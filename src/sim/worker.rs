@@ -436,7 +436,7 @@ impl SimWorker {
                 Ok(row) => {
                     let mut machine = RowMachine::new(row.clone(), job.context, plan.policy);
                     if self.known.is_some() {
-                        machine = machine.recalling();
+                        machine.recall_first();
                     }
                     let action = machine.start();
                     let machine = Box::new(machine);

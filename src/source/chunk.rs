@@ -1,6 +1,6 @@
 //! Reading one chunk: its bytes, checked against the index, and its records.
 
-use super::cells::Cells;
+use super::cells::{Cells, KeptCells};
 use super::error::{Place, SourceError};
 use super::records::{Bookmark, Fields, RECORD_BYTES_MAX, RawRecord, Records, records};
 use super::rules::harmless::looks_like_hash;
@@ -31,7 +31,7 @@ pub struct CsvRecord {
     /// The physical line (from 1) on which it starts.
     pub line: u64,
     /// Its fields.
-    pub fields: csv::StringRecord,
+    pub fields: KeptCells,
     /// The cell of the file (from 0) that has text after its closing quote.
     pub stray: Option<usize>,
 }
@@ -42,7 +42,7 @@ impl CsvRecord {
         Self {
             number: RowNumber(0),
             line: 0,
-            fields: csv::StringRecord::with_capacity(RECORD_BYTES_USUAL, columns.count),
+            fields: KeptCells::with_capacity(RECORD_BYTES_USUAL, columns.count),
             stray: None,
         }
     }

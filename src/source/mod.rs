@@ -31,6 +31,7 @@ pub mod rules;
 mod sorter;
 mod window;
 
+pub use cells::KeptCells;
 pub use check::{CheckReport, Finding, NewNames, check, check_some};
 pub use chunk::{CsvRecord, OpenChunk, find_records, read_chunk};
 pub use error::{Place, Ragged, SourceError};

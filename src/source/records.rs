@@ -75,14 +75,22 @@ impl Fields {
         self.ends.partition_point(|end| *end < offset)
     }
 
-    /// Returns the fields as written.
-    pub(super) fn raw<'a>(&'a self, record: &'a str) -> impl Iterator<Item = &'a str> {
+    /// Returns the ranges of all fields.
+    #[inline]
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
         let mut start = 0;
         self.ends.iter().map(move |end| {
             let range = start..*end;
             start = end + 1;
-            record.get(range).unwrap_or_default()
+            range
         })
+    }
+
+    /// Returns the fields as written.
+    #[inline]
+    pub(super) fn raw<'a>(&'a self, record: &'a str) -> impl Iterator<Item = &'a str> {
+        self.ranges()
+            .map(|range| record.get(range).unwrap_or_default())
     }
 
     /// Returns whether the record is a line of nothing but spaces and tabs: a blank line.
@@ -376,15 +384,26 @@ pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
 /// Kept out of [`unescape`], which has to stay small enough to be inlined.
 #[inline(never)]
 fn unescape_quoted(raw: &str) -> Cow<'_, str> {
-    let inner = raw.get(1..).unwrap_or_default();
-    match memchr::memchr(b'"', inner.as_bytes()) {
-        Some(end) if end + 1 == inner.len() => Cow::Borrowed(inner.get(..end).unwrap_or_default()),
-        _ => Cow::Owned(unescape_slowly(inner)),
+    if let Some(text) = plain(raw) {
+        return Cow::Borrowed(text);
     }
+    let mut text = String::with_capacity(raw.len());
+    put_unescaped(raw, &mut text);
+    Cow::Owned(text)
 }
 
-fn unescape_slowly(inner: &str) -> String {
-    let mut out = String::with_capacity(inner.len());
+/// Returns the text of a quoted field if it is what stands between its first byte and its last:
+/// then it has no quote in it.
+#[inline]
+pub(super) fn plain(raw: &str) -> Option<&str> {
+    let inner = raw.get(1..)?;
+    let end = memchr::memchr(b'"', inner.as_bytes())?;
+    (end + 1 == inner.len()).then(|| inner.get(..end))?
+}
+
+/// Appends the text of a quoted field to `out`.
+pub(super) fn put_unescaped(raw: &str, out: &mut String) {
+    let inner = raw.get(1..).unwrap_or_default();
     let mut put = |from: usize, to: usize| out.push_str(inner.get(from..to).unwrap_or_default());
     let bytes = inner.as_bytes();
     // Doubled quotes stand close together: a plain search is cheaper than a start of memchr's.
@@ -404,7 +423,6 @@ fn unescape_slowly(inner: &str) -> String {
         from = quote + 2;
     }
     put(from, bytes.len());
-    out
 }
 
 /// One record exactly as the file holds it.

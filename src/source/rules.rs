@@ -218,7 +218,7 @@ fn judge_email<'a>(cells: &Cells<'a>, problems: &mut Problems) -> &'a str {
     let email = cells.get(Some(cells.columns.email));
     let fields = &cells.record.fields;
     // What a spreadsheet leaves of a row that somebody cleared.
-    let is_cleared = || fields.len() > 1 && fields.iter().all(|cell| cell.trim().is_empty());
+    let is_cleared = || fields.count() > 1 && fields.iter().all(|cell| cell.trim().is_empty());
     if email.is_empty() && is_cleared() {
         let words = "every cell of the row is blank; remove the row, or fill it";
         problems.add("email", Broken::new(EMAIL_MISSING, words));
@@ -247,7 +247,7 @@ fn judge_quotes(record: &CsvRecord, columns: &Columns, problems: &mut Problems) 
 
 /// A giant cell is the only thing that is told of its row: nothing else looks at it.
 fn lengths_fit(cells: &Cells<'_>, problems: &mut Problems) -> bool {
-    if cells.record.fields.as_slice().len() <= FIELD_BYTES_MAX {
+    if cells.record.fields.bytes_max() <= FIELD_BYTES_MAX {
         return true;
     }
     let too_long = |cell: &str| cell.len() > FIELD_BYTES_MAX;

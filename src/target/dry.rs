@@ -107,12 +107,11 @@ fn id(kind: &str, parts: &[&str]) -> String {
         hasher.write_u8(0);
     }
     let hash = hasher.finish();
-    let digits = [hash >> 32, hash & u64::from(u32::MAX)].map(hex_digits);
-    let mut id = String::with_capacity(kind.len() + 16);
+    let halves = [hash >> 32, hash & u64::from(u32::MAX)].map(hex_digits);
+    let digits = std::str::from_utf8(halves.as_flattened()).unwrap_or_default();
+    let mut id = String::with_capacity(kind.len() + digits.len());
     id.push_str(kind);
-    for digits in &digits {
-        id.push_str(std::str::from_utf8(digits).unwrap_or_default());
-    }
+    id.push_str(digits);
     id
 }
 

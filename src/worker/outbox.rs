@@ -34,7 +34,8 @@ const LATENCIES_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 struct Letters {
     noticed: Vec<RowNumber>,
-    outcomes: Vec<(LeaseId, RowOutcome)>,
+    /// Outcomes in frames, of which the last may grow.
+    frames: Vec<Vec<(LeaseId, RowOutcome)>>,
     calls: Vec<CallRecord>,
     messages: Vec<FromWorker>,
     stats: StatsDelta,
@@ -47,6 +48,26 @@ struct Letters {
 }
 
 impl Letters {
+    /// Adds an outcome: a dry run may have thousands, so each is put where it stays.
+    fn add(&mut self, lease: LeaseId, outcome: RowOutcome) {
+        match self.frames.last_mut() {
+            Some(frame) if frame.len() < OUTCOMES_PER_FRAME_MAX => frame.push((lease, outcome)),
+            last => {
+                // After one that is full there are many.
+                let room = last.map_or(OUTCOMES_PER_FRAME, |_| OUTCOMES_PER_FRAME_MAX);
+                let mut frame = Vec::with_capacity(room);
+                frame.push((lease, outcome));
+                self.frames.push(frame);
+            }
+        }
+    }
+
+    /// Returns how many outcomes there are.
+    fn outcomes(&self) -> usize {
+        let last = self.frames.last().map_or(0, Vec::len);
+        self.frames.len().saturating_sub(1) * OUTCOMES_PER_FRAME_MAX + last
+    }
+
     /// Says that something is there; returns whether whoever sends has to be told.
     const fn ring(&mut self) -> bool {
         !std::mem::replace(&mut self.rung, true)
@@ -77,9 +98,9 @@ impl Outbox {
     /// nothing of half of what it was given, it may be about to run dry.
     pub(crate) fn settle(&self, lease: LeaseId, outcome: RowOutcome, left: usize) {
         let mut letters = self.letters.borrow_mut();
-        letters.outcomes.push((lease, outcome));
+        letters.add(lease, outcome);
         // Whoever sends them is told once.
-        let enough = !letters.urgent && letters.outcomes.len() >= left.min(OUTCOMES_PER_FRAME);
+        let enough = !letters.urgent && letters.outcomes() >= left.min(OUTCOMES_PER_FRAME);
         letters.urgent |= enough;
         let rings = letters.ring();
         drop(letters);
@@ -143,17 +164,7 @@ impl Outbox {
         for rows in std::mem::take(&mut letters.noticed).chunks(NOTICED_PER_FRAME_MAX) {
             out.push(FromWorker::Noticed(rows.to_vec()));
         }
-        let outcomes = std::mem::take(&mut letters.outcomes);
-        if outcomes.len() > OUTCOMES_PER_FRAME_MAX {
-            // A dry run may have thousands, so each is moved once only.
-            let mut many = outcomes.into_iter().peekable();
-            while many.peek().is_some() {
-                let frame = many.by_ref().take(OUTCOMES_PER_FRAME_MAX);
-                out.push(FromWorker::Outcomes(frame.collect()));
-            }
-        } else if !outcomes.is_empty() {
-            out.push(FromWorker::Outcomes(outcomes));
-        }
+        out.extend(letters.frames.drain(..).map(FromWorker::Outcomes));
         if !letters.calls.is_empty() {
             let calls = std::mem::take(&mut letters.calls);
             out.extend(

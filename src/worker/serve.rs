@@ -67,13 +67,12 @@ pub enum ServeError {
     Client(#[from] ClientError),
 }
 
-/// A row's way, or what became of it before any step.
-type Begun = Result<RowMachine, Box<RowOutcome>>;
-
 /// A row that starts.
 struct Job {
     lease: LeaseId,
-    begun: Begun,
+    /// The row, or what became of it before any step.
+    row: Result<Arc<SourceRow>, Box<RowOutcome>>,
+    context: RowContext,
 }
 
 /// One worker at work.
@@ -371,8 +370,12 @@ impl Server {
     fn next_job(&self) -> Option<Job> {
         let mut job = None;
         self.read_on(|lease, record, context| {
-            let begun = self.begin(record, context);
-            job = Some(Job { lease, begun });
+            let row = self.judge(record).row;
+            job = Some(Job {
+                lease,
+                row,
+                context,
+            });
             false
         });
         job
@@ -410,8 +413,9 @@ impl Server {
         let server = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut next = Some(first);
-            while let Some(Job { lease, begun }) = next {
-                if let Ok(outcome) = server.run_row(begun).await {
+            while let Some(job) = next {
+                let lease = job.lease;
+                if let Ok(outcome) = server.run_row(job).await {
                     server.settle(lease, outcome);
                 }
                 // Rows that break a rule wait for nothing, and others want their turn too.
@@ -470,15 +474,15 @@ impl Server {
         }
     }
 
-    /// Reads a row; its outcome, if it has one before any step.
+    /// Holds a row against the rules, and says so if there is something to tell of it.
     #[inline]
-    fn begin(&self, record: &CsvRecord, context: RowContext) -> Begun {
+    fn judge(&self, record: &CsvRecord) -> JudgedRow {
         let config = &self.shell.config;
         let mut names = self.names.borrow_mut();
         let names = config.dry_run.then_some(&mut *names);
         let judged = judge_row(record, &config.columns, &self.rules, names);
         self.notice(&judged);
-        Ok(self.machine(judged.row?, context))
+        judged
     }
 
     /// Makes what takes a row through its steps.
@@ -486,10 +490,10 @@ impl Server {
     fn machine(&self, row: Arc<SourceRow>, context: RowContext) -> RowMachine {
         let mut machine = RowMachine::new(row, context, self.policy);
         if self.shell.recalls() {
-            machine = machine.recalling();
+            machine.recall_first();
         }
         if self.shell.config.check_target {
-            machine = machine.looking_first();
+            machine.look_first();
         }
         machine
     }
@@ -502,9 +506,9 @@ impl Server {
         }
     }
 
-    async fn run_row(&self, begun: Begun) -> Result<RowOutcome, TurnedAway> {
-        let mut machine = match begun {
-            Ok(machine) => machine,
+    async fn run_row(&self, job: Job) -> Result<RowOutcome, TurnedAway> {
+        let mut machine = match job.row {
+            Ok(row) => self.machine(row, job.context),
             Err(outcome) => return Ok(*outcome),
         };
         let action = machine.start();
@@ -762,6 +766,7 @@ fn in_full(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns what became of a row whose machine says that it is settled.
+#[inline]
 fn settled(machine: RowMachine) -> RowOutcome {
     let outcome = machine.into_outcome();
     outcome.unwrap_or_else(|| unreachable!("a row that is settled has an outcome"))

@@ -212,17 +212,13 @@ impl RowMachine {
     }
 
     /// There was a listing before: look there first. A row that is in doubt does not.
-    #[must_use]
-    pub const fn recalling(mut self) -> Self {
+    pub const fn recall_first(&mut self) {
         self.recalls = !self.context.suspect;
-        self
     }
 
     /// Creations are not sent, so none of them will say that its user is there: look before.
-    #[must_use]
-    pub const fn looking_first(mut self) -> Self {
+    pub const fn look_first(&mut self) {
         self.looks_first = true;
-        self
     }
 
     /// Returns which row it is.

@@ -1,6 +1,7 @@
 use super::super::records::Fields;
 use super::*;
 use crate::model::OrgKey;
+use crate::source::KeptCells;
 use crate::source::profile::ProfileChoice;
 use secrecy::ExposeSecret;
 
@@ -40,7 +41,7 @@ fn read_by(rules: &RowRules, cells: &[(&str, &str)]) -> Result<Arc<SourceRow>, R
     let record = CsvRecord {
         number: RowNumber(7),
         line: 9,
-        fields: record.iter().collect(),
+        fields: KeptCells::of(&record),
         stray: None,
     };
     parse_row(&record, &columns(), rules)

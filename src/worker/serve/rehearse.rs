@@ -1,7 +1,7 @@
 //! A dry run's rows: nothing is waited for but organizations, so nobody gets a task before it has
 //! to wait for one.
 //!
-//! The steps, the rules and the requests are those of every run ([`Server::begin`],
+//! The steps, the rules and the requests are those of every run ([`Server::machine`],
 //! [`RowMachine`], [`Shell::rehearse`]); only the waiting is left out. A chunk's rows go through
 //! one after the other while its bytes are in the cache, one record's memory for all of them; or,
 //! with a processor to spare, they were read and held against the rules by another thread
@@ -11,10 +11,9 @@
 //! [`Shell::rehearse`]: super::super::shell::Shell::rehearse
 
 use super::ahead::{Read, ReadAhead};
-use super::{Action, Begun, RowMachine, Server, Turn, no_chunk, settled};
+use super::{Action, Job, RowMachine, Server, Turn, no_chunk, settled};
 use crate::model::{LeaseId, RowNumber};
 use std::rc::Rc;
-use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 /// Rows that go through before what became of them goes out: nobody else has a turn meanwhile, and
@@ -29,8 +28,8 @@ impl Server {
             return;
         }
         let mut rows_left = ROWS_PER_TURN;
-        let goes_on = |lease, number, begun| {
-            self.rehearse_row(lease, number, begun);
+        let goes_on = |number, job| {
+            self.rehearse_row(number, job);
             rows_left -= 1;
             rows_left > 0 && self.may_start()
         };
@@ -51,26 +50,32 @@ impl Server {
     }
 
     /// Begins one row after another that was granted, as long as `goes_on` says so.
-    fn go_through_granted(&self, mut goes_on: impl FnMut(LeaseId, RowNumber, Begun) -> bool) {
+    fn go_through_granted(&self, mut goes_on: impl FnMut(RowNumber, Job) -> bool) {
         self.read_on(|lease, record, context| {
-            goes_on(lease, record.number, self.begin(record, context))
+            let row = self.judge(record).row;
+            let job = Job {
+                lease,
+                row,
+                context,
+            };
+            goes_on(record.number, job)
         });
     }
 
     /// Does the same with rows that were read and held against the rules ahead.
-    fn go_through_read(&self, mut goes_on: impl FnMut(LeaseId, RowNumber, Begun) -> bool) {
+    fn go_through_read(&self, mut goes_on: impl FnMut(RowNumber, Job) -> bool) {
         let mut read = self.read.borrow_mut();
         while let Some(next) = read.front_mut() {
             while let Some(judged) = next.rows.get(next.at) {
                 next.at += 1;
                 self.queued.set(self.queued.get().saturating_sub(1));
                 self.notice(judged);
-                let context = next.grant.context(judged.number).unwrap_or_default();
-                let begun = match &judged.row {
-                    Ok(row) => Ok(self.machine(Arc::clone(row), context)),
-                    Err(outcome) => Err(outcome.clone()),
+                let job = Job {
+                    lease: next.grant.lease,
+                    row: judged.row.clone(),
+                    context: next.grant.context(judged.number).unwrap_or_default(),
                 };
-                if !goes_on(next.grant.lease, judged.number, begun) {
+                if !goes_on(judged.number, job) {
                     return;
                 }
             }
@@ -118,9 +123,10 @@ impl Server {
 
     /// Takes a row as far as it goes without waiting: nearly always to its end.
     #[inline]
-    fn rehearse_row(self: &Rc<Self>, lease: LeaseId, number: RowNumber, begun: Begun) {
-        let mut machine = match begun {
-            Ok(machine) => machine,
+    fn rehearse_row(self: &Rc<Self>, number: RowNumber, job: Job) {
+        let lease = job.lease;
+        let mut machine = match job.row {
+            Ok(row) => self.machine(row, job.context),
             Err(outcome) => return self.settle(lease, *outcome),
         };
         let mut action = machine.start();

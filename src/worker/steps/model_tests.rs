@@ -398,12 +398,11 @@ impl Setting {
             on_existing: ExistingPolicy::Link,
             reactivate: self.reactivate,
         };
-        let machine = RowMachine::new(self.row(), context, policy);
+        let mut machine = RowMachine::new(self.row(), context, policy);
         if self.recalls {
-            machine.recalling()
-        } else {
-            machine
+            machine.recall_first();
         }
+        machine
     }
 
     /// Drives the row to its outcome, through as many deaths as the faults ask for.

@@ -45,7 +45,8 @@ fn play(
     (user, membership): (Option<Entity>, Option<Entity>),
     answers: Vec<Verdict>,
 ) -> (String, RowOutcome) {
-    let mut machine = RowMachine::new(row(), context, policy).recalling();
+    let mut machine = RowMachine::new(row(), context, policy);
+    machine.recall_first();
     let (mut trace, mut answers) = (Vec::new(), answers.into_iter());
     let mut action = machine.start();
     loop {
@@ -233,7 +234,8 @@ fn a_look_before_the_organization_recalls_and_believes_only_what_it_finds() {
         ..LINK
     };
     let machine = || {
-        let mut machine = RowMachine::new(row(), RowContext::default(), policy).recalling();
+        let mut machine = RowMachine::new(row(), RowContext::default(), policy);
+        machine.recall_first();
         assert!(matches!(machine.start(), Action::AskOrg(_)));
         let first = machine.user_before_org();
         assert!(matches!(first, Some(Action::Recall(Recall::User { .. }))));
