@@ -37,7 +37,8 @@ impl Patience {
         wait: Duration::from_millis(10),
         for_leases: false,
     };
-    /// It does not. But every one wakes two threads, where one processor is a worker's.
+    /// It does not. But every one wakes two threads, where one processor is a worker's. Four times as
+    /// long, and the threads of a dry run took turns: 9 % of the time nothing was at work.
     const REHEARSAL: Self = Self {
         wait: Duration::from_micros(500),
         for_leases: true,

@@ -384,7 +384,7 @@ pub(super) fn unescape(raw: &str) -> Cow<'_, str> {
 /// Kept out of [`unescape`], which has to stay small enough to be inlined.
 #[inline(never)]
 fn unescape_quoted(raw: &str) -> Cow<'_, str> {
-    if let Some(text) = plain(raw) {
+    if let Some(text) = plain_text(raw) {
         return Cow::Borrowed(text);
     }
     let mut text = String::with_capacity(raw.len());
@@ -395,10 +395,10 @@ fn unescape_quoted(raw: &str) -> Cow<'_, str> {
 /// Returns the text of a quoted field if it is what stands between its first byte and its last:
 /// then it has no quote in it.
 #[inline]
-pub(super) fn plain(raw: &str) -> Option<&str> {
-    let inner = raw.get(1..)?;
-    let end = memchr::memchr(b'"', inner.as_bytes())?;
-    (end + 1 == inner.len()).then(|| inner.get(..end))?
+pub(super) fn plain_text(raw: &str) -> Option<&str> {
+    let text = raw.get(1..)?.strip_suffix('"')?;
+    let has_quote = memchr::memchr(b'"', text.as_bytes()).is_some();
+    (!has_quote).then_some(text)
 }
 
 /// Appends the text of a quoted field to `out`.

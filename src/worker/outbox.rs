@@ -48,12 +48,17 @@ struct Letters {
 }
 
 impl Letters {
-    /// Adds an outcome: a dry run may have thousands, so each is put where it stays.
+    /// Adds an outcome: a dry run may have thousands, so they are not moved again.
     fn add(&mut self, lease: LeaseId, outcome: RowOutcome) {
         match self.frames.last_mut() {
-            Some(frame) if frame.len() < OUTCOMES_PER_FRAME_MAX => frame.push((lease, outcome)),
+            Some(frame) if frame.len() < OUTCOMES_PER_FRAME_MAX => {
+                if frame.len() == frame.capacity() {
+                    // More than were worth a frame: there are many.
+                    frame.reserve_exact(OUTCOMES_PER_FRAME_MAX - frame.len());
+                }
+                frame.push((lease, outcome));
+            }
             last => {
-                // After one that is full there are many.
                 let room = last.map_or(OUTCOMES_PER_FRAME, |_| OUTCOMES_PER_FRAME_MAX);
                 let mut frame = Vec::with_capacity(room);
                 frame.push((lease, outcome));
@@ -62,10 +67,10 @@ impl Letters {
         }
     }
 
-    /// Returns how many outcomes there are.
-    fn outcomes(&self) -> usize {
-        let last = self.frames.last().map_or(0, Vec::len);
-        self.frames.len().saturating_sub(1) * OUTCOMES_PER_FRAME_MAX + last
+    /// Returns how many outcomes there are, as long as they are not worth a frame: then they are in
+    /// the first.
+    fn first_outcomes(&self) -> usize {
+        self.frames.first().map_or(0, Vec::len)
     }
 
     /// Says that something is there; returns whether whoever sends has to be told.
@@ -100,7 +105,7 @@ impl Outbox {
         let mut letters = self.letters.borrow_mut();
         letters.add(lease, outcome);
         // Whoever sends them is told once.
-        let enough = !letters.urgent && letters.outcomes() >= left.min(OUTCOMES_PER_FRAME);
+        let enough = !letters.urgent && letters.first_outcomes() >= left.min(OUTCOMES_PER_FRAME);
         letters.urgent |= enough;
         let rings = letters.ring();
         drop(letters);
@@ -249,15 +254,16 @@ mod tests {
         for row in 1..=600 {
             outbox.settle(LeaseId(1), outcome(row), 1000);
         }
-        let mut rows = Vec::new();
+        let (mut rows, mut frames) = (Vec::new(), Vec::new());
         for message in outbox.take(Mono(0), WorkerGauge::default(), false) {
             let FromWorker::Outcomes(outcomes) = message else {
                 panic!("{message:?}");
             };
-            assert!(outcomes.len() <= OUTCOMES_PER_FRAME_MAX);
+            frames.push(outcomes.len());
             rows.extend(outcomes.iter().map(|(_, outcome)| outcome.row.0));
         }
         assert_eq!(rows, (1..=600).collect::<Vec<_>>());
+        assert_eq!(frames, [256, 256, 88]);
     }
 
     #[test]

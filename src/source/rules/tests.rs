@@ -276,3 +276,23 @@ fn no_message_holds_a_secret_or_a_person() {
         assert!(!error.message.contains(canary), "{}", error.message);
     }
 }
+
+#[test]
+fn a_blank_address_is_told_as_such_where_there_is_no_other_cell() {
+    let columns = Columns {
+        count: 1,
+        ..Columns::default()
+    };
+    for (count, tells_of_row) in [(1, false), (2, true)] {
+        let record = CsvRecord {
+            number: RowNumber(7),
+            line: 9,
+            fields: KeptCells::of(&vec![String::new(); count]),
+            stray: None,
+        };
+        let error = parse_row(&record, &columns, &any()).unwrap_err();
+        assert_eq!(error.code, "email_missing");
+        let message = &error.message;
+        assert_eq!(message.contains("every cell"), tells_of_row, "{message}");
+    }
+}
