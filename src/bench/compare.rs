@@ -75,7 +75,26 @@ pub fn compare<'a>(then: &'a Report, now: &'a Report, threshold: f64) -> Compari
         }
     }
     comparison.unmatched += earlier.len();
+    comparison.doubts.extend(single_runs(&comparison.changes));
     comparison
+}
+
+/// One run beside one run says nothing of noise.
+fn single_runs(changes: &[Change<'_>]) -> Option<String> {
+    let is_single = |change: &&Change<'_>| {
+        let runs = change.then.values.len().min(change.now.values.len());
+        change.verdict != Verdict::Same && runs == 1
+    };
+    let single: Vec<_> = changes.iter().filter(is_single).collect();
+    let first = single.first()?;
+    let more = match single.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    Some(format!(
+        "{}{more} changed and ran once: measure again before you believe it",
+        first.now.name
+    ))
 }
 
 fn change<'a>(suite: &'a str, then: &'a Measure, now: &'a Measure, threshold: f64) -> Change<'a> {
@@ -122,6 +141,13 @@ fn doubts(then: &Report, now: &Report) -> Vec<String> {
         doubts.push(format!(
             "the earlier figures are of a {} build, these of a {} build",
             old.build, new.build
+        ));
+    }
+    if let (Some(old), Some(new)) = (&then.asked, &now.asked)
+        && old != new
+    {
+        doubts.push(format!(
+            "the earlier figures are of `bench {old}`, these of `bench {new}`: sizes may differ"
         ));
     }
     doubts
@@ -181,10 +207,36 @@ mod tests {
             measure("disk", Unit::Seconds).circumstance(),
         ]);
         now.machine.cores = 8;
+        now.asked = Some("workers --rows 40".to_owned());
         let comparison = compare(&then, &now, 0.15);
         assert_eq!(comparison.changes.len(), 1);
         assert_eq!(comparison.unmatched, 3);
         assert_eq!(comparison.regressions(), 0);
         assert_eq!(comparison.doubts.len(), 1);
+        let then = Report {
+            asked: Some("workers --rows 20".to_owned()),
+            ..then.clone()
+        };
+        let doubts = compare(&then, &now, 0.15).doubts;
+        assert!(
+            doubts.iter().any(|it| it.contains("--rows 20`")),
+            "{doubts:?}"
+        );
+    }
+
+    #[test]
+    fn what_ran_once_and_changed_is_doubted() {
+        let report = |values: &[f64]| {
+            let names = ["a", "b"];
+            let measure = |name| Measure::new(name, Unit::RowsPerSecond, values.to_vec());
+            report_of(names.map(measure).to_vec())
+        };
+        let doubts = |then: &[f64], now: &[f64]| compare(&report(then), &report(now), 0.15).doubts;
+        assert_eq!(
+            doubts(&[9.0], &[5.0]),
+            ["a and 1 more changed and ran once: measure again before you believe it"]
+        );
+        assert!(doubts(&[9.0], &[9.1]).is_empty());
+        assert!(doubts(&[9.0, 9.2], &[5.0, 5.1]).is_empty());
     }
 }

@@ -33,6 +33,9 @@ pub struct Report {
     pub full: bool,
     /// Repetitions asked for.
     pub runs: u32,
+    /// The suite and the options that say what is measured; `None` in older files.
+    #[serde(default)]
+    pub asked: Option<String>,
     /// What the suites found.
     pub suites: Vec<SuiteReport>,
 }
@@ -58,6 +61,7 @@ impl Report {
             at_ms,
             full,
             runs,
+            asked: None,
             suites: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ use crate::model::{Delimiter, Encoding, ExistingPolicy, RateLimit, Rename, RowSt
 use crate::report::Overflow;
 use crate::sandbox::SandboxArgs;
 use crate::source::{GenerateArgs, header, known};
+use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,15 +78,18 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// The suite, or `all`
-    #[arg(value_name = "SUITE", help = suites_help())]
+    #[arg(value_name = "SUITE", help = suites_help(), hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(super::bench::suite_names()))]
     pub suite: String,
-    /// Rows of your own instead of generated ones (workers)
+    /// Rows of your own instead of generated ones (workers, where rows are neither repeated nor
+    /// put into chunks of several sizes)
     #[arg(value_name = "CSV")]
     pub csv: Option<PathBuf>,
     /// Every size, however long it takes; otherwise a suite ends within 40 s on 2 cores
     #[arg(long)]
     pub full: bool,
-    /// Repetitions of every measurement, after a warm-up that is not kept, 1 to 100
+    /// Repetitions, after a warm-up that is not kept, 1 to 100; what takes long by itself, such as
+    /// keeping a limit, runs once
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub runs: u32,

@@ -9,6 +9,7 @@ use crate::bench::{
     page, text, workers::Sweep,
 };
 use crate::model::clock::wall_ms;
+use crate::report::outfile::same_file;
 use crate::report::{OutFile, Screen, screen};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub fn run(args: &BenchArgs) -> CliResult<Exit> {
     let outputs = Outputs::open(args)?;
     let place = folder(args)?;
     let mut report = Report::new(Machine::ask(), wall_ms(), args.full, args.runs);
+    report.asked = Some(asked(args));
     report.load.before = machine::load();
     for suite in suites {
         let folder = place.path().join(suite.name);
@@ -69,11 +71,34 @@ struct Outputs {
 
 impl Outputs {
     fn open(args: &BenchArgs) -> CliResult<Self> {
+        apart(args)?;
         Ok(Self {
             json: args.json.as_deref().map(create).transpose()?,
             html: args.html.as_deref().map(create).transpose()?,
         })
     }
+}
+
+/// Refuses files of which one would take the place of another.
+fn apart(args: &BenchArgs) -> CliResult<()> {
+    let files = [
+        ("--baseline", &args.baseline),
+        ("--json", &args.json),
+        ("--html", &args.html),
+    ];
+    for (at, (earlier, first)) in files.iter().enumerate() {
+        for (later, second) in files.iter().skip(at + 1) {
+            if let (Some(first), Some(second)) = (first, second)
+                && (same_file(first, second)
+                    || resolve::absolute(first)? == resolve::absolute(second)?)
+            {
+                let message = format!("{earlier} and {later} are one file: {}", second.display());
+                return Err(CliError::usage("same_file", message)
+                    .hint(format!("give {later} another name")));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn create(path: &Path) -> CliResult<OutFile> {
@@ -142,13 +167,12 @@ fn suites(args: &BenchArgs) -> CliResult<Vec<Suite>> {
     }
     let wanted = |suite: &&Suite| args.suite == ALL || args.suite == suite.name;
     let suites: Vec<Suite> = SUITES.iter().filter(wanted).copied().collect();
-    if suites.is_empty() {
-        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
-        let message = format!("there is no suite {:?}", args.suite);
-        let hint = format!("suites are {} and {ALL}", names.join(", "));
-        return Err(CliError::usage("no_suite", message).hint(hint));
-    }
     Ok(suites)
+}
+
+/// Returns every word that names suites.
+pub fn suite_names() -> impl Iterator<Item = &'static str> {
+    SUITES.iter().map(|suite| suite.name).chain([ALL])
 }
 
 fn budget(args: &BenchArgs, folder: PathBuf) -> CliResult<Budget> {
@@ -169,6 +193,31 @@ fn budget(args: &BenchArgs, folder: PathBuf) -> CliResult<Budget> {
         concurrency: args.concurrency.unwrap_or(usual.concurrency),
     };
     Ok(budget)
+}
+
+/// Returns the options that say what is measured; not the path of a file, which nobody else has to
+/// know.
+fn asked(args: &BenchArgs) -> String {
+    let workers = args.workers.as_ref().map(|counts| {
+        let counts: Vec<String> = counts.iter().map(u32::to_string).collect();
+        counts.join(",")
+    });
+    let options = [
+        ("--rows", args.rows.map(|rows| rows.to_string())),
+        ("--workers", workers),
+        (
+            "--latency",
+            args.latency.as_ref().map(|it| it.words.clone()),
+        ),
+        ("--rate", args.rate.map(|rate| rate.to_string())),
+        ("--concurrency", args.concurrency.map(|it| it.to_string())),
+    ];
+    let mut words = vec![args.suite.clone()];
+    words.extend(args.csv.iter().map(|_| "CSV".to_owned()));
+    words.extend(args.full.then(|| "--full".to_owned()));
+    let given = |(name, value): (&str, Option<String>)| value.map(|it| format!("{name} {it}"));
+    words.extend(options.into_iter().filter_map(given));
+    words.join(" ")
 }
 
 /// Makes the folder of everything that is written meanwhile, on the disk that is to be measured.
@@ -218,7 +267,7 @@ pub fn parse_threshold(text: &str) -> Result<Percent, String> {
     let number = text.trim().trim_end_matches('%').trim();
     match number.parse::<f64>() {
         Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(Percent(percent / 100.0)),
-        Ok(_) | Err(_) => Err("a share such as 15%".to_owned()),
+        Ok(_) | Err(_) => Err("it is no share from 0% to 1000%, such as 15%".to_owned()),
     }
 }
 
@@ -246,7 +295,12 @@ mod tests {
             assert_eq!(names(suite.name), [suite.name]);
         }
         assert_eq!(names("all").len(), SUITES.len());
-        assert_eq!(suites(&args("nonsense")).unwrap_err().code(), "no_suite");
+        let refused = Cli::try_parse_from(["userferry", "bench", "worker"]).unwrap_err();
+        let words = refused.to_string();
+        assert!(
+            words.contains("'workers'") && words.contains("ledger"),
+            "{words}"
+        );
     }
 
     #[test]
@@ -256,6 +310,23 @@ mod tests {
             assert_eq!(error.exit(), Exit::Usage, "{words}");
         }
         assert!(suites(&args("workers --workers 1,2 --latency 5ms")).is_ok());
+    }
+
+    #[test]
+    fn no_file_takes_the_place_of_another() {
+        for (words, refused) in [
+            ("pipe --json a --html ./a", Some("--json and --html")),
+            ("pipe --baseline a --json a", Some("--baseline and --json")),
+            ("pipe --baseline a --json b --html c", None),
+            ("pipe", None),
+        ] {
+            let message = apart(&args(words)).err().map(|error| error.rendered());
+            match (message, refused) {
+                (None, None) => {}
+                (Some(message), Some(part)) => assert!(message.contains(part), "{message}"),
+                other => panic!("{words}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Findings {
             (0, 0) => "no organization".to_owned(),
             (made, 0) => format!("{}, to be made", words::counted(made, "organization")),
             (made, missing) => format!(
-                "{}: {made} {} made, the rows of {missing} fail",
+                "{}: {made} {} made, and all rows of the other {missing} fail",
                 words::counted(made + missing, "organization"),
                 words::agreeing(made, "is", "are")
             ),
@@ -328,9 +328,9 @@ mod tests {
                 .collect::<String>()
         };
         assert!(words(1).contains("1 inactive or invited: its row fails"));
-        assert!(words(1).contains("2 organizations: 1 is made, the rows of 1 fail"));
+        assert!(words(1).contains("2 organizations: 1 is made, and all rows of the other 1 fail"));
         assert!(words(2).contains("2 inactive or invited: their rows fail"));
-        assert!(words(2).contains("3 organizations: 2 are made, the rows of 1 fail"));
+        assert!(words(2).contains("3 organizations: 2 are made, and all rows of the other 1 fail"));
     }
 
     #[test]

@@ -57,8 +57,11 @@ impl OutFile {
             let folder = path
                 .parent()
                 .filter(|folder| !folder.as_os_str().is_empty());
-            let made = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
-            // The library names its own path in the error, which nobody asked for.
+            let folder = folder.unwrap_or(Path::new("."));
+            // A folder that is not there is said by the system: the library names its own path in the
+            // error, which nobody asked for.
+            std::fs::metadata(folder)?;
+            let made = NamedTempFile::new_in(folder);
             Sink::Renamed(made.map_err(|error| io::Error::from(error.kind()))?)
         };
         Ok(Self {
@@ -150,7 +153,11 @@ mod tests {
         let missing = dir.path().join("no-such-folder").join("out.csv");
         let error = OutFile::create(&missing, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(!error.to_string().contains(".tmp"), "{error}");
+        let words = error.to_string();
+        assert!(
+            words.starts_with("No such file") && !words.contains(".tmp"),
+            "{words}"
+        );
     }
 
     #[test]

@@ -215,9 +215,7 @@ impl Plan {
         line(
             &mut out,
             "workers",
-            &format!(
-                "{workers} can use all of it, even if every answer takes a second; more do not help"
-            ),
+            &format!("{workers} at most are of use, even if every answer takes a second"),
         );
         line(&mut out, "for real", &self.next);
         if !self.problems.is_empty() {

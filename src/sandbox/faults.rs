@@ -161,7 +161,9 @@ pub struct Latency {
 
 /// Why `--latency` could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a latency: write a duration, with a jitter if wanted: 200ms or 200ms~50%")]
+#[error(
+    "`{0}` is not a latency: write a duration, with a jitter of up to 100% if wanted: 200ms or 200ms~50%"
+)]
 pub struct LatencyParseError(String);
 
 impl FromStr for Latency {

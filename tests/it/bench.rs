@@ -142,12 +142,13 @@ fn what_cannot_be_measured_or_compared_is_refused_before_measuring() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x.json"), "{}").unwrap();
     for (line, code, words) in [
-        ("nonsense", 2, "suites are"),
+        ("worker", 2, "'workers'"),
+        ("http --json a --html ./a", 2, "are one file"),
         ("http --workers 1", 2, "belongs to `bench workers`"),
         ("http --threshold 5%", 2, "--baseline"),
         ("http --baseline x.json", 65, "bench --json"),
         ("http --baseline missing.json", 74, "cannot be read"),
-        ("http --json no/such/folder/a.json", 74, "cannot be written"),
+        ("http --json no/such/folder/a.json", 74, "No such file"),
     ] {
         let output = bench(folder.path(), line);
         assert_eq!(output.status.code(), Some(code), "{}", told(&output));
