@@ -48,7 +48,7 @@ struct Letters {
 }
 
 impl Letters {
-    /// Adds an outcome: a dry run may have thousands, so they are not moved again.
+    /// Adds an outcome: a dry run may have thousands, and they are moved once at most.
     fn add(&mut self, lease: LeaseId, outcome: RowOutcome) {
         match self.frames.last_mut() {
             Some(frame) if frame.len() < OUTCOMES_PER_FRAME_MAX => {
