@@ -1,6 +1,6 @@
 //! A measurement as one HTML page: everything in one file, nothing fetched, no script.
 
-use super::compare::{Comparison, Verdict};
+use super::compare::{Change, Comparison, Verdict};
 use super::{Align, Report, Section, SuiteReport, Table, Unit, chart, text};
 use crate::report::html::{STYLE, escaped};
 use crate::report::words;
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 /// Rules beside those of the page of a job.
 const MORE_STYLE: &str = ".about{color:var(--soft);margin:0 0 10px;max-width:75ch}\
-    .advice-box{border-left:4px solid var(--a);margin-top:20px}\
+    .advice-box{border-left:4px solid var(--a);margin:20px 0}\
     .advice-box p{margin:4px 0}.doubt{border-left-color:var(--warn)}\
     h2 small{font-weight:400;color:var(--soft)}.box+.charts,.charts+.box{margin-top:12px}\
     .charts>.box:only-child{max-width:540px}td.bad{color:var(--bad)}td.good{color:var(--good)}";
@@ -75,31 +75,45 @@ fn head(report: &Report, name: &str) -> String {
 
 /// What to do, and why to doubt it.
 fn sentences(report: &Report) -> String {
-    let boxed = |class: &str, sentences: &mut dyn Iterator<Item = String>| {
-        let inner: String = sentences.fold(String::new(), |mut all, sentence| {
-            let _infallible = write!(all, "<p>{}</p>", escaped(&sentence));
-            all
-        });
-        if inner.is_empty() {
-            inner
-        } else {
-            format!("<div class=\"box advice-box {class}\">{inner}</div>")
-        }
-    };
     let advice = report.suites.iter().flat_map(|suite| suite.advice.iter());
-    boxed("", &mut advice.cloned()) + &boxed("doubt", &mut report.doubts().into_iter())
+    boxed("", advice) + &boxed("doubt", report.doubts().iter())
 }
 
+/// Nothing without sentences.
+fn boxed<'a>(class: &str, sentences: impl Iterator<Item = &'a String>) -> String {
+    let inner = sentences.fold(String::new(), |mut all, sentence| {
+        let _infallible = write!(all, "<p>{}</p>", escaped(sentence));
+        all
+    });
+    if inner.is_empty() {
+        inner
+    } else {
+        format!("<div class=\"box advice-box {class}\">{inner}</div>")
+    }
+}
+
+/// What changed, why to doubt it, and everything else for who unfolds it.
 fn compared(comparison: &Comparison<'_>, threshold: f64) -> String {
-    let mut out = format!(
-        "<h2>Compared with before</h2><div class=\"box wide\"><p class=\"about\">{} measures, {} \
-         worse by more than {:.0} % and beyond every earlier run.</p><table><tr><th></th>\
-         <th class=\"n\">then</th><th class=\"n\">now</th><th class=\"n\">change</th></tr>",
-        comparison.changes.len(),
+    let changes = &comparison.changes;
+    let changed = changes
+        .iter()
+        .filter(|change| change.verdict != Verdict::Same);
+    format!(
+        "<h2>Compared with before</h2>{}<div class=\"box wide\"><p class=\"about\">{} measures, {} \
+         worse by more than {:.0} % and beyond every earlier run.</p>{}<details>\
+         <summary>all measures</summary>{}</details></div>",
+        boxed("doubt", comparison.doubts.iter()),
+        changes.len(),
         comparison.regressions(),
-        threshold * 100.0
-    );
-    for change in &comparison.changes {
+        threshold * 100.0,
+        changes_table(changed),
+        changes_table(changes.iter())
+    )
+}
+
+/// Nothing without changes.
+fn changes_table<'a>(changes: impl Iterator<Item = &'a Change<'a>>) -> String {
+    let rows = changes.fold(String::new(), |mut rows, change| {
         let tone = match change.verdict {
             Verdict::Regression => "bad",
             Verdict::Gain => "good",
@@ -108,7 +122,7 @@ fn compared(comparison: &Comparison<'_>, threshold: f64) -> String {
         let unit = change.now.unit;
         let (then, now) = (change.then.median(), change.now.median());
         let _infallible = write!(
-            out,
+            rows,
             "<tr><td>{} <code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"n {tone}\">{}</td></tr>",
             escaped(change.suite),
@@ -117,8 +131,15 @@ fn compared(comparison: &Comparison<'_>, threshold: f64) -> String {
             escaped(&unit.shown(now)),
             text::percent(then, now)
         );
+        rows
+    });
+    if rows.is_empty() {
+        return rows;
     }
-    out + "</table></div>"
+    format!(
+        "<table><tr><th></th><th class=\"n\">then</th><th class=\"n\">now</th>\
+         <th class=\"n\">change</th></tr>{rows}</table>"
+    )
 }
 
 fn suite_html(suite: &SuiteReport) -> String {
@@ -238,5 +259,28 @@ mod tests {
         }
         assert_eq!(html.matches("<svg").count(), 2);
         assert!(html.contains("Use 2 workers."));
+    }
+
+    #[test]
+    fn what_changed_comes_first_with_its_doubts_and_the_rest_is_folded() {
+        let report = |rate: f64| {
+            report_of(vec![
+                Measure::new("dry/1", Unit::RowsPerSecond, vec![rate]),
+                Measure::new("dry/2", Unit::RowsPerSecond, vec![5.0]),
+            ])
+        };
+        let (then, now) = (report(10.0), report(5.0));
+        let page = |then: &Report| {
+            let comparison = crate::bench::compare::compare(then, &now, 0.15);
+            let html = render(&now, Some((&comparison, 0.15)));
+            assert_well_formed(&html);
+            let (shown, folded) = html.split_once("<details>").unwrap();
+            let named = |html: &str, name| html.matches(&format!("<code>{name}</code>")).count();
+            assert_eq!((named(folded, "dry/1"), named(folded, "dry/2")), (1, 1));
+            let doubted = shown.contains("dry/1 changed and ran once");
+            (named(shown, "dry/1"), named(shown, "dry/2"), doubted)
+        };
+        assert_eq!(page(&then), (1, 0, true));
+        assert_eq!(page(&now), (0, 0, false));
     }
 }
