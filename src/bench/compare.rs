@@ -43,7 +43,13 @@ pub struct Comparison<'a> {
     pub doubts: Vec<String>,
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
+    /// Returns what noise does not explain.
+    pub fn changed(&self) -> impl Iterator<Item = &Change<'a>> {
+        let changes = self.changes.iter();
+        changes.filter(|change| change.verdict != Verdict::Same)
+    }
+
     /// Returns how many measures became worse.
     pub fn regressions(&self) -> usize {
         let changes = self.changes.iter();
@@ -75,19 +81,18 @@ pub fn compare<'a>(then: &'a Report, now: &'a Report, threshold: f64) -> Compari
         }
     }
     comparison.unmatched += earlier.len();
-    comparison.doubts.extend(single_runs(&comparison.changes));
+    let doubt = single_runs(&comparison);
+    comparison.doubts.extend(doubt);
     comparison
 }
 
 /// One run beside one run says nothing of noise.
-fn single_runs(changes: &[Change<'_>]) -> Option<String> {
-    let is_single = |change: &&Change<'_>| {
-        let runs = change.then.values.len().min(change.now.values.len());
-        change.verdict != Verdict::Same && runs == 1
-    };
-    let single: Vec<_> = changes.iter().filter(is_single).collect();
-    let first = single.first()?;
-    let more = match single.len() - 1 {
+fn single_runs(comparison: &Comparison<'_>) -> Option<String> {
+    let is_single =
+        |change: &&Change<'_>| change.then.values.len().min(change.now.values.len()) == 1;
+    let mut single = comparison.changed().filter(is_single);
+    let first = single.next()?;
+    let more = match single.count() {
         0 => String::new(),
         n => format!(" and {n} more"),
     };

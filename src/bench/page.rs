@@ -95,9 +95,6 @@ fn boxed<'a>(class: &str, sentences: impl Iterator<Item = &'a String>) -> String
 /// What changed, why to doubt it, and everything else for who unfolds it.
 fn compared(comparison: &Comparison<'_>, threshold: f64) -> String {
     let changes = &comparison.changes;
-    let changed = changes
-        .iter()
-        .filter(|change| change.verdict != Verdict::Same);
     format!(
         "<h2>Compared with before</h2>{}<div class=\"box wide\"><p class=\"about\">{} measures, {} \
          worse by more than {:.0} % and beyond every earlier run.</p>{}<details>\
@@ -106,7 +103,7 @@ fn compared(comparison: &Comparison<'_>, threshold: f64) -> String {
         changes.len(),
         comparison.regressions(),
         threshold * 100.0,
-        changes_table(changed),
+        changes_table(comparison.changed()),
         changes_table(changes.iter())
     )
 }

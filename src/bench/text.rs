@@ -119,8 +119,7 @@ pub fn comparison(comparison: &Comparison<'_>, threshold: f64) -> String {
     if let Some(last) = table.columns.last_mut() {
         last.align = Align::Left;
     }
-    let moved = |verdict| verdict != Verdict::Same;
-    for change in comparison.changes.iter().filter(|c| moved(c.verdict)) {
+    for change in comparison.changed() {
         let shown = |measure: &Measure| measure.unit.shown(measure.median());
         let verdict = match change.verdict {
             Verdict::Regression => "worse",

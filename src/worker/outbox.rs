@@ -50,20 +50,17 @@ struct Letters {
 impl Letters {
     /// Adds an outcome: a dry run may have thousands, and they are moved once at most.
     fn add(&mut self, lease: LeaseId, outcome: RowOutcome) {
-        match self.frames.last_mut() {
-            Some(frame) if frame.len() < OUTCOMES_PER_FRAME_MAX => {
-                if frame.len() == frame.capacity() {
-                    // More than were worth a frame: there are many.
-                    frame.reserve_exact(OUTCOMES_PER_FRAME_MAX - frame.len());
-                }
-                frame.push((lease, outcome));
+        let last = self.frames.last().map(Vec::len);
+        if last.is_none_or(|outcomes| outcomes == OUTCOMES_PER_FRAME_MAX) {
+            // After one that is full there are many.
+            let room = last.map_or(OUTCOMES_PER_FRAME, |_| OUTCOMES_PER_FRAME_MAX);
+            self.frames.push(Vec::with_capacity(room));
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            if frame.len() == OUTCOMES_PER_FRAME {
+                frame.reserve_exact(OUTCOMES_PER_FRAME_MAX - OUTCOMES_PER_FRAME);
             }
-            last => {
-                let room = last.map_or(OUTCOMES_PER_FRAME, |_| OUTCOMES_PER_FRAME_MAX);
-                let mut frame = Vec::with_capacity(room);
-                frame.push((lease, outcome));
-                self.frames.push(frame);
-            }
+            frame.push((lease, outcome));
         }
     }
 

@@ -16,7 +16,7 @@ use super::outbox::OUTCOMES_WAIT;
 use super::shell::{Shell, TurnedAway};
 use super::steps::{Action, RowMachine, RowPolicy};
 use crate::model::event::WorkerGauge;
-use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowOutcome, RowState, ServerMs};
+use crate::model::{ChunkSpec, LeaseId, Mono, OrgKey, RowNumber, RowOutcome, RowState, ServerMs};
 use crate::protocol::{
     BUILD, Decoder, FrameError, FromWorker, Grant, HelloFromWorker, HelloToWorker, NameAt,
     OrgVerdict, PROTOCOL_VERSION, ProbeResult, RowContext, ToWorker, encode,
@@ -70,6 +70,7 @@ pub enum ServeError {
 /// A row that starts.
 struct Job {
     lease: LeaseId,
+    number: RowNumber,
     /// The row, or what became of it before any step.
     row: Result<Arc<SourceRow>, Box<RowOutcome>>,
     context: RowContext,
@@ -369,20 +370,16 @@ impl Server {
 
     fn next_job(&self) -> Option<Job> {
         let mut job = None;
-        self.read_on(|lease, record, context| {
-            let row = self.judge(record).row;
-            job = Some(Job {
-                lease,
-                row,
-                context,
-            });
+        self.read_on(|next| {
+            job = Some(next);
             false
         });
         job
     }
 
-    /// Reads one row after another that was granted, as long as `visit` says to go on.
-    fn read_on(&self, mut visit: impl FnMut(LeaseId, &CsvRecord, RowContext) -> bool) {
+    /// Reads one row after another that was granted and holds it against the rules, as long as
+    /// `visit` says to go on.
+    fn read_on(&self, mut visit: impl FnMut(Job) -> bool) {
         if self.draining.get() {
             return;
         }
@@ -390,7 +387,12 @@ impl Server {
         let columns = &self.shell.config.columns;
         let visit = |lease, record: &CsvRecord, context| {
             self.queued.set(self.queued.get().saturating_sub(1));
-            visit(lease, record, context)
+            visit(Job {
+                lease,
+                number: record.number,
+                row: self.judge(record),
+                context,
+            })
         };
         let read = self.queue.borrow_mut().read_on(columns, &mut record, visit);
         if let Err(error) = read {
@@ -476,13 +478,13 @@ impl Server {
 
     /// Holds a row against the rules, and says so if there is something to tell of it.
     #[inline]
-    fn judge(&self, record: &CsvRecord) -> JudgedRow {
+    fn judge(&self, record: &CsvRecord) -> Result<Arc<SourceRow>, Box<RowOutcome>> {
         let config = &self.shell.config;
         let mut names = self.names.borrow_mut();
         let names = config.dry_run.then_some(&mut *names);
         let judged = judge_row(record, &config.columns, &self.rules, names);
         self.notice(&judged);
-        judged
+        judged.row
     }
 
     /// Makes what takes a row through its steps.

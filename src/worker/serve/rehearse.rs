@@ -12,7 +12,7 @@
 
 use super::ahead::{Read, ReadAhead};
 use super::{Action, Job, RowMachine, Server, Turn, no_chunk, settled};
-use crate::model::{LeaseId, RowNumber};
+use crate::model::LeaseId;
 use std::rc::Rc;
 use tokio::task::JoinHandle;
 
@@ -28,15 +28,15 @@ impl Server {
             return;
         }
         let mut rows_left = ROWS_PER_TURN;
-        let goes_on = |number, job| {
-            self.rehearse_row(number, job);
+        let goes_on = |job| {
+            self.rehearse_row(job);
             rows_left -= 1;
             rows_left > 0 && self.may_start()
         };
         if self.ahead.get().is_some() {
             self.go_through_read(goes_on);
         } else {
-            self.go_through_granted(goes_on);
+            self.read_on(goes_on);
         }
         if rows_left == 0 {
             self.rests.set(true);
@@ -49,21 +49,8 @@ impl Server {
         }
     }
 
-    /// Begins one row after another that was granted, as long as `goes_on` says so.
-    fn go_through_granted(&self, mut goes_on: impl FnMut(RowNumber, Job) -> bool) {
-        self.read_on(|lease, record, context| {
-            let row = self.judge(record).row;
-            let job = Job {
-                lease,
-                row,
-                context,
-            };
-            goes_on(record.number, job)
-        });
-    }
-
-    /// Does the same with rows that were read and held against the rules ahead.
-    fn go_through_read(&self, mut goes_on: impl FnMut(RowNumber, Job) -> bool) {
+    /// Does what [`Server::read_on`] does with rows that were read and held against the rules ahead.
+    fn go_through_read(&self, mut visit: impl FnMut(Job) -> bool) {
         let mut read = self.read.borrow_mut();
         while let Some(next) = read.front_mut() {
             while let Some(judged) = next.rows.get(next.at) {
@@ -72,10 +59,11 @@ impl Server {
                 self.notice(judged);
                 let job = Job {
                     lease: next.grant.lease,
+                    number: judged.number,
                     row: judged.row.clone(),
                     context: next.grant.context(judged.number).unwrap_or_default(),
                 };
-                if !goes_on(judged.number, job) {
+                if !visit(job) {
                     return;
                 }
             }
@@ -123,8 +111,8 @@ impl Server {
 
     /// Takes a row as far as it goes without waiting: nearly always to its end.
     #[inline]
-    fn rehearse_row(self: &Rc<Self>, number: RowNumber, job: Job) {
-        let lease = job.lease;
+    fn rehearse_row(self: &Rc<Self>, job: Job) {
+        let Job { lease, number, .. } = job;
         let mut machine = match job.row {
             Ok(row) => self.machine(row, job.context),
             Err(outcome) => return self.settle(lease, *outcome),
